@@ -1,0 +1,20 @@
+//! Every connector of this build. To add one: a folder here, a line below.
+
+use connector::Kind;
+
+/// Declares each module and lists its `KIND`.
+macro_rules! connectors {
+    ($($name:ident,)*) => {
+        $(pub mod $name;)*
+        /// All kinds, by name.
+        pub static ALL: &[&Kind] = &[$(&$name::KIND,)*];
+    };
+}
+
+connectors! {
+    file,
+    smtp,
+}
+
+#[cfg(test)]
+mod tests;

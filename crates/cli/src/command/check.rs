@@ -1,0 +1,162 @@
+//! `check`: every mistake before anything runs.
+
+use std::collections::BTreeMap;
+
+use model::query::Query;
+use model::segment::{Segment, SegmentSource};
+use model::value::ValueType;
+use model::{SegmentName, condition::Condition};
+use project::{Columns, Diagnostics, Project};
+use warehouse::{QueryError, Use, Warehouse};
+
+use crate::args::{Check, Output};
+use crate::context::Context;
+use crate::failure::{Failure, code};
+use crate::print::say;
+
+/// Finds every mistake.
+pub(crate) async fn check(context: &Context, args: &Check) -> Result<u8, Failure> {
+    let (project, warnings) = match context.project_and_warnings() {
+        Ok(loaded) => loaded,
+        Err(failure) => return report_failure(context, failure),
+    };
+    let mut found = warnings;
+    if !args.offline {
+        found.0.extend(online(&project).await?.0);
+    }
+    let mistakes = found.0.iter().filter(|one| !one.warning).count();
+    match context.printer.format() {
+        Output::Table => {
+            if !found.0.is_empty() {
+                say(&found.render(context.printer.color()));
+            }
+        }
+        Output::Json | Output::Ndjson | Output::Csv => context.printer.text(&found.to_json().to_string())?,
+    }
+    if mistakes > 0 {
+        let s = if mistakes == 1 { "" } else { "s" };
+        return Err(Failure::new(format!("{mistakes} mistake{s}")));
+    }
+    let what = format!(
+        "{} segments, {} playbooks, {} templates: no mistakes{}",
+        project.segments.len(),
+        project.playbooks.len(),
+        project.compiled.len(),
+        if args.offline { " in the files; the warehouse was not asked" } else { "" }
+    );
+    if !context.printer.for_programs() {
+        context.printer.text(&what)?;
+    }
+    Ok(code::DONE)
+}
+
+fn report_failure(context: &Context, failure: Failure) -> Result<u8, Failure> {
+    if context.printer.for_programs()
+        && let Err(diagnostics) = project::load(
+            &context.dir,
+            context.environment.as_deref(),
+            &crate::context::known_connectors(),
+            &crate::context::variable,
+        )
+    {
+        context.printer.text(&diagnostics.to_json().to_string())?;
+        return Ok(code::FAILED);
+    }
+    Err(failure)
+}
+
+/// Prepares every query, and checks the names that only the database knows.
+async fn online(project: &Project) -> Result<Diagnostics, Failure> {
+    let settings = &project.settings;
+    let warehouse = Warehouse::open(&settings.warehouse, &project.dir, &settings.timezone).await?;
+    let mut found = Diagnostics::default();
+    let profiles = prepare(project, &warehouse, &project.data.profiles, Some(Use::ProfilesById), &mut found).await?;
+    let mut own: BTreeMap<SegmentName, Vec<(String, Option<ValueType>)>> = BTreeMap::new();
+    for (name, segment) in &project.segments {
+        if let SegmentSource::Sql(query) = &segment.source
+            && let Some(columns) = prepare(project, &warehouse, query, Some(Use::Segment), &mut found).await?
+        {
+            own.insert(name.clone(), columns);
+        }
+    }
+    if let Some(query) = &project.policy.consent {
+        let columns = prepare(project, &warehouse, query, None, &mut found).await?.unwrap_or_default();
+        for needed in ["profile", "channel", "purpose", "status", "changed_at"] {
+            if !columns.is_empty() && !columns.iter().any(|(name, _)| name == needed) {
+                found.0.push(project::query_mistake(project, query, None, &format!("the consent query has no column `{needed}`")));
+            }
+        }
+    }
+    for fresh in project.data.fresh.values() {
+        prepare(project, &warehouse, &fresh.query, None, &mut found).await?;
+    }
+    if let Some(profiles) = profiles {
+        let segments = project
+            .segments
+            .iter()
+            .filter_map(|(name, segment)| Some((name.clone(), own.get(base(project, segment)?).cloned()?)))
+            .collect();
+        // A query that is wrong has been reported; what it would have named is not reported again.
+        let complete = project.segments.values().all(|segment| base(project, segment).is_none_or(|base| own.contains_key(base)));
+        if complete {
+            found.0.extend(project::check_columns(project, &Columns { profiles, segments }).0);
+        }
+    }
+    Ok(found)
+}
+
+/// The segment with a query whose columns a segment has.
+fn base<'a>(project: &'a Project, segment: &'a Segment) -> Option<&'a SegmentName> {
+    let mut at = segment;
+    loop {
+        match &at.source {
+            SegmentSource::Sql(_) => return Some(&at.name),
+            SegmentSource::Where(condition) => {
+                let name = Condition::segments(condition).first().map(|(name, _)| (*name).clone())?;
+                at = project.segments.get(&name)?;
+            }
+        }
+    }
+}
+
+type Prepared = Option<Vec<(String, Option<ValueType>)>>;
+
+/// Prepares a query; its columns, or a mistake that points into the file. Then what would be slow, or compared wrongly.
+async fn prepare(
+    project: &Project,
+    warehouse: &Warehouse,
+    query: &Query,
+    use_: Option<Use>,
+    found: &mut Diagnostics,
+) -> Result<Prepared, Failure> {
+    let prepared = match warehouse.prepare(query).await {
+        Ok(prepared) => prepared,
+        Err(QueryError::Refused { message, at, hint }) => {
+            let mut mistake = project::query_mistake(project, query, at, &format!("the database refuses the query: {message}"));
+            mistake.hint = hint.or(mistake.hint);
+            found.0.push(mistake);
+            return Ok(None);
+        }
+        // `project` has reported what is told without the database.
+        Err(QueryError::Mistake(_)) => return Ok(None),
+        Err(QueryError::Warehouse(error)) => return Err(error.into()),
+    };
+    let columns: Vec<(String, Option<ValueType>)> =
+        prepared.columns.into_iter().map(|column| (column.name, column.kind)).collect();
+    let mut warn = |message: String, hint: Option<String>| {
+        let mut diagnostic = project::query_mistake(project, query, None, &message);
+        diagnostic.warning = true;
+        diagnostic.hint = hint;
+        found.0.push(diagnostic);
+    };
+    if let Some(use_) = use_ {
+        for advice in warehouse.advise(query, use_).await.unwrap_or_default() {
+            warn(advice.message, Some(advice.hint));
+        }
+    }
+    let names: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
+    for warning in warehouse.sample_times(query, &names).await? {
+        warn(warning, None);
+    }
+    Ok(Some(columns))
+}

@@ -1,0 +1,378 @@
+//! `run`, `run --once` and `plan`.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::metrics::Metrics;
+use daemon::plan::Plan;
+use daemon::report::{Pumped, Ticked};
+use daemon::run::{Passed, Progress, Time, run_once, serve};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use model::Reason;
+use serde_json::{Value, json};
+use state::{Access, State};
+use tokio::sync::watch;
+use web::Site;
+
+use crate::args::Run;
+use crate::context::Context;
+use crate::failure::{Failure, code};
+use crate::print::{say, thousands};
+
+/// Runs the daemon, or one pass.
+pub(crate) async fn run(context: &Context, args: &Run) -> Result<u8, Failure> {
+    let project = context.project()?;
+    let state = State::open(&project.settings.state, &project.dir, Access::Create).await?;
+    // Held to the end of the process: two that decide on one state would both be right, and write twice.
+    let lock = state.hold_run_lock().await?;
+    drop(state);
+    let daemon = Arc::new(context.daemon(Arc::clone(&project)).await?);
+    let done = if args.once { once(context, &daemon).await } else { forever(context, daemon).await };
+    drop(lock);
+    done
+}
+
+/// One pass, with a spinner where somebody looks on.
+pub(crate) async fn once(context: &Context, daemon: &Arc<daemon::Daemon>) -> Result<u8, Failure> {
+    let progress = Spinner::start();
+    let passed = run_once(daemon, Time::Clock(context.clock()), &progress).await;
+    progress.bar.finish_and_clear();
+    let passed = passed?;
+    let json = summary(daemon, &passed).await?;
+    context.printer.object(&json, || people_summary(&passed))?;
+    for warning in &passed.ticked.warnings {
+        say(&format!("warning: {warning}"));
+    }
+    Ok(exit_code(&passed, in_doubt(&json)))
+}
+
+fn in_doubt(json: &Value) -> u64 {
+    json["deliveries"]["in_doubt"].as_u64().unwrap_or(0)
+}
+
+fn exit_code(passed: &Passed, in_doubt: u64) -> u8 {
+    let held = passed.ticked.segments.iter().any(|segment| segment.held.is_some()) || !passed.ticked.holds.is_empty();
+    if held {
+        code::HELD
+    } else if !passed.pumped.halted.is_empty() {
+        code::FAILED
+    } else if in_doubt > 0 {
+        code::IN_DOUBT
+    } else {
+        code::DONE
+    }
+}
+
+/// The daemon.
+async fn forever(context: &Context, daemon: Arc<daemon::Daemon>) -> Result<u8, Failure> {
+    start_logging();
+    let clock = context.clock();
+    let metrics = Arc::new(Metrics::default());
+    let site = Arc::new(Site { daemon: Arc::clone(&daemon), clock, metrics: Arc::clone(&metrics) });
+    let settings = &daemon.project.settings;
+    let refused = |error: web::ListenError| Failure::new(crate::failure::chain(&error)).with_code(code::CONFIGURATION);
+    let admin = web::listen("admin", &settings.serve_admin).await.map_err(refused)?;
+    let public = web::listen("public", &settings.serve_public).await.map_err(refused)?;
+    let (stop, stopped) = watch::channel(false);
+    let admin = tokio::spawn(web::serve(admin, web::admin(Arc::clone(&site)), stopped.clone()));
+    let public = tokio::spawn(web::serve(public, web::public(site), stopped.clone()));
+    tracing::info!(
+        project = settings.project, admin = settings.serve_admin, public = settings.serve_public,
+        "Drumbeat runs project `{}`: health and metrics on {}, recipients' pages on {}.",
+        settings.project, settings.serve_admin, settings.serve_public
+    );
+    tokio::spawn(async move {
+        let name = signalled().await;
+        tracing::info!("{name}: no more is claimed; what is handed over is finished.");
+        if stop.send(true).is_err() {
+            return;
+        }
+        // A second signal does not wait. What was armed is in doubt then, and listed.
+        let name = signalled().await;
+        tracing::warn!("{name} again: ending at once.");
+        std::process::abort();
+    });
+    let served = serve(Arc::clone(&daemon), clock, metrics, stopped).await;
+    for listener in [admin, public] {
+        // Pages under way are finished, but nobody is waited for longer than a moment.
+        match tokio::time::timeout(Duration::from_secs(3), listener).await {
+            Ok(Ok(Err(error))) => tracing::error!(%error, "A listener failed."),
+            Ok(Ok(Ok(())) | Err(_)) | Err(_) => {}
+        }
+    }
+    served?;
+    tracing::info!("Stopped.");
+    Ok(code::DONE)
+}
+
+async fn signalled() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = tokio::signal::ctrl_c() => "SIGINT",
+        },
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+            "SIGINT"
+        }
+    }
+}
+
+/// Logs on stderr: sentences for people, JSON where `DRUMBEAT_LOG_FORMAT=json` says so; `DRUMBEAT_LOG` filters.
+fn start_logging() {
+    let filter = crate::context::variable("DRUMBEAT_LOG").unwrap_or_else(|| "info".to_owned());
+    // `lettre` and `sqlx` would log what they carry.
+    let filter = tracing_subscriber::EnvFilter::new(format!("{filter},lettre=off,sqlx=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if crate::context::variable("DRUMBEAT_LOG_FORMAT").as_deref() == Some("json") {
+        builder.json().init();
+    } else {
+        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
+    }
+}
+
+/// What the next run would do.
+pub(crate) async fn plan(context: &Context) -> Result<u8, Failure> {
+    let project = context.project()?;
+    let now = context.clock().now();
+    let source = daemon::open::source(&project).await?;
+    let opened = State::open(&project.settings.state, &project.dir, Access::ReadOnly).await;
+    let (state, keys) = match opened {
+        Ok(state) => {
+            let keys = daemon::open::keys_read_only(&project, &state).await?;
+            (Some(state), keys)
+        }
+        Err(error) if error.is_missing() => (None, None),
+        Err(error) => return Err(error.into()),
+    };
+    let scratch = State::scratch(state.as_ref()).await?;
+    let keys = match keys {
+        Some(keys) => keys,
+        // Nothing ran yet: keys that are forgotten with the plan.
+        None => {
+            let mut tx = scratch.write().await?;
+            let keys = state::Keys::load_or_create(&mut tx, &state::RootKey::generate()?, now).await?;
+            tx.commit().await?;
+            keys
+        }
+    };
+    let daemon = daemon::Daemon::new(project, scratch.clone(), source, Arc::new(keys), BTreeMap::new(), "plan".to_owned());
+    let plan = daemon::plan::plan(&daemon, scratch, now).await?;
+    let json = plan_json(&plan);
+    context.printer.object(&json, || people_plan(&plan))?;
+    for warning in &plan.passed.ticked.warnings {
+        say(&format!("warning: {warning}"));
+    }
+    Ok(match exit_code(&plan.passed, 0) {
+        code::HELD => code::HELD,
+        _ => code::DONE,
+    })
+}
+
+fn plan_json(plan: &Plan) -> Value {
+    let mut json = passed_json(&plan.passed, &BTreeMap::new());
+    let hours: Vec<Value> = plan
+        .hours
+        .iter()
+        .map(|((playbook, hour), count)| json!({ "playbook": playbook.as_str(), "hour": hour.to_string(), "messages": count }))
+        .collect();
+    json["hours"] = Value::Array(hours);
+    json
+}
+
+/// The object of `run --once --output json`.
+pub(crate) async fn summary(daemon: &daemon::Daemon, passed: &Passed) -> Result<Value, Failure> {
+    let mut tx = daemon.state.read().await?;
+    let mut queue = BTreeMap::new();
+    for ((_, state), count) in state::outbox::queue(&mut tx).await? {
+        *queue.entry(state.shown()).or_insert(0) += count;
+    }
+    Ok(passed_json(passed, &queue))
+}
+
+fn passed_json(passed: &Passed, queue: &BTreeMap<&'static str, u64>) -> Value {
+    let by_reason = |counts: &BTreeMap<Reason, u64>| {
+        counts.iter().map(|(reason, count)| (reason.as_str().to_owned(), json!(count))).collect::<serde_json::Map<_, _>>()
+    };
+    let decisions = &passed.ticked.decisions;
+    let segments: Vec<Value> = passed
+        .ticked
+        .segments
+        .iter()
+        .map(|segment| {
+            json!({
+                "name": segment.name.as_str(), "members": segment.members, "entered": segment.entered, "left": segment.left,
+                "duplicates": segment.duplicates, "missing_ids": segment.missing_ids,
+                "held": segment.held.as_ref().map(|held| json!({ "reason": held.reason.as_str(), "saw": held.saw })),
+            })
+        })
+        .collect();
+    let playbooks: Vec<Value> = passed
+        .ticked
+        .by_playbook
+        .iter()
+        .map(|(name, decisions)| {
+            json!({
+                "name": name.as_str(), "touch": decisions.touch, "withheld": decisions.withheld,
+                "defer": by_reason(&decisions.defer), "skip": by_reason(&decisions.skip), "suppress": by_reason(&decisions.suppress),
+            })
+        })
+        .collect();
+    let held: Vec<Value> = passed
+        .ticked
+        .holds
+        .iter()
+        .map(|hold| json!({ "playbook": hold.playbook.as_str(), "reason": hold.refusal.reason.as_str(), "saw": hold.refusal.saw }))
+        .collect();
+    let halted: Vec<Value> = passed
+        .pumped
+        .halted
+        .iter()
+        .map(|(name, refusal)| json!({ "destination": name.as_str(), "reason": refusal.reason.as_str(), "saw": refusal.saw }))
+        .collect();
+    json!({
+        "as_of": passed.as_of.to_string(),
+        "segments": segments,
+        "decisions": {
+            "touch": decisions.touch, "withheld": decisions.withheld, "defer": by_reason(&decisions.defer),
+            "skip": by_reason(&decisions.skip), "suppress": by_reason(&decisions.suppress),
+        },
+        "deliveries": {
+            "accepted": passed.pumped.accepted, "rejected": passed.pumped.rejected,
+            "in_doubt": queue.get("in_doubt").copied().unwrap_or(0), "pending": queue.get("pending").copied().unwrap_or(0),
+            "expired": passed.pumped.refused.get(&Reason::StepExpired).copied().unwrap_or(0),
+            "refused": by_reason(&passed.pumped.refused),
+        },
+        "playbooks": playbooks,
+        "held": held,
+        "halted": halted,
+        "audiences": [],
+    })
+}
+
+fn people_summary(passed: &Passed) -> String {
+    let mut text = people_segments(passed);
+    text.push_str(&people_decisions(passed, "decided"));
+    let pumped = &passed.pumped;
+    text.push_str(&format!("\ndelivered\n  {:>9}  accepted\n", thousands(pumped.accepted)));
+    for (count, what) in [
+        (pumped.rejected, "rejected by the provider"),
+        (pumped.retried, "to be tried again"),
+        (pumped.in_doubt + passed.orphans, "in doubt: see `drumbeat in-doubt list`"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!("  {:>9}  {what}\n", thousands(count)));
+        }
+    }
+    for (reason, count) in &pumped.refused {
+        text.push_str(&format!("  {:>9}  not sent after all: {} ({reason})\n", thousands(*count), reason.meaning()));
+    }
+    for (destination, refusal) in &pumped.halted {
+        text.push_str(&format!("\ndestination `{destination}` cannot be used: {} ({})\n", refusal.saw, refusal.reason));
+    }
+    if let Some(next) = passed.ticked.next {
+        text.push_str(&format!("\nnext at {next}\n"));
+    }
+    text
+}
+
+fn people_segments(passed: &Passed) -> String {
+    let mut text = format!("as of {}\n", passed.as_of);
+    if passed.ticked.segments.is_empty() {
+        text.push_str("\nno segment is due\n");
+    } else {
+        text.push_str("\nsegments                          members    came in       left\n");
+    }
+    for segment in &passed.ticked.segments {
+        let name = segment.name.as_str();
+        let (members, entered, left) = (thousands(segment.members), thousands(segment.entered), thousands(segment.left));
+        text.push_str(&format!("  {name:<29}{members:>10} {entered:>10} {left:>10}\n"));
+        if let Some(held) = &segment.held {
+            text.push_str(&format!("    held: {} ({}); the last good membership stays\n", held.saw, held.reason));
+        }
+        if segment.duplicates > 0 || segment.missing_ids > 0 {
+            text.push_str(&format!(
+                "    {} rows with an id seen before, {} without one: left out\n",
+                thousands(segment.duplicates),
+                thousands(segment.missing_ids)
+            ));
+        }
+    }
+    text
+}
+
+fn people_decisions(passed: &Passed, word: &str) -> String {
+    let mut text = String::new();
+    for (playbook, decisions) in &passed.ticked.by_playbook {
+        if decisions.total() == 0 {
+            continue;
+        }
+        text.push_str(&format!("\n{word} for playbook `{playbook}`: {}\n", thousands(decisions.total())));
+        let mut line = |count: u64, what: String| {
+            if count > 0 {
+                text.push_str(&format!("  {:>9}  {what}\n", thousands(count)));
+            }
+        };
+        line(decisions.touch, "to go".to_owned());
+        line(decisions.withheld, "held out".to_owned());
+        for (group, by_reason) in [("later", &decisions.defer), ("no", &decisions.skip), ("never", &decisions.suppress)] {
+            for (reason, count) in by_reason {
+                line(*count, format!("{group}: {} ({reason})", reason.meaning()));
+            }
+        }
+    }
+    for hold in &passed.ticked.holds {
+        text.push_str(&format!("\nheld: playbook `{}`: {} ({})\n", hold.playbook, hold.refusal.saw, hold.refusal.reason));
+    }
+    text
+}
+
+fn people_plan(plan: &Plan) -> String {
+    let mut text = people_segments(&plan.passed);
+    text.push_str(&people_decisions(&plan.passed, "would decide"));
+    for (reason, count) in &plan.passed.pumped.refused {
+        text.push_str(&format!("  {:>9}  not sent after all: {} ({reason})\n", thousands(*count), reason.meaning()));
+    }
+    if !plan.hours.is_empty() {
+        text.push_str("\nmessages by hour\n");
+        let most = plan.hours.values().max().copied().unwrap_or(1).max(1);
+        for ((playbook, hour), count) in &plan.hours {
+            let bar = "#".repeat(usize::try_from(count * 30 / most).unwrap_or(30).max(1));
+            let hour = hour.strftime("%Y-%m-%d %H:00Z").to_string();
+            text.push_str(&format!("  {hour}  {:<24}{:>9}  {bar}\n", playbook.as_str(), thousands(*count)));
+        }
+    }
+    text.push_str("\nnothing was written, nothing was sent\n");
+    text
+}
+
+/// A spinner on a terminal, silence elsewhere.
+struct Spinner {
+    bar: ProgressBar,
+}
+
+impl Spinner {
+    fn start() -> Self {
+        let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        bar.set_message("reading the warehouse");
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { bar }
+    }
+}
+
+impl Progress for Spinner {
+    fn ticked(&self, ticked: &Ticked) {
+        self.bar.set_message(format!("decided {}", thousands(ticked.decisions.total())));
+    }
+
+    fn pumped(&self, so_far: &Pumped) {
+        self.bar.set_message(format!("delivered {}", thousands(so_far.accepted)));
+    }
+}

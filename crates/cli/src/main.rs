@@ -1,0 +1,76 @@
+//! The binary `drumbeat`: arguments, wiring, printing, exit codes. The only room that names the connectors.
+
+mod args;
+mod command;
+mod context;
+mod failure;
+mod print;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::args::{Cli, Command};
+use crate::context::Context;
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One provider of cryptography in the process, chosen once.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        print::say("error: a cryptography provider is installed already");
+        return ExitCode::from(failure::code::FAILED);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            print::say(&format!("error: cannot start: {error}"));
+            return ExitCode::from(failure::code::FAILED);
+        }
+    };
+    match runtime.block_on(dispatch(cli)) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            print::say(&failure.to_string());
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<u8, Failure> {
+    let context = Context::new(&cli);
+    match cli.command {
+        Command::Init(args) => command::init::init(&context, &args).await,
+        Command::Demo(args) => command::demo::demo(&context, &args).await,
+        Command::Check(args) => command::check::check(&context, &args).await,
+        Command::Plan => command::run::plan(&context).await,
+        Command::Run(args) => command::run::run(&context, &args).await,
+        Command::Preview(args) => command::preview::preview(&context, &args).await,
+        Command::SendTest(args) => command::preview::send_test(&context, &args).await,
+        Command::Test(args) => command::test::test(&context, &args).await,
+        Command::Explain(args) => command::explain::explain(&context, &args).await,
+        Command::Segment(args) => command::segment::segment(&context, &args).await,
+        Command::Log(args) => command::log::log(&context, &args).await,
+        Command::InDoubt(args) => command::in_doubt::in_doubt(&context, &args).await,
+        Command::Consent(args) => command::consent::consent(&context, &args).await,
+        Command::Suppress(args) => command::suppress::suppress(&context, &args).await,
+        Command::Audit(args) => command::audit::audit(&context, &args).await,
+        Command::Halt(args) => command::halt::halt(&context, &args).await,
+        Command::Playbook(args) => command::playbook::playbook(&context, &args).await,
+        Command::Profile(args) => command::profile::profile(&context, &args).await,
+        Command::Schema { kind } => command::schema::schema(&context, kind.as_deref()),
+        Command::Doctor => command::doctor::doctor(&context).await,
+        Command::Backup { to } => command::maintain::backup(&context, &to).await,
+        Command::Migrate => command::maintain::migrate(&context).await,
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "drumbeat", &mut script);
+            context.printer.text(&String::from_utf8_lossy(&script))?;
+            Ok(failure::code::DONE)
+        }
+        Command::Version => {
+            context.printer.text(&format!("drumbeat {}", env!("CARGO_PKG_VERSION")))?;
+            Ok(failure::code::DONE)
+        }
+    }
+}

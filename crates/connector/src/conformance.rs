@@ -1,0 +1,249 @@
+//! What every connector must hold to, checked by playing replies through it. One test runs this over all kinds.
+
+use model::EmailAddress;
+use model::settings::ConnectorSettings;
+use serde_json::{Map, Value};
+
+use crate::exchange::{Call, Failure, Reply, SmtpPhase, Step};
+use crate::golden::{STEPS_MAX, sample_item};
+use crate::item::Item;
+use crate::kind::{Connector, Kind};
+use crate::outcome::{Bounce, Outcome};
+use crate::said::{SAID_CHARS_MAX, Said};
+
+/// Replies played in a row.
+const REPLIES_MAX: usize = 4;
+/// The longest text an outcome may carry: what a provider said, and a few words of ours.
+const TEXT_CHARS_MAX: usize = SAID_CHARS_MAX + 200;
+
+/// Checks a kind; gives what is wrong with it, in sentences.
+///
+/// The name is a lower-case noun. The example in the kind is accepted and is an object of the schema; unknown keys are
+/// refused, and named. Every sequence of replies ends in one outcome within [`STEPS_MAX`] steps, whatever the texts. Nothing
+/// is accepted that was not, nothing is tried again by itself that may have arrived unless the class allows it, and only a
+/// refusal for good can be a bounce. `Debug` and outcomes show neither secrets nor addresses. Equal items make equal requests.
+pub fn conformance(kind: &Kind) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if !model::name::is_name(kind.name) {
+        wrong.push(format!("`{}` is not a lower-case noun", kind.name));
+    }
+    let example = match serde_json::from_str::<Map<String, Value>>(kind.example) {
+        Ok(example) => example,
+        Err(error) => return vec![format!("the example is not a JSON object: {error}")],
+    };
+    let connector = match (kind.build)(&ConnectorSettings(example.clone())) {
+        Ok(connector) => connector,
+        Err(mistakes) => return vec![format!("the example is refused: {mistakes:?}")],
+    };
+    settings_are_checked(kind, &example, &mut wrong);
+    if connector.connections() == 0 {
+        wrong.push("it allows no connection at all".to_owned());
+    }
+    let shown = Shown::of(kind, &example);
+    shown.check(&format!("{connector:?}"), "the connector's Debug", &mut wrong);
+    if calls(connector.as_ref(), &sample_item()) != calls(connector.as_ref(), &sample_item()) {
+        wrong.push("equal items make different requests".to_owned());
+    }
+    let mut sequences = vec![vec![]];
+    for _ in 0..REPLIES_MAX {
+        sequences = sequences
+            .iter()
+            .flat_map(|start| {
+                few_replies().into_iter().map(move |reply| [start.clone(), vec![reply]].concat())
+            })
+            .collect();
+        for sequence in &sequences {
+            play(kind, connector.as_ref(), sequence, &shown, &mut wrong);
+        }
+    }
+    for reply in many_replies() {
+        play(kind, connector.as_ref(), &[reply], &shown, &mut wrong);
+    }
+    wrong.sort();
+    wrong.dedup();
+    wrong
+}
+
+fn settings_are_checked(kind: &Kind, example: &Map<String, Value>, wrong: &mut Vec<String>) {
+    let schema = (kind.schema)();
+    if schema.get("additionalProperties") != Some(&Value::Bool(false)) {
+        wrong.push("its schema takes unknown keys".to_owned());
+    }
+    let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    for (key, property) in &properties {
+        if property.get("description").and_then(Value::as_str).is_none_or(str::is_empty) {
+            wrong.push(format!("setting `{key}` has no description"));
+        }
+        if !example.contains_key(key) {
+            wrong.push(format!("setting `{key}` is not in the example"));
+        }
+        let mut broken = example.clone();
+        broken.insert(key.clone(), serde_json::json!({ "canary": "value-that-must-not-be-repeated" }));
+        match (kind.build)(&ConnectorSettings(broken)) {
+            Ok(_) => wrong.push(format!("setting `{key}` takes anything")),
+            Err(mistakes) if !mistakes.iter().any(|mistake| mistake.key == *key) => {
+                wrong.push(format!("a wrong `{key}` is not named: {mistakes:?}"));
+            }
+            Err(mistakes) if format!("{mistakes:?}").contains("must-not-be-repeated") => {
+                wrong.push(format!("a wrong `{key}` is repeated in the message"));
+            }
+            Err(_) => {}
+        }
+    }
+    let mut unknown = example.clone();
+    unknown.insert("no_such_setting".to_owned(), Value::Bool(true));
+    match (kind.build)(&ConnectorSettings(unknown)) {
+        Err(mistakes) if mistakes.iter().any(|mistake| mistake.key == "no_such_setting") => {}
+        _ => wrong.push("an unknown setting is not refused by its name".to_owned()),
+    }
+}
+
+/// What must not be shown: the values of settings that are only written, and the addresses of the message.
+struct Shown {
+    hidden: Vec<(String, &'static str)>,
+}
+
+impl Shown {
+    fn of(kind: &Kind, example: &Map<String, Value>) -> Self {
+        let schema = (kind.schema)();
+        let is_secret = |key: &str| schema["properties"][key]["writeOnly"] == Value::Bool(true);
+        let mut hidden: Vec<(String, &'static str)> = example
+            .iter()
+            .filter(|(key, _)| is_secret(key))
+            .filter_map(|(_, value)| Some((value.as_str()?.to_owned(), "a secret")))
+            .collect();
+        let item = sample_item();
+        let address = |address: &EmailAddress| (address.as_string(), "an address");
+        hidden.extend([address(&item.mail_from), address(&item.rcpt_to)]);
+        Self { hidden }
+    }
+
+    fn check(&self, text: &str, place: &str, wrong: &mut Vec<String>) {
+        for (hidden, what) in &self.hidden {
+            if text.contains(hidden) {
+                wrong.push(format!("{place} shows {what}"));
+            }
+        }
+    }
+}
+
+/// The calls up to the first reply.
+fn calls(connector: &dyn Connector, item: &Item) -> Option<Call> {
+    match connector.exchange(item).next(None) {
+        Step::Call(call) => Some(call),
+        Step::Done(_) => None,
+    }
+}
+
+/// Plays replies, the last of them again and again if the conversation goes on.
+fn play(kind: &Kind, connector: &dyn Connector, replies: &[Reply], shown: &Shown, wrong: &mut Vec<String>) {
+    let mut exchange = connector.exchange(&sample_item());
+    let mut replies_left = replies.iter();
+    let (mut last, mut armed, mut armings): (Option<&Reply>, bool, usize) = (None, false, 0);
+    for _ in 0..STEPS_MAX {
+        match exchange.next(last.cloned()) {
+            Step::Call(call) => {
+                shown.check(&format!("{call:?}"), "a call's Debug", wrong);
+                armings += usize::from(call.arms);
+                armed = call.arms;
+                last = replies_left.next().or(last);
+            }
+            Step::Done(outcome) => {
+                shown.check(&format!("{outcome:?}"), "an outcome", wrong);
+                if armings > 1 {
+                    wrong.push("it arms more than once".to_owned());
+                }
+                if let Some(reply) = last {
+                    judge(kind, armed, reply, &outcome, wrong);
+                }
+                return;
+            }
+        }
+    }
+    wrong.push(format!("no end within {STEPS_MAX} steps after {replies:?}"));
+}
+
+/// Whether an outcome may follow from the last reply.
+fn judge(kind: &Kind, armed: bool, reply: &Reply, outcome: &Outcome, wrong: &mut Vec<String>) {
+    let mut says = |what: &str| wrong.push(format!("{what}: {reply:?} became {outcome:?}"));
+    if text_of(outcome).chars().count() > TEXT_CHARS_MAX {
+        says("the text of an outcome is not bounded");
+    }
+    let taken = matches!(reply, Reply::Wrote | Reply::Smtp { at: SmtpPhase::Body, code: 200..300, .. });
+    if matches!(outcome, Outcome::Accepted { .. }) && !taken {
+        says("accepted what was not");
+    }
+    if matches!(outcome, Outcome::NotArmed) != matches!(reply, Reply::NotArmed) {
+        says("the last look is not reported as it was");
+    }
+    let lost = matches!(reply, Reply::Failed { handed_over: true, .. });
+    let sent_again =
+        matches!(outcome, Outcome::Retry { .. } | Outcome::Rejected { .. } | Outcome::Halt { .. });
+    if armed && lost && sent_again && !kind.idempotency.may_repeat() {
+        says("a lost answer is taken for a refusal");
+    }
+    if matches!(reply, Reply::Failed { handed_over: false, .. }) && matches!(outcome, Outcome::InDoubt { .. })
+    {
+        says("in doubt, though nothing was handed over");
+    }
+    if let Outcome::Rejected { bounce: Some(bounce), .. } = outcome {
+        let for_good = matches!(reply, Reply::Smtp { code: 500..600, .. });
+        let policy = matches!(reply, Reply::Smtp { enhanced: Some((_, 7, _)), .. });
+        if !for_good || policy && *bounce == Bounce::Hard {
+            says("the person is blamed");
+        }
+    }
+}
+
+fn text_of(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Accepted { receipt } => receipt,
+        Outcome::Rejected { detail, .. }
+        | Outcome::Retry { detail, .. }
+        | Outcome::InDoubt { detail }
+        | Outcome::Halt { detail, .. } => detail,
+        Outcome::NotArmed => "",
+    }
+}
+
+/// One of each sort, to be played in all orders.
+fn few_replies() -> Vec<Reply> {
+    let said = || Said::of("5.1.1 <ana@example.test> unknown");
+    let failed = |handed_over, kind| Reply::Failed { handed_over, kind, text: said() };
+    vec![
+        Reply::smtp(SmtpPhase::Body, 250, Said::of("2.0.0 queued")),
+        Reply::smtp(SmtpPhase::Rcpt, 550, said()),
+        Reply::smtp(SmtpPhase::Mail, 451, Said::of("4.7.1 greylisted")),
+        Reply::smtp(SmtpPhase::Auth, 535, Said::of("5.7.8 no")),
+        Reply::Wrote,
+        Reply::NotArmed,
+        failed(false, Failure::Timeout),
+        failed(true, Failure::Closed),
+    ]
+}
+
+/// Every phase with every code and a choice of texts, and every failure.
+fn many_replies() -> Vec<Reply> {
+    let mut replies = vec![Reply::Wrote, Reply::NotArmed];
+    let huge = "5.7.1 <ana@example.test> \u{0}\u{7f}\u{202e} ".repeat(50_000);
+    let texts = [
+        "",
+        "5.1.1 <ana@example.test> unknown",
+        "4.2.2 full",
+        "5.7.26 return@acme.test",
+        "99.99.99",
+        "\u{ff20}\r\n.\r\n",
+    ];
+    for (_, at) in SmtpPhase::ALL {
+        for code in (0..=999).chain([u16::MAX]) {
+            replies.extend(texts.iter().map(|text| Reply::smtp(*at, code, Said::of(text))));
+        }
+        replies.push(Reply::smtp(*at, 550, Said::of(&huge)));
+    }
+    for (_, kind) in Failure::ALL {
+        for handed_over in [false, true] {
+            replies.push(Reply::Failed { handed_over, kind: *kind, text: Said::of(&huge) });
+        }
+    }
+    replies
+}

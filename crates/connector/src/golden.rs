@@ -1,0 +1,176 @@
+//! Whole conversations as text, to be read by people and replayed by a test.
+//!
+//! ```text
+//! # The mailbox is not there.
+//! $ {"host": "mail.example.test"}
+//! > smtp mail.example.test:587 starttls
+//! > from <return@acme.test> to <ana@example.test>, 163 bytes, arms
+//! < rcpt 550 5.1.1 No such user
+//! = rejected fail.smtp_5xx_recipient hard: RCPT TO: 550 5.1.1 No such user
+//! ```
+//! `$` are the settings, `>` what the connector asks, `<` what it is told, `=` what it makes of it. Conversations are
+//! separated by empty lines; each carries [`sample_item`].
+
+use std::sync::Arc;
+
+use model::settings::ConnectorSettings;
+use model::{DeliveryId, EmailAddress, PlaybookName, ProfileNumber, StepId, TemplateName};
+
+use crate::exchange::{Call, Failure, FilePut, Reply, Request, SmtpPhase, Step, Tls};
+use crate::item::Item;
+use crate::kind::Kind;
+use crate::outcome::{Bounce, Outcome, Schedule};
+use crate::said::Said;
+
+/// A conversation that goes on for longer is broken.
+pub const STEPS_MAX: usize = 16;
+
+/// The message of every golden conversation.
+///
+/// # Panics
+/// Never: its addresses are addresses.
+pub fn sample_item() -> Item {
+    let address = |text: &str| EmailAddress::parse(text).expect("a constant that is an address");
+    let body = "From: Acme <hello@acme.test>\r\nTo: <ana@example.test>\r\nSubject: We miss you\r\n\
+                Message-ID: <mvzgc43vom2tqmrtha3dkmjsgq2tmnzy@acme.test>\r\n\r\nHello Ana,\r\n.. come back.\r\n";
+    Item {
+        delivery: DeliveryId::known("mvzgc43vom2tqmrtha3dkmjsgq2tmnzy"),
+        attempt: 1,
+        profile: ProfileNumber(7),
+        playbook: PlaybookName::known("win_back"),
+        step: StepId::known("nudge"),
+        template: TemplateName::known("we_miss_you"),
+        subject: "We miss you".to_owned(),
+        mail_from: address("return@acme.test"),
+        rcpt_to: address("ana@example.test"),
+        bytes: Arc::from(body.as_bytes()),
+    }
+}
+
+/// Replays every conversation of a file. The error says, for the first that differs, what was written and what happened.
+pub fn replay(kind: &Kind, text: &str) -> Result<usize, String> {
+    let mut count = 0;
+    for conversation in
+        text.split("\n\n").map(str::trim).filter(|text| text.lines().any(|line| !line.starts_with('#')))
+    {
+        let happened = play(kind, conversation)?;
+        let written: Vec<&str> = conversation.lines().filter(|line| !line.starts_with('#')).collect();
+        if happened != written {
+            return Err(format!("written:\n{}\n\nhappened:\n{}", written.join("\n"), happened.join("\n")));
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn play(kind: &Kind, conversation: &str) -> Result<Vec<String>, String> {
+    let lines = |mark: &'static str| conversation.lines().filter_map(move |line| line.strip_prefix(mark));
+    let settings_text = lines("$ ").next().ok_or("a conversation begins with `$ {settings}`")?;
+    let settings =
+        serde_json::from_str(settings_text).map_err(|error| format!("the settings are not JSON: {error}"))?;
+    let connector = (kind.build)(&ConnectorSettings(settings))
+        .map_err(|mistakes| format!("the settings: {mistakes:?}"))?;
+    let mut happened = vec![format!("$ {settings_text}")];
+    let mut exchange = connector.exchange(&sample_item());
+    let mut replies = lines("< ");
+    let mut reply = None;
+    for _ in 0..STEPS_MAX {
+        match exchange.next(reply.take()) {
+            Step::Call(call) => {
+                happened.extend(call_lines(&call).into_iter().map(|line| format!("> {line}")));
+                let told = replies
+                    .next()
+                    .ok_or_else(|| format!("no reply is written for:\n{}", happened.join("\n")))?;
+                happened.push(format!("< {told}"));
+                reply = Some(parse_reply(told).ok_or_else(|| format!("not a reply: {told}"))?);
+            }
+            Step::Done(outcome) => {
+                happened.push(format!("= {}", outcome_line(&outcome)));
+                return Ok(happened);
+            }
+        }
+    }
+    Err(format!("the conversation does not end:\n{}", happened.join("\n")))
+}
+
+/// Reads `rcpt 550 5.1.1 text`, `wrote`, `not_armed`, `failed timeout text` (nothing handed over) or `lost timeout text`.
+fn parse_reply(line: &str) -> Option<Reply> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let failed = |handed_over| {
+        let (name, text) = rest.split_once(' ').unwrap_or((rest, ""));
+        let (_, kind) = Failure::ALL.iter().find(|(known, _)| *known == name)?;
+        Some(Reply::Failed { handed_over, kind: *kind, text: Said::of(text) })
+    };
+    match word {
+        "wrote" => Some(Reply::Wrote),
+        "not_armed" => Some(Reply::NotArmed),
+        "failed" => failed(false),
+        "lost" => failed(true),
+        phase => {
+            let (_, at) = SmtpPhase::ALL.iter().find(|(known, _)| *known == phase)?;
+            let (code, text) = rest.split_once(' ').unwrap_or((rest, ""));
+            Some(Reply::smtp(*at, code.parse().ok()?, Said::of(text)))
+        }
+    }
+}
+
+fn call_lines(call: &Call) -> Vec<String> {
+    let arms = if call.arms { ", arms" } else { "" };
+    match &call.request {
+        Request::Smtp(request) => {
+            let server = &request.server;
+            let tls = match server.tls {
+                Tls::None => "in the clear",
+                Tls::Starttls => "starttls",
+                Tls::Implicit => "implicit tls",
+            };
+            let name = server.credentials.as_ref().map(|(name, _)| format!(" as {name}")).unwrap_or_default();
+            let hello = server.hello.as_ref().map(|hello| format!(" hello {hello}")).unwrap_or_default();
+            vec![
+                format!("smtp {}:{} {tls}{name}{hello}", server.host, server.port),
+                format!(
+                    "from <{}> to <{}>, {} bytes{arms}",
+                    request.mail_from.as_string(),
+                    request.rcpt_to.as_string(),
+                    request.body.len()
+                ),
+            ]
+        }
+        Request::File(request) => {
+            let mut lines = vec![format!("folder {}{arms}", request.folder.display())];
+            lines.extend(request.puts.iter().map(|put| match put {
+                FilePut::Whole { name, bytes } => format!("write {name}, {} bytes", bytes.len()),
+                FilePut::Line { name, line, unless_begins: None } => format!("append {name} {line}"),
+                FilePut::Line { name, line, unless_begins: Some(start) } => {
+                    format!("append {name} unless there is {start} {line}")
+                }
+            }));
+            lines
+        }
+    }
+}
+
+fn outcome_line(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Accepted { receipt } => format!("accepted {receipt}"),
+        Outcome::Rejected { reason, bounce, detail } => {
+            let bounce = match bounce {
+                Some(Bounce::Hard) => " hard",
+                Some(Bounce::Soft) => " soft",
+                None => "",
+            };
+            format!("rejected {}{bounce}: {detail}", reason.as_str())
+        }
+        Outcome::Retry { reason, after, schedule, detail } => {
+            let schedule = match schedule {
+                Schedule::Smtp4xx => "smtp_4xx",
+                Schedule::Connect => "connect",
+            };
+            let after = after.map(|after| format!(" after {}s", after.as_secs())).unwrap_or_default();
+            format!("retry {} {schedule}{after}: {detail}", reason.as_str())
+        }
+        Outcome::InDoubt { detail } => format!("in_doubt: {detail}"),
+        Outcome::NotArmed => "not_armed".to_owned(),
+        Outcome::Halt { reason, detail } => format!("halt {}: {detail}", reason.as_str()),
+    }
+}

@@ -1,0 +1,45 @@
+//! One message, as a connector gets it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use model::{DeliveryId, EmailAddress, PlaybookName, ProfileNumber, StepId, TemplateName};
+
+/// One message to one person, ready to go. `Debug` shows neither addresses nor what the message says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Item {
+    /// The delivery: the provider's idempotency key where it takes one.
+    pub delivery: DeliveryId,
+    /// The how-manieth attempt this is, from 1. A repeat of what may have arrived must have a higher number.
+    pub attempt: u32,
+    /// To whom, by number.
+    pub profile: ProfileNumber,
+    /// Of which playbook.
+    pub playbook: PlaybookName,
+    /// At which of its steps.
+    pub step: StepId,
+    /// What it was made of.
+    pub template: TemplateName,
+    /// The subject, as people read it.
+    pub subject: String,
+    /// The return path, where bounces go.
+    pub mail_from: EmailAddress,
+    /// The one recipient.
+    pub rcpt_to: EmailAddress,
+    /// The whole message (RFC 5322), with CRLF as the only line break, without dot-stuffing.
+    pub bytes: Arc<[u8]>,
+}
+
+impl fmt::Debug for Item {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Item")
+            .field("delivery", &self.delivery)
+            .field("attempt", &self.attempt)
+            .field("profile", &self.profile)
+            .field("playbook", &self.playbook)
+            .field("step", &self.step)
+            .field("template", &self.template)
+            .field("bytes", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,96 @@
+//! A kind of connector, as a folder under `connectors/` declares it, and a connector, which is a kind with its settings.
+
+use std::fmt;
+
+use model::Channel;
+use model::settings::ConnectorSettings;
+
+use crate::exchange::Exchange;
+use crate::item::Item;
+use crate::settings::SettingsMistake;
+
+/// What a folder under `connectors/` exports as `KIND`. Everything else is derived from it: the schema, the reference of
+/// settings, the labels of metrics, the conformance test.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// The folder's name, `connector:` in a project's files, the label in metrics.
+    pub name: &'static str,
+    /// The medium it serves.
+    pub channel: Channel,
+    /// What a repeated request would do at the provider.
+    pub idempotency: Idempotency,
+    /// One sentence for people who choose a connector.
+    pub summary: &'static str,
+    /// Settings with every key, as a JSON object: shown to users, and known to be right by a test.
+    pub example: &'static str,
+    /// The JSON Schema of the settings: an object that refuses unknown keys.
+    pub schema: fn() -> serde_json::Value,
+    /// Checks settings, all mistakes at once, and makes a connector of them. Nothing is opened or looked up.
+    pub build: fn(&ConnectorSettings) -> Result<Box<dyn Connector>, Vec<SettingsMistake>>,
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Kind")
+            .field("name", &self.name)
+            .field("idempotency", &self.idempotency)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a repeated request would do, and so what may be done when nobody knows whether the first one arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idempotency {
+    /// S: the second does what the first did, and no more. May be repeated at any time.
+    Natural,
+    /// A: the provider knows our key again for a while. May be repeated with the same content.
+    Key,
+    /// B: the provider can be asked, by our key, what became of it.
+    Lookup,
+    /// E: the provider tells us later, if it took it. Silence proves nothing.
+    Echo,
+    /// D: nothing. A person decides, or time closes it; it is never sent again by itself.
+    Nothing,
+}
+
+impl Idempotency {
+    /// The letter of its class.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Natural => 'S',
+            Self::Key => 'A',
+            Self::Lookup => 'B',
+            Self::Echo => 'E',
+            Self::Nothing => 'D',
+        }
+    }
+
+    /// Whether a lost answer may be followed by the same request again, without asking anybody.
+    pub fn may_repeat(self) -> bool {
+        matches!(self, Self::Natural | Self::Key)
+    }
+}
+
+/// A kind with its settings: what a destination speaks through. Its `Debug` shows no secret.
+pub trait Connector: Send + Sync + fmt::Debug {
+    /// The conversation that hands over one message. The same item gives the same conversation, every time.
+    fn exchange(&self, item: &Item) -> Box<dyn Exchange>;
+    /// Where it goes, so that the driver can hold it back where `deliver` does not allow it.
+    fn reach(&self) -> Reach;
+    /// How many conversations may go on at the same time; at least one.
+    fn connections(&self) -> usize;
+}
+
+/// Where a connector's calls go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// Files on this machine.
+    Local,
+    /// A host on the network.
+    Network {
+        /// Its name or address.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+}

@@ -1,0 +1,243 @@
+//! What a daemon holds: the project, its state, where people come from, and how to reach destinations.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::{Halts, Memberships, Version, World};
+use jiff::{SignedDuration, Timestamp};
+use message::Compiled;
+use model::condition::SegmentTest;
+use model::{DestinationName, PlaybookName, ProfileNumber, Refusal, SegmentName, TemplateName};
+use project::Project;
+use roaring::RoaringBitmap;
+use state::{Keys, State, StateError, Tx};
+
+use crate::driver::Driver;
+use crate::made::MadeProvider;
+use crate::source::{Source, SourceError};
+
+/// How a destination is reached.
+#[derive(Debug, Clone)]
+pub enum Carrier {
+    /// Over the network, or into files.
+    Driver(Arc<Driver>),
+    /// A provider in memory.
+    Made(Arc<dyn MadeProvider>),
+}
+
+/// Why a pass could not be finished. What was committed stays; the next pass goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The state database failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The warehouse failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A version that people are under way on cannot be read back.
+    #[error("cannot read version {version} of playbook `{playbook}`: {why}")]
+    Version {
+        /// Which.
+        version: String,
+        /// Of which.
+        playbook: PlaybookName,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A task ended before its work did.
+    #[error("a task of the daemon ended before its work did")]
+    Task(#[source] tokio::task::JoinError),
+    /// An entry that was kept sealed cannot be opened.
+    #[error("cannot open the sealed entry of an enrollment: the root key is not the one it was sealed with")]
+    Sealed,
+}
+
+/// One version of a playbook, ready to decide and to render.
+#[derive(Debug)]
+pub struct Pinned {
+    /// For the engine.
+    pub version: Version,
+    /// For messages.
+    pub compiled: BTreeMap<TemplateName, Arc<Compiled>>,
+}
+
+/// What a daemon holds.
+#[derive(Debug)]
+pub struct Daemon {
+    /// The project's files, checked.
+    pub project: Arc<Project>,
+    /// The state database.
+    pub state: State,
+    /// Where people come from.
+    pub source: Source,
+    /// The project's keys.
+    pub keys: Arc<Keys>,
+    /// How destinations are reached.
+    pub carriers: BTreeMap<DestinationName, Carrier>,
+    /// Who we are, among those who may claim.
+    pub node: String,
+    versions: Mutex<BTreeMap<String, Arc<Pinned>>>,
+    halted: Mutex<BTreeMap<DestinationName, (Refusal, Timestamp)>>,
+}
+
+/// A destination that refused our credentials, or may not be used from here, is left alone for so long.
+const HALT_PAUSE: SignedDuration = SignedDuration::from_mins(5);
+
+impl Daemon {
+    /// Joins the parts.
+    pub fn new(
+        project: Arc<Project>,
+        state: State,
+        source: Source,
+        keys: Arc<Keys>,
+        carriers: BTreeMap<DestinationName, Carrier>,
+        node: String,
+    ) -> Self {
+        Self { project, state, source, keys, carriers, node, versions: Mutex::default(), halted: Mutex::default() }
+    }
+
+    /// The present version of a playbook of the project.
+    pub async fn present(&self, tx: &mut Tx, playbook: &PlaybookName) -> Result<Option<Arc<Pinned>>, DaemonError> {
+        let Some(found) = self.project.playbooks.get(playbook) else { return Ok(None) };
+        let version = found.version.clone();
+        self.pinned(tx, playbook, &version).await.map(Some)
+    }
+
+    /// A version of a playbook: the present one from the files, an older one from what state kept of it.
+    pub async fn pinned(&self, tx: &mut Tx, playbook: &PlaybookName, version: &str) -> Result<Arc<Pinned>, DaemonError> {
+        if let Some(pinned) = lock(&self.versions).get(version) {
+            return Ok(Arc::clone(pinned));
+        }
+        let pinned = match self.project.playbooks.get(playbook).filter(|present| present.version == version) {
+            Some(present) => Pinned { version: Version::new(present.clone()), compiled: self.project.compiled.clone() },
+            None => {
+                let error = |why: String| DaemonError::Version { version: version.to_owned(), playbook: playbook.clone(), why };
+                let bundle =
+                    state::playbook::version(tx, playbook, version).await?.ok_or_else(|| error("it is not in the state".to_owned()))?;
+                let read = project::from_bundle(&self.project, &bundle).map_err(error)?;
+                Pinned { version: Version::new(read.playbook), compiled: read.compiled }
+            }
+        };
+        let pinned = Arc::new(pinned);
+        lock(&self.versions).insert(version.to_owned(), Arc::clone(&pinned));
+        Ok(pinned)
+    }
+
+    /// Leaves a destination alone for a while; how long.
+    pub fn halt_destination(&self, destination: &DestinationName, refusal: Refusal, now: Timestamp) -> SignedDuration {
+        let until = now.checked_add(HALT_PAUSE).unwrap_or(now);
+        lock(&self.halted).insert(destination.clone(), (refusal, until));
+        HALT_PAUSE
+    }
+
+    /// The destinations that are left alone now, and why.
+    pub fn halted_destinations(&self, now: Timestamp) -> BTreeMap<DestinationName, (Refusal, Timestamp)> {
+        let mut halted = lock(&self.halted);
+        halted.retain(|_, (_, until)| *until > now);
+        halted.clone()
+    }
+
+    /// Playbooks in the order in which they decide: highest priority first, then by name.
+    pub fn playbooks_by_priority(&self) -> Vec<&model::playbook::Playbook> {
+        let mut playbooks: Vec<_> = self.project.playbooks.values().collect();
+        playbooks.sort_by(|left, right| right.priority.cmp(&left.priority).then_with(|| left.name.cmp(&right.name)));
+        playbooks
+    }
+}
+
+/// Memberships as they are now, with the stays that conditions ask for.
+#[derive(Debug, Default)]
+pub struct Members {
+    /// Who is in each segment.
+    pub now: BTreeMap<SegmentName, RoaringBitmap>,
+    /// Who has been in it for so long.
+    pub stays: BTreeMap<(SegmentName, SignedDuration), RoaringBitmap>,
+}
+
+impl Memberships for Members {
+    fn contains(&self, segment: &SegmentName, profile: ProfileNumber) -> bool {
+        self.now.get(segment).is_some_and(|members| members.contains(profile.0))
+    }
+
+    fn contains_for(&self, segment: &SegmentName, profile: ProfileNumber, at_least: SignedDuration) -> bool {
+        self.stays.get(&(segment.clone(), at_least)).is_some_and(|members| members.contains(profile.0))
+    }
+}
+
+/// The world of one pass: what is the same for everybody.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// Memberships.
+    pub members: Arc<Members>,
+    /// Halts and pauses.
+    pub halts: Halts,
+}
+
+impl Surroundings {
+    /// Reads memberships, and the stays that anything in the project asks for.
+    pub async fn read(tx: &mut Tx, project: &Project, now: Timestamp) -> Result<Self, StateError> {
+        let mut members = Members::default();
+        for name in project.segments.keys() {
+            if let Some(current) = state::segment::current(tx, name).await? {
+                members.now.insert(name.clone(), current.members);
+            }
+        }
+        for (name, at_least) in stays_asked_for(project) {
+            let stay = state::segment::members_for(tx, &name, at_least, now).await?;
+            members.stays.insert((name, at_least), stay);
+        }
+        Ok(Self { members: Arc::new(members), halts: read_halts(tx).await? })
+    }
+
+    /// The engine's view of it.
+    pub fn world<'a>(&'a self, project: &'a Project) -> World<'a> {
+        World {
+            project: &project.settings.project,
+            zone: &project.settings.timezone,
+            policy: &project.policy,
+            memberships: self.members.as_ref(),
+            halts: &self.halts,
+        }
+    }
+}
+
+/// Halts, and pauses of playbooks.
+pub async fn read_halts(tx: &mut Tx) -> Result<Halts, StateError> {
+    let mut halts = Halts::default();
+    for halt in state::control::halts(tx).await? {
+        match halt.scope {
+            state::control::HaltScope::All => halts.all = true,
+            state::control::HaltScope::Destination(name) => {
+                halts.destinations.insert(name);
+            }
+            state::control::HaltScope::Playbook(name) => {
+                halts.playbooks.insert(name);
+            }
+        }
+    }
+    halts.playbooks.extend(state::playbook::paused(tx).await?);
+    Ok(halts)
+}
+
+fn stays_asked_for(project: &Project) -> Vec<(SegmentName, SignedDuration)> {
+    let playbooks = project.playbooks.values().flat_map(model::playbook::Playbook::conditions);
+    let segments = project.segments.values().filter_map(|segment| match &segment.source {
+        model::segment::SegmentSource::Where(condition) => Some(condition),
+        model::segment::SegmentSource::Sql(_) => None,
+    });
+    let mut stays: Vec<_> = playbooks
+        .chain(segments)
+        .flat_map(model::condition::Condition::segments)
+        .filter_map(|(name, test)| match test {
+            SegmentTest::MemberFor(at_least) => Some((name.clone(), at_least)),
+            SegmentTest::Member | SegmentTest::NotMember => None,
+        })
+        .collect();
+    stays.sort();
+    stays.dedup();
+    stays
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

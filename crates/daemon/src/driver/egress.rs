@@ -1,0 +1,120 @@
+//! Where messages may go: the rule of `deliver`. Decided by name, without a look-up, so that it is the same every time.
+
+use std::net::IpAddr;
+
+use connector::Reach;
+use model::settings::Deliver;
+use model::{EmailAddress, Reason, Refusal};
+
+/// Ports at which mail leaves this machine for the world, even from a server on this machine.
+const MAIL_PORTS: [u16; 3] = [25, 465, 587];
+
+/// Whether a message to this address may go that way.
+///
+/// `local`: files, and this machine (`localhost` or a loopback address) on ports other than 25, 465 and 587. `colleagues`:
+/// these, and anywhere to an address that one of the patterns describes (`*@acme.test`). `all`: everything.
+pub fn may_go(
+    deliver: Deliver,
+    colleagues: &[String],
+    reach: &Reach,
+    rcpt: &EmailAddress,
+) -> Result<(), Refusal> {
+    let Reach::Network { host, port } = reach else { return Ok(()) };
+    if deliver == Deliver::All || is_this_machine(host) && !MAIL_PORTS.contains(port) {
+        return Ok(());
+    }
+    let saw = match deliver {
+        Deliver::Colleagues if colleagues.iter().any(|pattern| matches(pattern, rcpt)) => return Ok(()),
+        Deliver::Colleagues => format!(
+            "`deliver: colleagues` lets messages go to {host}:{port} for the addresses of `colleagues` only, and this is none of \
+             them; set `deliver: all` in drumbeat.yml to send to everybody"
+        ),
+        Deliver::Local | Deliver::All => format!(
+            "`deliver: local` lets messages go into files and to this machine (localhost or a loopback address, not on ports 25, \
+             465 and 587), and not to {host}:{port}; set `deliver: colleagues` or `deliver: all` in drumbeat.yml to use it"
+        ),
+    };
+    Err(Refusal { reason: Reason::SysConnectorDisabled, saw })
+}
+
+/// Whether a host's name says "this machine".
+pub(super) fn is_this_machine(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(is_loopback)
+}
+
+/// Whether an address is of this machine, also when it is written as IPv4 within IPv6.
+pub(super) fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+/// `*` stands for any characters. Case does not matter.
+fn matches(pattern: &str, address: &EmailAddress) -> bool {
+    let (pattern, text) = (pattern.trim().to_lowercase(), address.normalised());
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(start) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        match text.find(part) {
+            Some(at) => text = &text[at + part.len()..],
+            None => return false,
+        }
+    }
+    text.ends_with(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(deliver: Deliver, host: &str, port: u16, rcpt: &str, expected: bool) {
+        let colleagues = ["*@acme.test".to_owned(), "qa+*@mail.*.test".to_owned()];
+        let reach = Reach::Network { host: host.to_owned(), port };
+        let rcpt = EmailAddress::parse(rcpt).unwrap();
+        let got = may_go(deliver, &colleagues, &reach, &rcpt);
+        assert_eq!(got.is_ok(), expected, "{deliver:?} {host}:{port}");
+        if let Err(refusal) = got {
+            assert_eq!(refusal.reason, Reason::SysConnectorDisabled);
+            assert!(refusal.saw.contains("deliver: all") && !refusal.saw.contains('@'), "{}", refusal.saw);
+        }
+    }
+
+    #[test]
+    fn local_reaches_this_machine_and_no_mail_port() {
+        for host in ["127.0.0.1", "localhost", "LOCALHOST", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+            check(Deliver::Local, host, 1025, "ana@example.test", true);
+            for port in MAIL_PORTS {
+                check(Deliver::Local, host, port, "ana@example.test", false);
+            }
+        }
+        for host in [
+            "smtp.example.test",
+            "10.0.0.1",
+            "0.0.0.0",
+            "localhost.example.test",
+            "127.0.0.1.nip.test",
+            "::2",
+        ] {
+            check(Deliver::Local, host, 1025, "hello@acme.test", false);
+        }
+    }
+
+    #[test]
+    fn colleagues_are_reached_anywhere_and_others_here_only() {
+        check(Deliver::Colleagues, "smtp.example.test", 587, "hello@acme.test", true);
+        check(Deliver::Colleagues, "smtp.example.test", 587, "Hello@ACME.test", true);
+        check(Deliver::Colleagues, "smtp.example.test", 587, "qa+7@mail.eu.test", true);
+        check(Deliver::Colleagues, "smtp.example.test", 587, "ana@example.test", false);
+        check(Deliver::Colleagues, "smtp.example.test", 587, "hello@acme.test.example.test", false);
+        check(Deliver::Colleagues, "smtp.example.test", 587, "hello@notacme.test", false);
+        check(Deliver::Colleagues, "127.0.0.1", 1025, "ana@example.test", true);
+        check(Deliver::Colleagues, "127.0.0.1", 25, "ana@example.test", false);
+        check(Deliver::All, "smtp.example.test", 25, "ana@example.test", true);
+    }
+
+    #[test]
+    fn files_may_always_be_written() {
+        let ana = EmailAddress::parse("ana@example.test").unwrap();
+        assert_eq!(may_go(Deliver::Local, &[], &Reach::Local, &ana), Ok(()));
+    }
+}

@@ -1,0 +1,191 @@
+//! The delivery driver: carries out what a connector asks for.
+//!
+//! The only sockets and files of delivery are here, once for all connectors: TLS, timeouts, pooled connections, pacing, the
+//! rule of `deliver`, and the moment of arming. A call that arms is taken as far as it can go without commitment, to SMTP's
+//! 354; then comes the last look, and only then is anything handed over. What happened is told to the connector as it
+//! happened, and the connector says what it means. Nothing here logs an address or a message.
+
+mod egress;
+mod file;
+mod smtp;
+#[cfg(test)]
+mod tests;
+mod throttle;
+mod tls;
+mod wire;
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use connector::golden::STEPS_MAX;
+use connector::{Connector, Item, Outcome, Reach, Reply, Request, Step};
+use model::settings::{Deliver, Destination};
+use model::{DestinationName, EmailAddress, Reason, Refusal};
+use tokio::time::Instant;
+
+pub use self::egress::may_go;
+use self::file::Files;
+use self::smtp::Smtp;
+use self::throttle::Pace;
+
+/// The answer of the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Armed {
+    /// The row is committed as armed, at this time or a little later.
+    At(Instant),
+    /// The last look said no.
+    No,
+}
+
+impl From<bool> for Armed {
+    fn from(armed: bool) -> Self {
+        if armed { Self::At(Instant::now()) } else { Self::No }
+    }
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// To resolve, to connect and to agree on TLS, each.
+    connect: Duration,
+    /// For the reply to a command.
+    command: Duration,
+    /// For the message to be handed over and answered. RFC 5321 4.5.3.2.6 asks for ten minutes: whoever hangs up earlier makes
+    /// doubts where there were answers.
+    body: Duration,
+    /// From the commit that armed a message to the moment it is handed over. It bounds how late an opt-out can be overtaken.
+    arm: Duration,
+    /// A connection that was not used for so long is not trusted to be alive.
+    idle: Duration,
+}
+
+impl Limits {
+    fn of(destination: &Destination) -> Self {
+        let answer = destination.timeout.and_then(|timeout| Duration::try_from(timeout).ok());
+        Self {
+            connect: Duration::from_secs(10),
+            command: answer.map_or(Duration::from_secs(60), |answer| answer.min(Duration::from_secs(60))),
+            body: answer.unwrap_or(Duration::from_secs(600)),
+            arm: Duration::from_secs(5),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How one destination is reached: its connector, its connections, its pace.
+pub struct Driver {
+    name: DestinationName,
+    connector: Box<dyn Connector>,
+    deliver: Deliver,
+    colleagues: Vec<String>,
+    pace: Option<Pace>,
+    smtp: Smtp,
+    files: Files,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Driver")
+            .field("name", &self.name)
+            .field("connector", &self.connector)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    /// Makes a destination ready; nothing is opened yet. Relative paths in its settings are taken from `project_dir`.
+    pub fn new(
+        destination: &Destination,
+        connector: Box<dyn Connector>,
+        deliver: Deliver,
+        colleagues: &[String],
+        project_dir: &Path,
+    ) -> Self {
+        let limits = Limits::of(destination);
+        // Checked by name in `may_go`; where the name says "this machine", its addresses must say so, too.
+        let loopback_only = match connector.reach() {
+            Reach::Network { host, .. } => deliver != Deliver::All && egress::is_this_machine(&host),
+            Reach::Local => false,
+        };
+        Self {
+            name: destination.name.clone(),
+            connector,
+            deliver,
+            colleagues: colleagues.to_vec(),
+            pace: destination.throttle.and_then(Pace::new),
+            smtp: Smtp::new(limits, loopback_only, project_dir),
+            files: Files::new(limits, project_dir),
+        }
+    }
+
+    /// How many deliveries may be under way at the same time.
+    pub fn connections(&self) -> usize {
+        self.connector.connections().max(1)
+    }
+
+    /// Whether a message to this address may go this way under the project's `deliver`.
+    pub fn may_go(&self, rcpt: &EmailAddress) -> Result<(), Refusal> {
+        may_go(self.deliver, &self.colleagues, &self.connector.reach(), rcpt)
+    }
+
+    /// Waits until the throttle lets one more go. Without a throttle it does not wait.
+    pub async fn pace(&self) {
+        if let Some(pace) = &self.pace {
+            pace.wait().await;
+        }
+    }
+
+    /// How long [`Driver::pace`] would wait now.
+    pub fn ready_in(&self) -> Duration {
+        self.pace.as_ref().map_or(Duration::ZERO, Pace::ready_in)
+    }
+
+    /// Delivers one message: the conversation up to the point of no return, `arm`, and the rest.
+    ///
+    /// `arm` commits the row as armed and says whether it did; it is called at most once, and not at all if the provider
+    /// refuses before. If this future is dropped after `arm`, nobody knows what became of the message.
+    pub async fn deliver<A: Into<Armed>>(&self, item: &Item, arm: impl AsyncFnOnce() -> A) -> Outcome {
+        if let Err(refusal) = self.may_go(&item.rcpt_to) {
+            return Outcome::Halt { reason: refusal.reason, detail: refusal.saw };
+        }
+        let mut exchange = self.connector.exchange(item);
+        let mut arm = Some(arm);
+        let mut reply = None;
+        for _ in 0..STEPS_MAX {
+            let call = match exchange.next(reply.take()) {
+                Step::Done(outcome) => return outcome,
+                Step::Call(call) => call,
+            };
+            // Mail and files are irrevocable, so they are handed over by the one call that arms or not at all.
+            let Some(arm) = arm.take().filter(|_| call.arms) else {
+                return broken("the connector hands over without the last look");
+            };
+            match self.call(&call.request, arm).await {
+                Ok(came) => reply = Some(came),
+                Err(refusal) => return Outcome::Halt { reason: refusal.reason, detail: refusal.saw },
+            }
+        }
+        broken("the connector's conversation does not end")
+    }
+
+    async fn call<A: Into<Armed>>(
+        &self,
+        request: &Request,
+        arm: impl AsyncFnOnce() -> A,
+    ) -> Result<Reply, Refusal> {
+        match request {
+            Request::Smtp(request) => self.smtp.call(request, arm).await,
+            Request::File(request) => Ok(self.files.call(request, arm).await),
+        }
+    }
+
+    /// Takes leave of the servers that connections are open to.
+    pub async fn close(&self) {
+        self.smtp.close().await;
+    }
+}
+
+fn broken(detail: &str) -> Outcome {
+    Outcome::Halt { reason: Reason::FailInternal, detail: detail.to_owned() }
+}

@@ -1,0 +1,68 @@
+//! The links a message carries, and the message as a connector gets it.
+
+use connector::Item;
+use message::token::{self, Claim};
+use message::{Mail, Rendered};
+use model::{MessageClass, Refusal};
+use model::delivery::Delivery;
+use model::policy::Purpose;
+use model::settings::Brand;
+
+use crate::daemon::Daemon;
+
+/// The links of one message; none where the brand has no public address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Links {
+    /// One click: withdraws all but transactional purposes of the channel.
+    pub unsubscribe: Option<String>,
+    /// The page that shows what the person gets.
+    pub preferences: Option<String>,
+    /// RFC 2919.
+    pub list_id: Option<String>,
+}
+
+impl Links {
+    /// The links of a delivery. Transactional messages carry none.
+    pub fn of(daemon: &Daemon, delivery: &Delivery, purpose: &Purpose, brand: &Brand) -> Self {
+        let Some(base) = brand.public_url.as_deref().filter(|_| purpose.class != MessageClass::Transactional) else {
+            return Self::default();
+        };
+        let base = base.trim_end_matches('/');
+        let link = |path: &str, kind: token::Purpose| {
+            let claim = Claim {
+                purpose: kind,
+                profile: delivery.profile,
+                delivery: delivery.id.clone(),
+                channel: delivery.traits.channel,
+            };
+            format!("{base}/{path}/{}", token::issue(&token_keys(&daemon.keys), &claim))
+        };
+        let host = base.split("://").nth(1).and_then(|rest| rest.split(['/', ':']).next()).unwrap_or_default();
+        Self {
+            unsubscribe: Some(link("u", token::Purpose::Unsubscribe)),
+            preferences: Some(link("p", token::Purpose::Preferences)),
+            list_id: (!host.is_empty()).then(|| format!("{}.{host}", purpose.name.as_str().replace('_', "-"))),
+        }
+    }
+}
+
+/// The keys that sign tokens, as the message room wants them.
+pub fn token_keys(keys: &state::Keys) -> Vec<token::Key> {
+    keys.tokens().iter().map(|(id, bytes)| token::Key { id: *id, bytes: *bytes }).collect()
+}
+
+/// A composed message as a connector gets it.
+pub fn item(delivery: &Delivery, attempt: u32, rendered: &Rendered, mail: Mail) -> Result<Item, Refusal> {
+    Ok(Item {
+        delivery: delivery.id.clone(),
+        attempt,
+        profile: delivery.profile,
+        playbook: delivery.traits.playbook.clone(),
+        step: delivery.step.clone(),
+        template: delivery.template.clone(),
+        subject: rendered.subject.clone(),
+        mail_from: mail.mail_from,
+        rcpt_to: mail.rcpt_to,
+        bytes: mail.bytes.into(),
+    })
+}

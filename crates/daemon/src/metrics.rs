@@ -1,0 +1,120 @@
+//! Counters for Prometheus, in its text form. Labels come from closed sets only: never a person.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::Timestamp;
+
+use crate::daemon::{Daemon, lock};
+use crate::report::{Pumped, Ticked};
+
+/// What the daemon counts while it runs.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    ready: AtomicBool,
+    counters: Mutex<BTreeMap<(&'static str, String), u64>>,
+}
+
+/// Name, kind and help of all that is counted or measured.
+const HELP: &[(&str, &str, &str)] = &[
+    ("drumbeat_build_info", "gauge", "The version that runs."),
+    ("drumbeat_decisions_total", "counter", "Decisions by what they were and why."),
+    ("drumbeat_deliveries_in_doubt", "gauge", "Deliveries that nobody can be sure of."),
+    ("drumbeat_deliveries_total", "counter", "Results of deliveries."),
+    ("drumbeat_destination_halted", "gauge", "Destinations that cannot be used, by reason."),
+    ("drumbeat_last_look_refusals_total", "counter", "Messages stopped by the last look or by their content, by reason."),
+    ("drumbeat_queue", "gauge", "Deliveries not yet settled, by destination and state."),
+    ("drumbeat_segment_members", "gauge", "Members of each segment."),
+    ("drumbeat_segment_runs_total", "counter", "Runs of segments, by result."),
+];
+
+impl Metrics {
+    /// Says whether the loops run.
+    pub fn ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::SeqCst);
+    }
+
+    /// Whether the loops run.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::SeqCst)
+    }
+
+    fn add(&self, name: &'static str, labels: String, count: u64) {
+        if count > 0 {
+            *lock(&self.counters).entry((name, labels)).or_default() += count;
+        }
+    }
+
+    /// Counts what a tick did.
+    pub fn ticked(&self, ticked: &Ticked) {
+        for segment in &ticked.segments {
+            let result = if segment.held.is_some() { "held" } else { "good" };
+            self.add("drumbeat_segment_runs_total", format!("segment=\"{}\",result=\"{result}\"", segment.name), 1);
+        }
+        let decisions = &ticked.decisions;
+        let kind = |kind: &str, reason: &str| format!("decision=\"{kind}\",reason=\"{reason}\"");
+        self.add("drumbeat_decisions_total", kind("touch", ""), decisions.touch);
+        self.add("drumbeat_decisions_total", kind("withheld", ""), decisions.withheld);
+        for (name, by_reason) in [("defer", &decisions.defer), ("skip", &decisions.skip), ("suppress", &decisions.suppress)] {
+            for (reason, count) in by_reason {
+                self.add("drumbeat_decisions_total", kind(name, reason.as_str()), *count);
+            }
+        }
+    }
+
+    /// Counts what a pump did.
+    pub fn pumped(&self, pumped: &Pumped) {
+        let results = [
+            ("accepted", pumped.accepted),
+            ("rejected", pumped.rejected),
+            ("in_doubt", pumped.in_doubt),
+            ("retried", pumped.retried),
+        ];
+        for (result, count) in results {
+            self.add("drumbeat_deliveries_total", format!("result=\"{result}\""), count);
+        }
+        for (reason, count) in &pumped.refused {
+            self.add("drumbeat_last_look_refusals_total", format!("reason=\"{reason}\""), *count);
+        }
+    }
+
+    /// All of it, and what state knows, in Prometheus' text form.
+    pub async fn render(&self, daemon: &Daemon, now: Timestamp) -> Result<String, state::StateError> {
+        let mut lines: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+        for ((name, labels), count) in &*lock(&self.counters) {
+            lines.entry(name).or_default().push(format!("{name}{{{labels}}} {count}"));
+        }
+        let version = env!("CARGO_PKG_VERSION");
+        lines.entry("drumbeat_build_info").or_default().push(format!("drumbeat_build_info{{version=\"{version}\"}} 1"));
+        for (destination, (refusal, _)) in daemon.halted_destinations(now) {
+            let line = format!("drumbeat_destination_halted{{destination=\"{destination}\",reason=\"{}\"}} 1", refusal.reason);
+            lines.entry("drumbeat_destination_halted").or_default().push(line);
+        }
+        let mut tx = daemon.state.read().await?;
+        let mut in_doubt = 0;
+        for ((destination, state), count) in state::outbox::queue(&mut tx).await? {
+            if state == model::DeliveryState::InDoubt {
+                in_doubt += count;
+            }
+            let state = state.as_str();
+            let line = format!("drumbeat_queue{{destination=\"{destination}\",state=\"{state}\"}} {count}");
+            lines.entry("drumbeat_queue").or_default().push(line);
+        }
+        lines.entry("drumbeat_deliveries_in_doubt").or_default().push(format!("drumbeat_deliveries_in_doubt {in_doubt}"));
+        for name in daemon.project.segments.keys() {
+            if let Some(last) = state::segment::last_run(&mut tx, name).await? {
+                let line = format!("drumbeat_segment_members{{segment=\"{name}\"}} {}", last.members);
+                lines.entry("drumbeat_segment_members").or_default().push(line);
+            }
+        }
+        let mut text = String::new();
+        for (name, kind, help) in HELP {
+            if let Some(lines) = lines.get(name) {
+                let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{}", lines.join("\n"));
+            }
+        }
+        Ok(text)
+    }
+}

@@ -1,0 +1,147 @@
+//! Everything a decision looks at, read for a page of people at once.
+
+use std::collections::BTreeMap;
+
+use engine::{Standing, Touch};
+use jiff::{SignedDuration, Timestamp};
+use model::consent::{Consents, Suppression, SuppressionSubject};
+use model::duration::{CalendarUnit, Window};
+use model::id::AddressHash;
+use model::policy::Policy;
+use model::profile::Profile;
+use model::{PlaybookName, ProfileNumber};
+use state::{Keys, Tx};
+
+use crate::source::{SourceError, View};
+
+/// All that is known of one person.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The warehouse's id.
+    pub id: String,
+    /// The row in the warehouse; none: gone.
+    pub profile: Option<Profile>,
+    /// Hash of the address, if there is a usable one.
+    pub address: Option<AddressHash>,
+    /// Consent.
+    pub consents: Consents,
+    /// Of the person, and of the address.
+    pub suppressions: Vec<Suppression>,
+    /// What counts for caps.
+    pub touches: Vec<Touch>,
+    /// Where the person stands in each playbook.
+    pub standings: Vec<Standing>,
+}
+
+impl Facts {
+    /// The engine's view of them.
+    pub fn person(&self, number: ProfileNumber) -> engine::Person<'_> {
+        engine::Person {
+            number,
+            id: &self.id,
+            profile: self.profile.as_ref(),
+            consents: &self.consents,
+            suppressions: &self.suppressions,
+            touches: &self.touches,
+            standings: &self.standings,
+        }
+    }
+}
+
+/// The facts of some people.
+pub type People = BTreeMap<ProfileNumber, Facts>;
+
+/// Reads the facts of at most 1,000 people: who they are from the view, the rest from state.
+pub async fn read(
+    tx: &mut Tx,
+    view: &mut View,
+    profiles: &model::query::Query,
+    policy: &Policy,
+    keys: &Keys,
+    numbers: &[ProfileNumber],
+    now: Timestamp,
+) -> Result<People, SourceError> {
+    let ids = state::profile::ids_of(tx, numbers).await?;
+    let wanted: Vec<String> = ids.values().cloned().collect();
+    let mut rows = view.profiles(profiles, &wanted).await?;
+    let mut people: People = BTreeMap::new();
+    for number in numbers {
+        let Some(id) = ids.get(number) else {
+            people.insert(*number, Facts::default());
+            continue;
+        };
+        let profile = rows.remove(id).map(|attributes| Profile { number: *number, id: id.clone(), attributes });
+        let address = profile.as_ref().and_then(|profile| profile.email()?.ok()).map(|address| keys.address_hash(&address));
+        people.insert(*number, Facts { id: id.clone(), profile, address, ..Facts::default() });
+    }
+    read_state(tx, policy, numbers, &mut people, now).await?;
+    Ok(people)
+}
+
+/// Fills in what state knows: consent, suppression, touches, standings. The address hashes are there already.
+pub async fn read_state(
+    tx: &mut Tx,
+    policy: &Policy,
+    numbers: &[ProfileNumber],
+    people: &mut People,
+    now: Timestamp,
+) -> Result<(), state::StateError> {
+    for (number, consents) in state::consent::of_profiles(tx, numbers).await? {
+        if let Some(facts) = people.get_mut(&number) {
+            facts.consents = consents;
+        }
+    }
+    let hashes: Vec<AddressHash> = people.values().filter_map(|facts| facts.address.clone()).collect();
+    let suppressions = state::consent::suppressions(tx, numbers, &hashes).await?;
+    if !suppressions.is_empty() {
+        for (number, facts) in people.iter_mut() {
+            facts.suppressions.extend(suppressions.iter().filter(|one| matches(one, *number, facts.address.as_ref())).cloned());
+        }
+    }
+    let since = now.checked_sub(longest_window(policy)).unwrap_or(Timestamp::MIN);
+    for touch in state::delivery::touches(tx, numbers, since).await? {
+        if let Some(facts) = people.get_mut(&touch.profile) {
+            facts.touches.push(Touch { delivery: touch.delivery, at: touch.at, traits: touch.traits, state: touch.state });
+        }
+    }
+    for standing in state::enrollment::standings(tx, numbers).await? {
+        if let Some(facts) = people.get_mut(&standing.profile) {
+            facts.standings.push(Standing {
+                playbook: standing.playbook,
+                active: standing.active,
+                reached_goal: standing.reached_goal,
+                ended_at: standing.ended_at,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a suppression is about this person or address.
+pub fn matches(suppression: &Suppression, number: ProfileNumber, address: Option<&AddressHash>) -> bool {
+    match &suppression.subject {
+        SuppressionSubject::Profile(of) => *of == number,
+        SuppressionSubject::Address(of) => Some(of) == address,
+    }
+}
+
+/// How far back a cap may look; a day more, since calendars differ by zone.
+pub fn longest_window(policy: &Policy) -> SignedDuration {
+    let days = |count: u32, each: i64| SignedDuration::from_hours((i64::from(count) * each + 2) * 24);
+    policy
+        .caps
+        .iter()
+        .map(|cap| match cap.per {
+            Window::Rolling(duration) => duration,
+            Window::Calendar { count, unit: CalendarUnit::Day } => days(count, 1),
+            Window::Calendar { count, unit: CalendarUnit::Week } => days(count, 7),
+            Window::Calendar { count, unit: CalendarUnit::Month } => days(count, 31),
+        })
+        .max()
+        .unwrap_or(SignedDuration::ZERO)
+}
+
+/// A person's standing in one playbook.
+pub fn standing_in<'a>(facts: &'a Facts, playbook: &PlaybookName) -> Option<&'a Standing> {
+    facts.standings.iter().find(|standing| standing.playbook == *playbook)
+}

@@ -1,0 +1,193 @@
+//! ARM: the transaction that makes messages irrevocable, and the last look inside it.
+//!
+//! One task, without a timer: it takes whatever waits when its last commit returned, at most 64. In one transaction it locks the
+//! people concerned in order of number, reads facts, asks the engine for its last look, and writes. An opt-out that returned before
+//! is always seen; one that comes after finds the message armed, and says so.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use engine::{ArmFacts, LastLook};
+use jiff::Timestamp;
+use model::{EnrollmentId, ProfileNumber};
+use model::id::AddressHash;
+use model::playbook::SendWindow;
+use model::policy::Policy;
+use model::profile::Profile;
+use state::Tx;
+use state::delivery::DeliveryKey;
+use state::outbox::{Back, Claimed};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::Ready;
+use super::prepare::back;
+use super::settler;
+use crate::daemon::{Daemon, DaemonError, Members, Surroundings, read_halts};
+use crate::people::{self, Facts, People};
+
+/// Rows armed in one transaction.
+const BATCH_MAX: usize = 64;
+
+struct Request {
+    claimed: Claimed,
+    address: AddressHash,
+    profile: Option<Profile>,
+    window: Option<SendWindow>,
+    reply: oneshot::Sender<bool>,
+}
+
+/// The task.
+pub(super) struct Armer {
+    sender: mpsc::Sender<Request>,
+    task: JoinHandle<Result<(), DaemonError>>,
+}
+
+/// A way to ask it.
+#[derive(Clone)]
+pub(super) struct Handle {
+    sender: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    /// Asks for the last look. True: the row is armed, durably. False: it is not, and why not is written.
+    pub(super) async fn arm(&self, ready: &Ready) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            claimed: ready.claimed.clone(),
+            address: ready.address.clone(),
+            profile: ready.profile.clone(),
+            window: ready.window.clone(),
+            reply,
+        };
+        if self.sender.send(request).await.is_err() {
+            return false;
+        }
+        // No answer is a no: the row stays leased, and comes back when the lease ends.
+        answer.await.unwrap_or(false)
+    }
+}
+
+impl Armer {
+    pub(super) fn start(daemon: Arc<Daemon>, members: Arc<Members>, now: Timestamp) -> Self {
+        let (sender, mut receiver) = mpsc::channel::<Request>(BATCH_MAX);
+        let task = tokio::spawn(async move {
+            let mut batch = Vec::with_capacity(BATCH_MAX);
+            while receiver.recv_many(&mut batch, BATCH_MAX).await > 0 {
+                arm(&daemon, &members, std::mem::take(&mut batch), now).await?;
+            }
+            Ok(())
+        });
+        Self { sender, task }
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        Handle { sender: self.sender.clone() }
+    }
+
+    pub(super) async fn finish(self) -> Result<(), DaemonError> {
+        drop(self.sender);
+        self.task.await.map_err(DaemonError::Task)?
+    }
+}
+
+async fn arm(daemon: &Daemon, members: &Arc<Members>, requests: Vec<Request>, now: Timestamp) -> Result<(), DaemonError> {
+    let mut numbers: Vec<ProfileNumber> = requests.iter().map(|request| request.claimed.delivery.profile).collect();
+    numbers.sort();
+    numbers.dedup();
+    let addresses: Vec<AddressHash> = requests.iter().map(|request| request.address.clone()).collect();
+    let mut tx = daemon.state.write().await?;
+    let facts = if model::fault::mutant("plain_consent_read") {
+        // The mutant reads before it locks: an opt-out in between is not seen.
+        let mut plain = daemon.state.read().await?;
+        let facts = read(&mut plain, &daemon.project.policy, &requests, &numbers, now).await?;
+        state::outbox::lock_profiles(&mut tx, &numbers).await?;
+        facts
+    } else {
+        state::outbox::lock_profiles(&mut tx, &numbers).await?;
+        state::outbox::lock_addresses(&mut tx, &addresses).await?;
+        read(&mut tx, &daemon.project.policy, &requests, &numbers, now).await?
+    };
+    let surroundings = Surroundings { members: Arc::clone(members), halts: read_halts(&mut tx).await? };
+    let ids: Vec<_> =
+        requests.iter().map(|one| (one.claimed.delivery.profile, one.claimed.delivery.enrollment.clone())).collect();
+    let enrollments = state::enrollment::get_many(&mut tx, &ids).await?;
+    let active: BTreeSet<EnrollmentId> =
+        enrollments.into_iter().filter(|row| row.enrollment.is_active()).map(|row| row.enrollment.id).collect();
+    let world = surroundings.world(&daemon.project);
+    let (mut armings, mut backs) = (Vec::new(), Vec::new());
+    let mut touched = facts;
+    for request in &requests {
+        let delivery = &request.claimed.delivery;
+        let Some(facts) = touched.get_mut(&delivery.profile) else { continue };
+        let suppressions: Vec<_> = facts
+            .suppressions
+            .iter()
+            .filter(|one| people::matches(one, delivery.profile, Some(&request.address)))
+            .cloned()
+            .collect();
+        let look = engine::last_look(
+            &world,
+            delivery,
+            &ArmFacts {
+                enrollment_active: active.contains(&delivery.enrollment),
+                profile: request.profile.as_ref(),
+                consents: &facts.consents,
+                suppressions: &suppressions,
+                touches: &facts.touches,
+                standings: &facts.standings,
+                window: request.window.as_ref(),
+            },
+            now,
+        );
+        match look {
+            LastLook::Arm => {
+                armings.push((DeliveryKey::of(delivery), request.claimed.fence, request.address.clone()));
+                // The next of this batch sees it.
+                count(facts, delivery, now);
+            }
+            other => backs.push((DeliveryKey::of(delivery), request.claimed.fence, back(other, delivery))),
+        }
+    }
+    let lease_now = daemon.state.lease_now(&mut tx).await?;
+    let armed = state::outbox::arm(&mut tx, &armings, now, lease_now).await?;
+    settler::give_back_in(&mut tx, &backs, now).await?;
+    model::fault::point("arm.before_commit");
+    tx.commit().await?;
+    for request in requests {
+        let is_armed = armed.iter().any(|one| one.delivery == request.claimed.delivery.id);
+        // Nobody waits any more: then nothing is handed over, and the row is in doubt at worst.
+        let _ = request.reply.send(is_armed);
+    }
+    Ok(())
+}
+
+async fn read(
+    tx: &mut Tx,
+    policy: &Policy,
+    requests: &[Request],
+    numbers: &[ProfileNumber],
+    now: Timestamp,
+) -> Result<People, DaemonError> {
+    let mut people: People = numbers.iter().map(|number| (*number, Facts::default())).collect();
+    people::read_state(tx, policy, numbers, &mut people, now).await?;
+    let hashes: Vec<AddressHash> = requests.iter().map(|request| request.address.clone()).collect();
+    let by_address = state::consent::suppressions(tx, &[], &hashes).await?;
+    for facts in people.values_mut() {
+        facts.suppressions.extend(by_address.iter().cloned());
+    }
+    Ok(people)
+}
+
+fn count(facts: &mut Facts, delivery: &model::delivery::Delivery, now: Timestamp) {
+    facts.touches.retain(|touch| touch.delivery != delivery.id);
+    facts.touches.push(engine::Touch {
+        delivery: delivery.id.clone(),
+        at: now,
+        traits: delivery.traits.clone(),
+        state: model::DeliveryState::Armed,
+    });
+}
+
+/// What a refused row goes back as.
+pub(super) type BackRow = (DeliveryKey, i64, Back);

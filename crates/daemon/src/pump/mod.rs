@@ -1,0 +1,312 @@
+//! pump(now) = reap, CLAIM, render, ARM, DELIVER, SETTLE. Takes what is due, and returns when it is handed over or put back.
+//!
+//! A pass is bounded in rows, so that its `now` is never far from the clock: quiet hours and opt-outs are judged by it.
+
+mod armer;
+pub(crate) mod prepare;
+mod settler;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use connector::{Item, Outcome};
+use engine::Halts;
+use jiff::{SignedDuration, Timestamp};
+use message::Rendered;
+use model::playbook::SendWindow;
+use model::profile::Profile;
+use model::settings::Deliver;
+use model::{DestinationName, Reason, Refusal};
+use state::outbox::Claimed;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+use self::armer::Armer;
+use self::settler::Settler;
+use crate::daemon::{Carrier, Daemon, DaemonError, Surroundings, read_halts};
+use crate::report::Pumped;
+
+/// Rows claimed in one pass for one destination.
+const CLAIM_MAX: u32 = 2_000;
+/// Rows prepared at once: read from the warehouse, looked at, rendered.
+const PREPARE_MAX: usize = 250;
+/// How long a claim holds before others may take the row.
+const LEASE_MS: i64 = 120_000;
+/// A row that `deliver: colleagues` does not let go is looked at again after so long.
+const HELD_BACK: SignedDuration = SignedDuration::from_mins(15);
+/// A throttled destination claims no more than it may send in so long.
+const THROTTLE_HORIZON_SECONDS: u64 = 2;
+
+/// One row, ready to be handed over.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) claimed: Claimed,
+    pub(crate) item: Item,
+    pub(crate) rendered: Rendered,
+    pub(crate) address: model::id::AddressHash,
+    /// As it was rendered: in whose zone the last look reads the clock.
+    pub(crate) profile: Option<Profile>,
+    /// The send window of the step.
+    pub(crate) window: Option<SendWindow>,
+}
+
+/// One turn of delivering, at one time.
+pub async fn pump(daemon: &Arc<Daemon>, now: Timestamp) -> Result<Pumped, DaemonError> {
+    let mut pumped = Pumped::default();
+    let halts = {
+        let mut tx = daemon.state.write().await?;
+        let lease_now = daemon.state.lease_now(&mut tx).await?;
+        state::outbox::reap(&mut tx, lease_now).await?;
+        let halts = read_halts(&mut tx).await?;
+        tx.commit().await?;
+        halts
+    };
+    if !halts.all {
+        let mut passes = JoinSet::new();
+        for (destination, carrier) in &daemon.carriers {
+            if halts.destinations.contains(destination) || daemon.halted_destinations(now).contains_key(destination) {
+                continue;
+            }
+            let (daemon, destination, carrier, halts) = (Arc::clone(daemon), destination.clone(), carrier.clone(), halts.clone());
+            match carrier {
+                // In virtual time one thing happens after the other.
+                Carrier::Made(_) => pumped.add(pass(&daemon, &destination, &carrier, &halts, now).await?),
+                Carrier::Driver(_) => {
+                    passes.spawn(async move { pass(&daemon, &destination, &carrier, &halts, now).await });
+                }
+            }
+        }
+        while let Some(joined) = passes.join_next().await {
+            pumped.add(joined.map_err(DaemonError::Task)??);
+        }
+    }
+    pumped.halted.extend(daemon.halted_destinations(now).into_iter().map(|(name, (refusal, _))| (name, refusal)));
+    Ok(pumped)
+}
+
+/// One destination's share of a pass.
+async fn pass(
+    daemon: &Arc<Daemon>,
+    destination: &DestinationName,
+    carrier: &Carrier,
+    halts: &Halts,
+    now: Timestamp,
+) -> Result<Pumped, DaemonError> {
+    let mut pumped = Pumped::default();
+    let limit = claim_limit(daemon, destination);
+    let claimed = {
+        let mut tx = daemon.state.write().await?;
+        let lease_now = daemon.state.lease_now(&mut tx).await?;
+        let claimed = state::outbox::claim(&mut tx, destination, now, lease_now, LEASE_MS, limit, &daemon.node).await?;
+        model::fault::point("claim.before_commit");
+        tx.commit().await?;
+        model::fault::point("claim.after_commit");
+        claimed
+    };
+    pumped.claimed = claimed.len() as u64;
+    if claimed.is_empty() {
+        return Ok(pumped);
+    }
+    let surroundings = {
+        let mut tx = daemon.state.read().await?;
+        Arc::new(Surroundings { halts: halts.clone(), ..Surroundings::read(&mut tx, &daemon.project, now).await? })
+    };
+    let armer = Armer::start(Arc::clone(daemon), Arc::clone(&surroundings.members), now);
+    let settler = Settler::start(Arc::clone(daemon), now);
+    let (ready_in, ready_out) = mpsc::channel::<Ready>(PREPARE_MAX);
+    let workers = Workers::start(daemon, destination, carrier, &armer, &settler, ready_out, now);
+    let mut refused = BTreeMap::new();
+    let mut prepared = Ok(());
+    for rows in chunks(claimed) {
+        match prepare::prepare(daemon, &surroundings, rows, now).await {
+            Ok(done) => {
+                for (reason, count) in done.refused {
+                    *refused.entry(reason).or_default() += count;
+                }
+                for ready in done.ready {
+                    // A closed channel means that the workers gave up; what is left stays leased and comes back.
+                    if ready_in.send(ready).await.is_err() {
+                        break;
+                    }
+                }
+            }
+            Err(error) => {
+                prepared = Err(error);
+                break;
+            }
+        }
+    }
+    drop(ready_in);
+    let worked = workers.finish().await;
+    armer.finish().await?;
+    settler.finish().await?;
+    prepared?;
+    pumped.add(worked?);
+    for (reason, count) in refused {
+        *pumped.refused.entry(reason).or_default() += count;
+    }
+    Ok(pumped)
+}
+
+fn claim_limit(daemon: &Daemon, destination: &DestinationName) -> u32 {
+    let throttle = daemon.project.settings.destinations.get(destination).and_then(|destination| destination.throttle);
+    throttle.map_or(CLAIM_MAX, |throttle| {
+        let per_seconds = u64::try_from(throttle.per.as_secs()).unwrap_or(1).max(1);
+        let soon = u64::from(throttle.count) * THROTTLE_HORIZON_SECONDS / per_seconds + u64::from(throttle.burst);
+        u32::try_from(soon).unwrap_or(CLAIM_MAX).clamp(1, CLAIM_MAX)
+    })
+}
+
+fn chunks(mut rows: Vec<Claimed>) -> impl Iterator<Item = Vec<Claimed>> {
+    std::iter::from_fn(move || {
+        if rows.is_empty() {
+            return None;
+        }
+        let rest = rows.split_off(rows.len().min(PREPARE_MAX));
+        Some(std::mem::replace(&mut rows, rest))
+    })
+}
+
+/// The tasks that hand over: one a connection.
+struct Workers {
+    tasks: JoinSet<Result<Pumped, DaemonError>>,
+}
+
+impl Workers {
+    fn start(
+        daemon: &Arc<Daemon>,
+        destination: &DestinationName,
+        carrier: &Carrier,
+        armer: &Armer,
+        settler: &Settler,
+        ready: mpsc::Receiver<Ready>,
+        now: Timestamp,
+    ) -> Self {
+        let connections = match carrier {
+            Carrier::Driver(driver) => driver.connections(),
+            Carrier::Made(_) => 1,
+        };
+        let ready = Arc::new(Mutex::new(ready));
+        let mut tasks = JoinSet::new();
+        for _ in 0..connections.max(1) {
+            let worker = Worker {
+                daemon: Arc::clone(daemon),
+                destination: destination.clone(),
+                carrier: carrier.clone(),
+                armer: armer.handle(),
+                settler: settler.handle(),
+                now,
+            };
+            let ready = Arc::clone(&ready);
+            tasks.spawn(async move {
+                let mut pumped = Pumped::default();
+                loop {
+                    let next = ready.lock().await.recv().await;
+                    let Some(next) = next else { return Ok(pumped) };
+                    worker.deliver(next, &mut pumped).await?;
+                }
+            });
+        }
+        Self { tasks }
+    }
+
+    async fn finish(mut self) -> Result<Pumped, DaemonError> {
+        let mut pumped = Pumped::default();
+        let mut first_error = None;
+        while let Some(joined) = self.tasks.join_next().await {
+            match joined {
+                Ok(Ok(one)) => pumped.add(one),
+                Ok(Err(error)) => first_error = first_error.or(Some(error)),
+                Err(error) => first_error = first_error.or(Some(DaemonError::Task(error))),
+            }
+        }
+        first_error.map_or(Ok(pumped), Err)
+    }
+}
+
+struct Worker {
+    daemon: Arc<Daemon>,
+    destination: DestinationName,
+    carrier: Carrier,
+    armer: armer::Handle,
+    settler: settler::Handle,
+    now: Timestamp,
+}
+
+impl Worker {
+    /// One conversation: up to the point of no return, the last look, and what came of it.
+    async fn deliver(&self, ready: Ready, pumped: &mut Pumped) -> Result<(), DaemonError> {
+        let claimed = ready.claimed.clone();
+        if self.daemon.halted_destinations(self.now).contains_key(&self.destination) {
+            return self.settler.give_back(&claimed, self.now).await;
+        }
+        let armed = AtomicBool::new(false);
+        let outcome = match &self.carrier {
+            Carrier::Driver(driver) => {
+                if let Err(refusal) = driver.may_go(&ready.item.rcpt_to) {
+                    return self.not_from_here(&claimed, refusal, pumped).await;
+                }
+                driver.pace().await;
+                let arming = self.armer.clone();
+                let arm = async || {
+                    armed.store(arming.arm(&ready).await, Ordering::SeqCst);
+                    armed.load(Ordering::SeqCst)
+                };
+                driver.deliver(&ready.item, arm).await
+            }
+            Carrier::Made(provider) => match provider.envelope(&ready.item) {
+                Some(outcome) => outcome,
+                None if self.armer.arm(&ready).await => {
+                    model::fault::point("arm.after_commit");
+                    provider.take(&ready.item, &ready.rendered)
+                }
+                None => Outcome::NotArmed,
+            },
+        };
+        model::fault::point("settle.before");
+        match outcome {
+            // The armer has already said why, in its transaction.
+            Outcome::NotArmed => Ok(()),
+            Outcome::Halt { reason, detail } => {
+                let refusal = Refusal { reason, saw: detail };
+                if armed.load(Ordering::SeqCst) {
+                    // The provider answered, and did not take it: not a doubt, but to be tried again when the destination can be used.
+                    let after = Some(self.daemon.halt_destination(&self.destination, refusal.clone(), self.now));
+                    let schedule = connector::Schedule::Connect;
+                    let again = Outcome::Retry { reason, after, schedule, detail: refusal.saw.clone() };
+                    pumped.halted.insert(self.destination.clone(), refusal);
+                    return self.settler.settle(&claimed, &ready.address, again, pumped).await;
+                }
+                self.halt(&claimed, refusal, pumped).await
+            }
+            other => self.settler.settle(&claimed, &ready.address, other, pumped).await,
+        }
+    }
+
+    /// `deliver` does not let this message go. Under `colleagues` that is said of a person, and the others go on; the row waits.
+    async fn not_from_here(&self, claimed: &Claimed, refusal: Refusal, pumped: &mut Pumped) -> Result<(), DaemonError> {
+        if self.daemon.project.settings.deliver != Deliver::Colleagues {
+            return self.halt(claimed, refusal, pumped).await;
+        }
+        refuse(&mut pumped.refused, refusal.reason);
+        let later = self.now.checked_add(HELD_BACK).unwrap_or(self.now);
+        self.settler.give_back(claimed, later).await
+    }
+
+    /// The destination cannot be used: it is left alone, and the row goes back as it was.
+    async fn halt(&self, claimed: &Claimed, refusal: Refusal, pumped: &mut Pumped) -> Result<(), DaemonError> {
+        tracing::error!(
+            destination = %self.destination, reason = refusal.reason.as_str(),
+            "Destination `{}` cannot be used and is left alone for five minutes: {}.", self.destination, refusal.saw
+        );
+        self.daemon.halt_destination(&self.destination, refusal.clone(), self.now);
+        pumped.halted.insert(self.destination.clone(), refusal);
+        self.settler.give_back(claimed, self.now).await
+    }
+}
+
+/// Counts one more refusal.
+fn refuse(refused: &mut BTreeMap<Reason, u64>, reason: Reason) {
+    *refused.entry(reason).or_default() += 1;
+}

@@ -1,0 +1,253 @@
+//! From claimed rows to messages: people read fresh, the last look taken unlocked, the message rendered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use connector::Item;
+use engine::{ArmFacts, LastLook};
+use jiff::Timestamp;
+use message::{Letter, Rendered, Scope};
+use model::delivery::{Delivery, GateRecord};
+use model::reason::ReasonClass;
+use model::enrollment::Enrollment;
+use model::playbook::{Action, Playbook, Send, SendWindow};
+use model::policy::Purpose;
+use model::settings::Brand;
+use model::{DeliveryState, EnrollmentId, ProfileNumber, Reason, Refusal};
+use state::delivery::DeliveryKey;
+use state::outbox::{Back, Claimed};
+
+use super::{Ready, refuse};
+use crate::daemon::{Daemon, DaemonError, Surroundings};
+use crate::people::{self, Facts};
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    /// To be handed over.
+    pub(super) ready: Vec<Ready>,
+    /// Not to be sent (now), by reason; already written.
+    pub(super) refused: BTreeMap<Reason, u64>,
+}
+
+/// Prepares claimed rows, and writes back those that do not go.
+pub(super) async fn prepare(
+    daemon: &Arc<Daemon>,
+    surroundings: &Surroundings,
+    rows: Vec<Claimed>,
+    now: Timestamp,
+) -> Result<Prepared, DaemonError> {
+    let mut numbers: Vec<ProfileNumber> = rows.iter().map(|row| row.delivery.profile).collect();
+    numbers.sort();
+    numbers.dedup();
+    let mut view = daemon.source.view(now).await?;
+    let read = read(daemon, &mut view, &rows, &numbers, now).await;
+    view.close().await;
+    let (people, mut enrollments) = read?;
+    let world = surroundings.world(&daemon.project);
+    let mut prepared = Prepared::default();
+    let mut backs = Vec::new();
+    for claimed in rows {
+        let Some(facts) = people.get(&claimed.delivery.profile) else { continue };
+        let enrollment = enrollments.remove(&claimed.delivery.enrollment);
+        let active = enrollment.as_ref().is_some_and(Enrollment::is_active);
+        let window = window(daemon, enrollment.as_ref(), &claimed.delivery).await?;
+        let arm_facts = ArmFacts {
+            enrollment_active: active,
+            profile: facts.profile.as_ref(),
+            consents: &facts.consents,
+            suppressions: &facts.suppressions,
+            touches: &facts.touches,
+            standings: &facts.standings,
+            window: window.as_ref(),
+        };
+        let made = match engine::last_look(&world, &claimed.delivery, &arm_facts, now) {
+            LastLook::Arm => match enrollment {
+                Some(enrollment) => make(daemon, &claimed.delivery, &enrollment, facts, claimed.attempts + 1, now).await?,
+                None => Err(Refusal { reason: Reason::FailInternal, saw: "the enrollment is gone".to_owned() }),
+            }
+            .map_err(content_back),
+            other => Err(back(other, &claimed.delivery)),
+        };
+        match made {
+            Ok(made) => {
+                let (item, rendered, address) = made;
+                let profile = facts.profile.clone();
+                prepared.ready.push(Ready { claimed, item, rendered, address, profile, window });
+            }
+            Err(back) => {
+                if let Back::Refused { reason, .. } | Back::Deferred { reason, .. } = &back {
+                    refuse(&mut prepared.refused, *reason);
+                }
+                backs.push((DeliveryKey::of(&claimed.delivery), claimed.fence, back));
+            }
+        }
+    }
+    super::settler::write_back(daemon, &backs, now).await?;
+    Ok(prepared)
+}
+
+async fn read(
+    daemon: &Daemon,
+    view: &mut crate::source::View,
+    rows: &[Claimed],
+    numbers: &[ProfileNumber],
+    now: Timestamp,
+) -> Result<(people::People, BTreeMap<EnrollmentId, Enrollment>), DaemonError> {
+    let mut tx = daemon.state.read().await?;
+    let project = &daemon.project;
+    let people = people::read(&mut tx, view, &project.data.profiles, &project.policy, &daemon.keys, numbers, now).await?;
+    let ids: Vec<(ProfileNumber, EnrollmentId)> = rows.iter().map(|row| (row.delivery.profile, row.delivery.enrollment.clone())).collect();
+    let mut enrollments = BTreeMap::new();
+    for row in state::enrollment::get_many(&mut tx, &ids).await? {
+        let entry = crate::entry::open(&daemon.keys, row.sealed_entry.as_deref())?;
+        enrollments.insert(row.enrollment.id.clone(), Enrollment { entry, ..row.enrollment });
+    }
+    Ok((people, enrollments))
+}
+
+/// The send window of a delivery's step, in the version it was decided by.
+async fn window(daemon: &Daemon, enrollment: Option<&Enrollment>, delivery: &Delivery) -> Result<Option<SendWindow>, DaemonError> {
+    let Some(enrollment) = enrollment else { return Ok(None) };
+    let mut tx = daemon.state.read().await?;
+    let pinned = daemon.pinned(&mut tx, &enrollment.playbook, &enrollment.version).await?;
+    Ok(pinned.version.window(&delivery.step).cloned())
+}
+
+/// What the last look says, as what becomes of the row.
+pub(super) fn back(look: LastLook, delivery: &Delivery) -> Back {
+    match look {
+        LastLook::Refuse { state, refusal } => refused(state, refusal),
+        LastLook::Defer { wake_at, refusal } => {
+            Back::Deferred { due_at: wake_at, reason: refusal.reason, gates: vec![record(refusal)] }
+        }
+        // Halted or paused: the row goes back as it was, and is not claimed while that lasts.
+        LastLook::Arm | LastLook::Hold { .. } => Back::Pending { due_at: delivery.due_at },
+    }
+}
+
+fn refused(state: DeliveryState, refusal: Refusal) -> Back {
+    Back::Refused { state, reason: refusal.reason, gates: vec![record(refusal)] }
+}
+
+fn record(refusal: Refusal) -> GateRecord {
+    GateRecord { gate: refusal.reason.gate(), reason: Some(refusal.reason), saw: refusal.saw }
+}
+
+/// A message that could not be made: a rule of content says no, or the template failed.
+fn content_back(refusal: Refusal) -> Back {
+    let state = if refusal.reason.class() == ReasonClass::Fail { DeliveryState::Rejected } else { DeliveryState::Skipped };
+    refused(state, refusal)
+}
+
+type Made = (Item, Rendered, model::id::AddressHash);
+
+/// Renders and composes one message.
+pub async fn make(
+    daemon: &Daemon,
+    delivery: &Delivery,
+    enrollment: &Enrollment,
+    facts: &Facts,
+    attempt: u32,
+    now: Timestamp,
+) -> Result<Result<Made, Refusal>, DaemonError> {
+    let mut tx = daemon.state.read().await?;
+    let pinned = daemon.pinned(&mut tx, &enrollment.playbook, &enrollment.version).await?;
+    drop(tx);
+    let playbook = pinned.version.playbook();
+    let refusal = |reason, saw: &str| Ok(Err(Refusal { reason, saw: saw.to_owned() }));
+    let Some(send) = send_of(playbook, delivery) else {
+        return refusal(Reason::FailInternal, "the step is not in the version");
+    };
+    let Some(Ok(to)) = facts.profile.as_ref().and_then(model::profile::Profile::email) else {
+        return refusal(Reason::AddressMissing, "no usable address");
+    };
+    let Some(compiled) = pinned.compiled.get(&send.template) else {
+        return refusal(Reason::FailInternal, "the template is not in the version");
+    };
+    let Some((purpose, brand)) = voice(daemon, delivery) else {
+        return refusal(Reason::FailInternal, "the purpose or the brand is gone from the project");
+    };
+    let rendered = match render(daemon, compiled, playbook, send, purpose, brand, enrollment, facts, delivery, now) {
+        Ok(rendered) => rendered,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let links = crate::links::Links::of(daemon, delivery, purpose, brand);
+    let letter = Letter {
+        rendered: &rendered,
+        from: &brand.from,
+        reply_to: brand.reply_to.as_deref(),
+        to: &to,
+        to_name: facts.profile.as_ref().and_then(|profile| profile.attribute("first_name").as_text()),
+        delivery: &delivery.id,
+        date: now,
+        list_id: links.list_id.as_deref(),
+        unsubscribe_url: links.unsubscribe.as_deref(),
+        test: false,
+    };
+    let mail = match message::compose(&letter) {
+        Ok(mail) => mail,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    match crate::links::item(delivery, attempt, &rendered, mail) {
+        Ok(item) => Ok(Ok((item, rendered, daemon.keys.address_hash(&to)))),
+        Err(refusal) => Ok(Err(refusal)),
+    }
+}
+
+/// Renders a message for a person.
+#[expect(clippy::too_many_arguments, reason = "all that a template may name")]
+pub(crate) fn render(
+    daemon: &Daemon,
+    compiled: &message::Compiled,
+    playbook: &Playbook,
+    send: &Send,
+    purpose: &Purpose,
+    brand: &Brand,
+    enrollment: &Enrollment,
+    facts: &Facts,
+    delivery: &Delivery,
+    now: Timestamp,
+) -> Result<Rendered, Refusal> {
+    let settings = &daemon.project.settings;
+    let nothing = BTreeMap::new();
+    let default_locale = settings.locales.first().map_or("en", String::as_str);
+    let profile = facts.profile.as_ref();
+    let locale = profile.map_or(default_locale, |profile| profile.locale(default_locale));
+    let zone = profile.and_then(model::profile::Profile::timezone).unwrap_or_else(|| settings.timezone.clone());
+    let links = crate::links::Links::of(daemon, delivery, purpose, brand);
+    compiled.render(&Scope {
+        profile: profile.map_or(&nothing, |profile| &profile.attributes),
+        profile_id: &facts.id,
+        entry: &enrollment.entry,
+        with: &send.with,
+        playbook_name: playbook.name.as_str(),
+        playbook_title: &playbook.title,
+        step: delivery.step.as_str(),
+        brand_title: brand.title.get(locale, &settings.locales),
+        locale,
+        default_locale,
+        zone: &zone,
+        now,
+        unsubscribe_url: links.unsubscribe.as_deref(),
+        preferences_url: links.preferences.as_deref(),
+        postal_address: brand.postal_address.as_deref(),
+    })
+}
+
+/// The purpose of a delivery, and who speaks.
+pub(crate) fn voice<'a>(daemon: &'a Daemon, delivery: &Delivery) -> Option<(&'a Purpose, &'a Brand)> {
+    let purpose = daemon.project.policy.purposes.get(&delivery.traits.purpose)?;
+    Some((purpose, daemon.project.settings.brands.get(&purpose.brand)?))
+}
+
+/// The send of a delivery's step.
+pub(crate) fn send_of<'a>(playbook: &'a Playbook, delivery: &Delivery) -> Option<&'a Send> {
+    let mut found = None;
+    playbook.walk(&mut |step| {
+        if let (true, Action::Send(send)) = (step.id == delivery.step, &step.action) {
+            found = Some(send);
+        }
+    });
+    found
+}

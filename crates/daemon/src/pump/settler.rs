@@ -1,0 +1,229 @@
+//! SETTLE: what came of attempts, written in batches. A result is a fact and is never fenced.
+
+use std::sync::Arc;
+
+use connector::{Bounce, Outcome};
+use jiff::Timestamp;
+use model::consent::{Suppression, SuppressionSubject};
+use model::id::AddressHash;
+use model::{DeliveryState, Reason};
+use serde_json::json;
+use state::Tx;
+use state::audit::Entry;
+use state::fact::{Fact, FactKind};
+use state::delivery::DeliveryKey;
+use state::outbox::{Answer, Back, Claimed, Settlement};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::armer::BackRow;
+use crate::daemon::{Daemon, DaemonError};
+use crate::report::Pumped;
+
+/// Results written in one transaction.
+const BATCH_MAX: usize = 256;
+/// A message is tried so often at most.
+const ATTEMPTS_MAX: u32 = 12;
+
+enum Job {
+    Settle { settlement: Settlement, bounce: Option<(AddressHash, Claimed)> },
+    GiveBack(Box<Claimed>, Timestamp),
+}
+
+/// The task.
+pub(super) struct Settler {
+    sender: mpsc::Sender<Job>,
+    task: JoinHandle<Result<(), DaemonError>>,
+    now: Timestamp,
+}
+
+/// A way to tell it.
+#[derive(Clone)]
+pub(super) struct Handle {
+    sender: mpsc::Sender<Job>,
+    now: Timestamp,
+}
+
+impl Settler {
+    pub(super) fn start(daemon: Arc<Daemon>, now: Timestamp) -> Self {
+        let (sender, mut receiver) = mpsc::channel::<Job>(BATCH_MAX);
+        let task = tokio::spawn(async move {
+            let mut batch = Vec::with_capacity(BATCH_MAX);
+            while receiver.recv_many(&mut batch, BATCH_MAX).await > 0 {
+                write(&daemon, std::mem::take(&mut batch), now).await?;
+            }
+            Ok(())
+        });
+        Self { sender, task, now }
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        Handle { sender: self.sender.clone(), now: self.now }
+    }
+
+    pub(super) async fn finish(self) -> Result<(), DaemonError> {
+        drop(self.sender);
+        self.task.await.map_err(DaemonError::Task)?
+    }
+}
+
+impl Handle {
+    /// Hands in a result, and counts it.
+    pub(super) async fn settle(
+        &self,
+        claimed: &Claimed,
+        address: &AddressHash,
+        outcome: Outcome,
+        pumped: &mut Pumped,
+    ) -> Result<(), DaemonError> {
+        let attempt = claimed.attempts + 1;
+        let (result, detail, bounce) = match outcome {
+            Outcome::Accepted { receipt } => {
+                pumped.accepted += 1;
+                (Answer::Accepted { receipt }, String::new(), None)
+            }
+            Outcome::Rejected { reason, bounce, detail } => {
+                pumped.rejected += 1;
+                (Answer::Rejected { reason }, detail, bounce)
+            }
+            Outcome::InDoubt { detail } => {
+                pumped.in_doubt += 1;
+                (Answer::InDoubt, detail, None)
+            }
+            Outcome::Retry { reason, after, schedule, detail } => {
+                let due_at = engine::retry_at(&claimed.delivery.id, attempt, after, backoff(schedule), self.now);
+                if attempt >= ATTEMPTS_MAX || due_at >= claimed.delivery.expires_at {
+                    pumped.rejected += 1;
+                    let reason = if reason == Reason::FailSmtp4xx { Reason::FailSmtpExpired } else { Reason::FailRetries };
+                    (Answer::Rejected { reason }, detail, None)
+                } else {
+                    pumped.retried += 1;
+                    (Answer::Retry { reason, due_at }, detail, None)
+                }
+            }
+            Outcome::NotArmed | Outcome::Halt { .. } => return Ok(()),
+        };
+        let hard = (bounce == Some(Bounce::Hard)).then(|| (address.clone(), claimed.clone()));
+        let settlement = Settlement { delivery: DeliveryKey::of(&claimed.delivery), attempt, result, detail };
+        // A closed channel: the task has failed and says so itself. The row stays armed, and becomes a doubt, never a second message.
+        let _ = self.sender.send(Job::Settle { settlement, bounce: hard }).await;
+        Ok(())
+    }
+
+    /// Puts a row back that was not tried.
+    pub(super) async fn give_back(&self, claimed: &Claimed, due_at: Timestamp) -> Result<(), DaemonError> {
+        let _ = self.sender.send(Job::GiveBack(Box::new(claimed.clone()), due_at)).await;
+        Ok(())
+    }
+}
+
+fn backoff(schedule: connector::Schedule) -> engine::Backoff {
+    match schedule {
+        connector::Schedule::Smtp4xx => engine::Backoff::Smtp4xx,
+        connector::Schedule::Connect => engine::Backoff::Connect,
+    }
+}
+
+async fn write(daemon: &Daemon, jobs: Vec<Job>, now: Timestamp) -> Result<(), DaemonError> {
+    let (mut settlements, mut backs, mut bounced) = (Vec::new(), Vec::new(), Vec::new());
+    for job in jobs {
+        match job {
+            Job::Settle { settlement, bounce } => {
+                settlements.push(settlement);
+                bounced.extend(bounce);
+            }
+            Job::GiveBack(claimed, due_at) => {
+                backs.push((DeliveryKey::of(&claimed.delivery), claimed.fence, Back::Pending { due_at }));
+            }
+        }
+    }
+    let mut tx = daemon.state.write().await?;
+    state::outbox::settle(&mut tx, &settlements, now).await?;
+    for (address, claimed) in &bounced {
+        suppress(&mut tx, address, claimed, now).await?;
+    }
+    let entries: Vec<Entry> = settlements.iter().map(|settlement| entry(settlement, now)).collect();
+    state::audit::append(&mut tx, &entries).await?;
+    give_back_in(&mut tx, &backs, now).await?;
+    model::fault::point("settle.before_commit");
+    tx.commit().await?;
+    model::fault::point("settle.after_commit");
+    Ok(())
+}
+
+/// A hard bounce: nobody writes to this address again, whoever has it.
+async fn suppress(tx: &mut Tx, address: &AddressHash, claimed: &Claimed, now: Timestamp) -> Result<(), DaemonError> {
+    let delivery = &claimed.delivery;
+    let suppression = Suppression {
+        subject: SuppressionSubject::Address(address.clone()),
+        channel: Some(delivery.traits.channel),
+        reason: Reason::HardBounce,
+        since: now,
+        source: delivery.id.to_string(),
+        spares_transactional: false,
+    };
+    state::consent::suppress(tx, &suppression).await?;
+    let fact = Fact {
+        profile: delivery.profile,
+        kind: FactKind::Bounced,
+        at: now,
+        delivery: Some(delivery.id.clone()),
+        source: delivery.destination.to_string(),
+        source_id: delivery.id.to_string(),
+    };
+    state::fact::add(tx, &fact).await?;
+    let body = json!({ "profile": delivery.profile.0, "delivery": delivery.id.as_str(), "reason": Reason::HardBounce.as_str() });
+    state::audit::append(tx, &[Entry { kind: "suppression", at: now, body }]).await?;
+    Ok(())
+}
+
+fn entry(settlement: &Settlement, now: Timestamp) -> Entry {
+    let mut body = json!({ "delivery": settlement.delivery.id.as_str(), "attempt": settlement.attempt });
+    if let Some(object) = body.as_object_mut() {
+        let (outcome, more) = match &settlement.result {
+            Answer::Accepted { receipt } => ("accepted", ("receipt", json!(receipt))),
+            Answer::Rejected { reason } => ("rejected", ("reason", json!(reason.as_str()))),
+            Answer::Retry { reason, .. } => ("retry", ("reason", json!(reason.as_str()))),
+            Answer::InDoubt => ("in_doubt", ("reason", json!(Reason::OutcomeUnknown.as_str()))),
+        };
+        object.insert("outcome".to_owned(), json!(outcome));
+        object.insert(more.0.to_owned(), more.1);
+        if !settlement.detail.is_empty() {
+            object.insert("said".to_owned(), json!(settlement.detail));
+        }
+    }
+    Entry { kind: "attempt", at: now, body }
+}
+
+/// Writes rows back that do not go, in a transaction of its own.
+pub(super) async fn write_back(daemon: &Daemon, backs: &[BackRow], now: Timestamp) -> Result<(), DaemonError> {
+    if backs.is_empty() {
+        return Ok(());
+    }
+    let mut tx = daemon.state.write().await?;
+    give_back_in(&mut tx, backs, now).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Writes rows back that do not go, with their audit entries.
+pub(super) async fn give_back_in(tx: &mut Tx, backs: &[BackRow], now: Timestamp) -> Result<(), DaemonError> {
+    if backs.is_empty() {
+        return Ok(());
+    }
+    state::outbox::give_back(tx, backs, now).await?;
+    let entries: Vec<Entry> = backs
+        .iter()
+        .filter_map(|(delivery, _, back)| {
+            let (state, reason) = match back {
+                Back::Pending { .. } => return None,
+                Back::Deferred { reason, .. } => (DeliveryState::Deferred, *reason),
+                Back::Refused { state, reason, .. } => (*state, *reason),
+            };
+            let body = json!({ "delivery": delivery.id.as_str(), "state": state.as_str(), "reason": reason.as_str() });
+            Some(Entry { kind: "last_look", at: now, body })
+        })
+        .collect();
+    state::audit::append(tx, &entries).await?;
+    Ok(())
+}

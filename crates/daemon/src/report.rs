@@ -1,0 +1,143 @@
+//! What a pass did, counted: the numbers `run` and `plan` print.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use model::delivery::Delivery;
+use model::{DeliveryState, PlaybookName, Reason, Refusal, SegmentName};
+
+/// What one refresh of a segment found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentReport {
+    /// Which.
+    pub name: SegmentName,
+    /// How many are in it now; where the run was held, how many still are.
+    pub members: u64,
+    /// Came in.
+    pub entered: u64,
+    /// Went out.
+    pub left: u64,
+    /// Rows whose id was seen before in the same run.
+    pub duplicates: u64,
+    /// Rows without an id.
+    pub missing_ids: u64,
+    /// Why the run was not believed.
+    pub held: Option<Refusal>,
+}
+
+/// A playbook that was stopped by a limit, and by how much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Which.
+    pub playbook: PlaybookName,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// Decisions, counted by what they were and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// Touches that may go.
+    pub touch: u64,
+    /// Held out.
+    pub withheld: u64,
+    /// Not now.
+    pub defer: BTreeMap<Reason, u64>,
+    /// A rule said no.
+    pub skip: BTreeMap<Reason, u64>,
+    /// Must not go.
+    pub suppress: BTreeMap<Reason, u64>,
+}
+
+impl Decisions {
+    /// Counts one more.
+    pub fn count(&mut self, delivery: &Delivery) {
+        match delivery.state {
+            DeliveryState::Pending => self.touch += 1,
+            DeliveryState::Withheld => self.withheld += 1,
+            DeliveryState::Deferred => *self.defer.entry(delivery.reason).or_default() += 1,
+            DeliveryState::Suppressed => *self.suppress.entry(delivery.reason).or_default() += 1,
+            DeliveryState::Skipped | DeliveryState::Expired | DeliveryState::Cancelled => {
+                *self.skip.entry(delivery.reason).or_default() += 1;
+            }
+            // The engine gives none of these; they come from the provider.
+            DeliveryState::Leased
+            | DeliveryState::Armed
+            | DeliveryState::Accepted
+            | DeliveryState::Rejected
+            | DeliveryState::InDoubt => {}
+        }
+    }
+
+    /// Adds another count.
+    pub fn merge(&mut self, other: &Self) {
+        self.touch += other.touch;
+        self.withheld += other.withheld;
+        for (mine, theirs) in
+            [(&mut self.defer, &other.defer), (&mut self.skip, &other.skip), (&mut self.suppress, &other.suppress)]
+        {
+            for (reason, count) in theirs {
+                *mine.entry(*reason).or_default() += count;
+            }
+        }
+    }
+
+    /// All of them together.
+    pub fn total(&self) -> u64 {
+        let sum = |by_reason: &BTreeMap<Reason, u64>| by_reason.values().sum::<u64>();
+        self.touch + self.withheld + sum(&self.defer) + sum(&self.skip) + sum(&self.suppress)
+    }
+}
+
+/// What one tick did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ticked {
+    /// The segments that were due.
+    pub segments: Vec<SegmentReport>,
+    /// What was decided.
+    pub decisions: Decisions,
+    /// By playbook, for those who want to see more.
+    pub by_playbook: BTreeMap<PlaybookName, Decisions>,
+    /// Playbooks that a limit stopped.
+    pub holds: Vec<Hold>,
+    /// What was odd and is not fatal, for people.
+    pub warnings: Vec<String>,
+    /// Enrollments that moved.
+    pub moved: u64,
+    /// When there is something to do again.
+    pub next: Option<Timestamp>,
+}
+
+/// What one pump did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pumped {
+    /// The provider took it.
+    pub accepted: u64,
+    /// The provider refused it for good.
+    pub rejected: u64,
+    /// Nobody knows.
+    pub in_doubt: u64,
+    /// To be tried again.
+    pub retried: u64,
+    /// The last look, or the template, said no; by reason.
+    pub refused: BTreeMap<Reason, u64>,
+    /// Destinations that cannot be used, and why.
+    pub halted: BTreeMap<model::DestinationName, Refusal>,
+    /// Rows claimed.
+    pub claimed: u64,
+}
+
+impl Pumped {
+    /// Adds what another pass did.
+    pub fn add(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+        self.in_doubt += other.in_doubt;
+        self.retried += other.retried;
+        self.claimed += other.claimed;
+        for (reason, count) in other.refused {
+            *self.refused.entry(reason).or_default() += count;
+        }
+        self.halted.extend(other.halted);
+    }
+}

@@ -1,0 +1,213 @@
+//! DECIDE and COMMIT, for those under way: what has become due, and whose goal or exit condition has come to be so.
+//!
+//! A page is read, decided by the pure engine, and committed in one transaction: enrollments, deliveries and audit entries together.
+
+use std::collections::BTreeMap;
+
+use engine::{Advanced, Cause};
+use jiff::Timestamp;
+use model::delivery::Delivery;
+use model::enrollment::{Enrollment, Progress};
+use model::playbook::Playbook;
+use model::{EnrollmentId, PlaybookName, ProfileNumber, Reason};
+use serde_json::json;
+use state::Tx;
+use state::audit::Entry;
+use state::delivery::DeliveryKey;
+use state::enrollment::Row;
+
+use crate::daemon::{Daemon, DaemonError, Surroundings};
+use crate::people;
+use crate::report::Ticked;
+use crate::source::{PAGE_LIMIT, PAGE_ROWS, View};
+
+/// What a page decided, to be committed as one.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// New enrollments, and those that moved.
+    pub enrollments: Vec<Enrollment>,
+    /// New rows, and deferred ones decided anew.
+    pub deliveries: Vec<Delivery>,
+    /// Rows taken back.
+    pub cancelled: Vec<(DeliveryKey, Reason)>,
+}
+
+impl Page {
+    /// Adds what the engine decided for one enrollment.
+    pub fn add(&mut self, advanced: Advanced) {
+        self.deliveries.extend(advanced.deliveries);
+        let profile = advanced.enrollment.profile;
+        self.cancelled.extend(advanced.cancelled.into_iter().map(|(id, reason)| (DeliveryKey { profile, id }, reason)));
+        if advanced.changed {
+            self.enrollments.push(advanced.enrollment);
+        }
+    }
+
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.enrollments.is_empty() && self.deliveries.is_empty() && self.cancelled.is_empty()
+    }
+
+    /// Writes it, with its audit entries.
+    pub async fn write(&self, daemon: &Daemon, tx: &mut Tx, now: Timestamp) -> Result<(), DaemonError> {
+        let rows: Vec<(Enrollment, Option<Vec<u8>>)> = self
+            .enrollments
+            .iter()
+            .map(|enrollment| {
+                // An entry is kept until the enrollment ends, and no longer.
+                let keep = enrollment.is_active() && !enrollment.entry.is_empty();
+                let entry = keep.then(|| crate::entry::seal(&daemon.keys, &enrollment.entry)).transpose()?;
+                Ok((enrollment.clone(), entry))
+            })
+            .collect::<Result<_, DaemonError>>()?;
+        state::enrollment::put(tx, &rows).await?;
+        state::delivery::decide(tx, &self.deliveries, now).await?;
+        state::delivery::cancel(tx, &self.cancelled, now).await?;
+        state::audit::append(tx, &self.entries(now)).await?;
+        Ok(())
+    }
+
+    fn entries(&self, now: Timestamp) -> Vec<Entry> {
+        let decisions = self.deliveries.iter().map(|delivery| {
+            let also: Vec<&str> = delivery
+                .gates
+                .iter()
+                .filter_map(|record| record.reason)
+                .filter(|reason| *reason != delivery.reason)
+                .map(Reason::as_str)
+                .collect();
+            let mut body = json!({
+                "delivery": delivery.id.as_str(), "profile": delivery.profile.0, "playbook": delivery.traits.playbook.as_str(),
+                "version": delivery.version, "step": delivery.step.as_str(), "state": delivery.state.as_str(),
+                "reason": delivery.reason.as_str(),
+            });
+            if let (false, Some(object)) = (also.is_empty(), body.as_object_mut()) {
+                object.insert("also".to_owned(), json!(also));
+            }
+            Entry { kind: "decision", at: now, body }
+        });
+        let cancelled = self.cancelled.iter().map(|(delivery, reason)| Entry {
+            kind: "cancelled",
+            at: now,
+            body: json!({ "delivery": delivery.id.as_str(), "reason": reason.as_str() }),
+        });
+        let ended = self.enrollments.iter().filter_map(|enrollment| match &enrollment.progress {
+            Progress::Ended { exit, .. } => Some(Entry {
+                kind: "exit",
+                at: now,
+                body: json!({
+                    "enrollment": enrollment.id.as_str(), "profile": enrollment.profile.0,
+                    "playbook": enrollment.playbook.as_str(), "exit": exit.as_str(),
+                }),
+            }),
+            Progress::Waiting { .. } | Progress::Sending { .. } => None,
+        });
+        decisions.chain(cancelled).chain(ended).collect()
+    }
+
+    /// Counts it.
+    pub fn count(&self, playbook: &PlaybookName, ticked: &mut Ticked) {
+        let by_playbook = ticked.by_playbook.entry(playbook.clone()).or_default();
+        for delivery in &self.deliveries {
+            ticked.decisions.count(delivery);
+            by_playbook.count(delivery);
+        }
+        ticked.moved += self.enrollments.len() as u64;
+    }
+}
+
+/// Why enrollments are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Those whose time has come, or whose delivery is settled.
+    Due,
+    /// All that are under way, since something that conditions ask about may have changed.
+    All,
+}
+
+/// Looks at the enrollments of one playbook, page by page.
+pub async fn look(
+    daemon: &Daemon,
+    view: &mut View,
+    surroundings: &Surroundings,
+    playbook: &PlaybookName,
+    look: Look,
+    now: Timestamp,
+    ticked: &mut Ticked,
+) -> Result<(), DaemonError> {
+    let (mut after_due, mut after) = (None, None);
+    loop {
+        let mut tx = daemon.state.read().await?;
+        let rows = match look {
+            Look::Due => state::enrollment::due(&mut tx, playbook, now, PAGE_LIMIT, after_due).await?,
+            Look::All => state::enrollment::active(&mut tx, playbook, after, PAGE_LIMIT).await?,
+        };
+        drop(tx);
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = Some(last.enrollment.profile);
+        after_due = last.look_at.map(|at| (at, last.enrollment.profile));
+        let full = rows.len() == PAGE_ROWS;
+        advance(daemon, view, surroundings, rows, Cause::Look, now, ticked).await?;
+        if !full {
+            return Ok(());
+        }
+    }
+}
+
+/// Advances a page of enrollments of one playbook and commits what came of it.
+pub async fn advance(
+    daemon: &Daemon,
+    view: &mut View,
+    surroundings: &Surroundings,
+    rows: Vec<Row>,
+    cause: Cause,
+    now: Timestamp,
+    ticked: &mut Ticked,
+) -> Result<(), DaemonError> {
+    let Some(playbook) = rows.first().map(|row| row.enrollment.playbook.clone()) else { return Ok(()) };
+    let world = surroundings.world(&daemon.project);
+    let numbers: Vec<ProfileNumber> = rows.iter().map(|row| row.enrollment.profile).collect();
+    let ids: Vec<(ProfileNumber, EnrollmentId)> = rows.iter().map(|row| (row.enrollment.profile, row.enrollment.id.clone())).collect();
+    let mut tx = daemon.state.read().await?;
+    let people =
+        people::read(&mut tx, view, &daemon.project.data.profiles, &daemon.project.policy, &daemon.keys, &numbers, now).await?;
+    let mut deliveries: BTreeMap<EnrollmentId, Vec<Delivery>> = BTreeMap::new();
+    for delivery in state::delivery::of_enrollments(&mut tx, &ids).await? {
+        deliveries.entry(delivery.enrollment.clone()).or_default().push(delivery);
+    }
+    let mut page = Page::default();
+    for row in rows {
+        let pinned = daemon.pinned(&mut tx, &playbook, &row.enrollment.version).await?;
+        let Some(facts) = people.get(&row.enrollment.profile) else { continue };
+        let entry = crate::entry::open(&daemon.keys, row.sealed_entry.as_deref())?;
+        let enrollment = Enrollment { entry, ..row.enrollment };
+        let own = deliveries.remove(&enrollment.id).unwrap_or_default();
+        let person = facts.person(enrollment.profile);
+        page.add(engine::advance(&world, &pinned.version, &person, enrollment, &own, cause, now));
+    }
+    drop(tx);
+    commit(daemon, &page, now).await?;
+    page.count(&playbook, ticked);
+    Ok(())
+}
+
+async fn commit(daemon: &Daemon, page: &Page, now: Timestamp) -> Result<(), DaemonError> {
+    if page.is_empty() {
+        return Ok(());
+    }
+    let mut tx = daemon.state.write().await?;
+    page.write(daemon, &mut tx, now).await?;
+    model::fault::point("page.before_commit");
+    tx.commit().await?;
+    model::fault::point("page.after_commit");
+    Ok(())
+}
+
+/// Whether anything about those under way could change without their time having come.
+pub fn watches(playbook: &Playbook) -> bool {
+    let mut until = false;
+    playbook.walk(&mut |step| {
+        until |= matches!(&step.action, model::playbook::Action::Wait(model::playbook::Wait::Until { .. }));
+    });
+    until || playbook.exit.when.is_some() || playbook.goal.is_some()
+}

@@ -1,0 +1,216 @@
+//! Entering: a resumable stage. The segment's run is committed; each playbook works through what changed for it.
+//!
+//! `seen` is who the playbook has dealt with. Entered is members - seen, left is seen - members, by pages in order of number;
+//! a page's enrollments, deliveries, audit entries and the place reached are one transaction; when all pages are in, seen is members.
+//! After a crash the run being applied is finished first.
+
+use engine::{Cause, Entered};
+use jiff::Timestamp;
+use model::playbook::{Backfill, Playbook};
+use model::{ProfileNumber, Reason, Refusal};
+use roaring::RoaringBitmap;
+use serde_json::json;
+use state::audit::Entry;
+use state::playbook::{Applying, PlaybookState, Status};
+
+use super::decide::{self, Page};
+use crate::daemon::{Daemon, DaemonError, Surroundings};
+use crate::people;
+use crate::report::{Hold, Ticked};
+use crate::source::{PAGE_ROWS, View};
+
+/// Who may activate a playbook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// The first run that sees its file does.
+    ByItself,
+    /// Only a person.
+    ByPerson,
+}
+
+/// Makes a playbook's people enter and leave, if its segment has changed for it.
+pub async fn enter(
+    daemon: &Daemon,
+    view: &mut View,
+    surroundings: &Surroundings,
+    playbook: &Playbook,
+    now: Timestamp,
+    ticked: &mut Ticked,
+) -> Result<(), DaemonError> {
+    let mut tx = daemon.state.read().await?;
+    let Some(current) = state::segment::current(&mut tx, &playbook.enter).await? else { return Ok(()) };
+    let known = state::playbook::load(&mut tx, &playbook.name).await?;
+    drop(tx);
+    let activation = if daemon.project.settings.production { Activation::ByPerson } else { Activation::ByItself };
+    let mut at = match known {
+        Some(known) => known,
+        None if activation == Activation::ByItself || asked_for(daemon, playbook).await? => {
+            activate(daemon, playbook, &current.members, now).await?
+        }
+        None => return Ok(()),
+    };
+    // A paused playbook keeps `seen` as it is, and so nobody who comes in meanwhile is lost. An archived one lets nobody in.
+    if at.status != Status::Active || surroundings.halts.playbooks.contains(&playbook.name) || surroundings.halts.all {
+        return Ok(());
+    }
+    remember_version(daemon, playbook, &mut at, now).await?;
+    let entered = &current.members - &at.seen;
+    let left = &at.seen - &current.members;
+    if entered.is_empty() && left.is_empty() && at.applying.is_none() {
+        return Ok(());
+    }
+    if at.applying.is_none() {
+        if let Some(limit) = playbook.per_run.filter(|limit| entered.len() > *limit) {
+            let saw = format!("{} would enter, `limits.per_run` is {limit}", entered.len());
+            ticked.holds.push(Hold { playbook: playbook.name.clone(), refusal: Refusal { reason: Reason::PerRunExceeded, saw } });
+            return Ok(());
+        }
+        at.applying = Some(Applying { run_id: current.run_id.clone(), after: 0 });
+        save(daemon, &at).await?;
+    }
+    if playbook.exit.on_leave {
+        leave(daemon, view, surroundings, playbook, &left, now, ticked).await?;
+    }
+    let run_id = at.applying.as_ref().map_or_else(|| current.run_id.clone(), |applying| applying.run_id.clone());
+    let after = at.applying.as_ref().map_or(0, |applying| applying.after);
+    let ahead: Vec<ProfileNumber> = entered.iter().filter(|number| *number > after).map(ProfileNumber).collect();
+    for numbers in ahead.chunks(PAGE_ROWS) {
+        page(daemon, view, surroundings, playbook, numbers, &run_id, &mut at, now, ticked).await?;
+    }
+    at.seen = current.members;
+    at.applying = None;
+    let mut tx = daemon.state.write().await?;
+    state::playbook::save(&mut tx, &at).await?;
+    state::entering::clear(&mut tx, &playbook.name).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// The key under which a person's wish to activate a playbook waits for the next good run of its segment.
+pub fn activation_key(playbook: &model::PlaybookName) -> String {
+    format!("activate.{playbook}")
+}
+
+async fn asked_for(daemon: &Daemon, playbook: &Playbook) -> Result<bool, DaemonError> {
+    let mut tx = daemon.state.read().await?;
+    Ok(state::meta::get(&mut tx, &activation_key(&playbook.name)).await?.is_some())
+}
+
+/// The first value of `seen`: who counts as dealt with when the playbook begins.
+async fn activate(daemon: &Daemon, playbook: &Playbook, members: &RoaringBitmap, now: Timestamp) -> Result<PlaybookState, DaemonError> {
+    let mut tx = daemon.state.write().await?;
+    let seen = match playbook.backfill {
+        Backfill::None => members.clone(),
+        Backfill::All => RoaringBitmap::new(),
+        Backfill::Since(duration) => state::segment::members_for(&mut tx, &playbook.enter, duration, now).await?,
+    };
+    let body = json!({
+        "playbook": playbook.name.as_str(), "version": playbook.version, "members": members.len(), "dealt_with": seen.len(),
+    });
+    let at = PlaybookState {
+        name: playbook.name.clone(),
+        status: Status::Active,
+        version: playbook.version.clone(),
+        activated_at: now,
+        seen,
+        applying: None,
+    };
+    state::playbook::save(&mut tx, &at).await?;
+    save_version(daemon, &mut tx, playbook, now).await?;
+    state::audit::append(&mut tx, &[Entry { kind: "playbook_activated", at: now, body }]).await?;
+    tx.commit().await?;
+    Ok(at)
+}
+
+/// Keeps the text of a new version, so that those who enter now stay on it whatever becomes of the files.
+async fn remember_version(daemon: &Daemon, playbook: &Playbook, at: &mut PlaybookState, now: Timestamp) -> Result<(), DaemonError> {
+    if at.version == playbook.version {
+        return Ok(());
+    }
+    let mut tx = daemon.state.write().await?;
+    let body = json!({ "playbook": playbook.name.as_str(), "from": at.version, "to": playbook.version });
+    at.version.clone_from(&playbook.version);
+    state::playbook::save(&mut tx, at).await?;
+    save_version(daemon, &mut tx, playbook, now).await?;
+    state::audit::append(&mut tx, &[Entry { kind: "playbook_version", at: now, body }]).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn save_version(daemon: &Daemon, tx: &mut state::Tx, playbook: &Playbook, now: Timestamp) -> Result<(), DaemonError> {
+    let bundle = project::bundle(&daemon.project, &playbook.name);
+    state::playbook::save_version(tx, &playbook.name, &playbook.version, &bundle, now).await?;
+    Ok(())
+}
+
+async fn save(daemon: &Daemon, at: &PlaybookState) -> Result<(), DaemonError> {
+    let mut tx = daemon.state.write().await?;
+    state::playbook::save(&mut tx, at).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Ends the enrollments of those who left. Doing it twice changes nothing: who has ended is no longer under way.
+async fn leave(
+    daemon: &Daemon,
+    view: &mut View,
+    surroundings: &Surroundings,
+    playbook: &Playbook,
+    left: &RoaringBitmap,
+    now: Timestamp,
+    ticked: &mut Ticked,
+) -> Result<(), DaemonError> {
+    let numbers: Vec<ProfileNumber> = left.iter().map(ProfileNumber).collect();
+    for numbers in numbers.chunks(PAGE_ROWS) {
+        let mut tx = daemon.state.read().await?;
+        let rows = state::enrollment::of_profiles_active(&mut tx, &playbook.name, numbers).await?;
+        drop(tx);
+        decide::advance(daemon, view, surroundings, rows, Cause::Left, now, ticked).await?;
+    }
+    Ok(())
+}
+
+/// One page of those who came in: read, decided, committed with the place reached.
+#[expect(clippy::too_many_arguments, reason = "the page and its surroundings; a struct would only rename them")]
+async fn page(
+    daemon: &Daemon,
+    view: &mut View,
+    surroundings: &Surroundings,
+    playbook: &Playbook,
+    numbers: &[ProfileNumber],
+    run_id: &str,
+    at: &mut PlaybookState,
+    now: Timestamp,
+    ticked: &mut Ticked,
+) -> Result<(), DaemonError> {
+    let world = surroundings.world(&daemon.project);
+    let mut tx = daemon.state.read().await?;
+    let people =
+        people::read(&mut tx, view, &daemon.project.data.profiles, &daemon.project.policy, &daemon.keys, numbers, now).await?;
+    let mut entries = state::entering::take(&mut tx, &playbook.name, numbers).await?;
+    let pinned = daemon.pinned(&mut tx, &playbook.name, &playbook.version).await?;
+    drop(tx);
+    let mut page = Page::default();
+    for number in numbers {
+        let Some(facts) = people.get(number) else { continue };
+        let entry = crate::entry::open(&daemon.keys, entries.remove(number).as_deref())?;
+        match engine::enter(&world, &pinned.version, &facts.person(*number), run_id, entry, now) {
+            Entered::Enrolled(advanced) => page.add(advanced),
+            Entered::Refused(delivery) => page.deliveries.push(delivery),
+        }
+    }
+    if let (Some(applying), Some(last)) = (at.applying.as_mut(), numbers.last()) {
+        applying.after = if model::fault::mutant("resume_from_start") { 0 } else { last.0 };
+    }
+    let mut tx = daemon.state.write().await?;
+    page.write(daemon, &mut tx, now).await?;
+    if let Some(applying) = &at.applying {
+        state::playbook::advance(&mut tx, &playbook.name, applying).await?;
+    }
+    model::fault::point("enter.before_commit");
+    tx.commit().await?;
+    model::fault::point("enter.after_commit");
+    page.count(&playbook.name, ticked);
+    Ok(())
+}
+

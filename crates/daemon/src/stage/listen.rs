@@ -1,0 +1,84 @@
+//! LISTEN: what the warehouse says about consent, into the ledger. A stream that writes only what changed.
+
+use jiff::Timestamp;
+use model::consent::ConsentEvent;
+use serde_json::json;
+use state::audit::Entry;
+
+use crate::daemon::{Daemon, DaemonError};
+use crate::source::{SourceError, View};
+
+/// What the import found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Listened {
+    /// Rows read.
+    pub rows: u64,
+    /// Events written.
+    pub written: u64,
+    /// Rows that make no sense.
+    pub unreadable: u64,
+}
+
+/// Imports the consent query, if the project has one. Rows that make no sense are counted and the first one is explained.
+pub async fn listen(daemon: &Daemon, view: &mut View, now: Timestamp, warnings: &mut Vec<String>) -> Result<Listened, DaemonError> {
+    let Some(query) = &daemon.project.policy.consent else { return Ok(Listened::default()) };
+    let mut listened = Listened::default();
+    let mut first_wrong = None;
+    view.consent_pages(query, now, async |page| {
+        listened.rows += page.len() as u64;
+        let mut ids = Vec::with_capacity(page.len());
+        let mut events: Vec<ConsentEvent> = Vec::with_capacity(page.len());
+        for row in page {
+            match row {
+                Ok((id, event)) => {
+                    ids.push(id);
+                    events.push(event);
+                }
+                Err(wrong) => {
+                    listened.unreadable += 1;
+                    first_wrong.get_or_insert(wrong);
+                }
+            }
+        }
+        let known = {
+            let mut tx = daemon.state.read().await?;
+            state::profile::numbers_of(&mut tx, &ids).await?
+        };
+        let known = if known.iter().all(Option::is_some) {
+            known
+        } else {
+            let mut tx = daemon.state.write().await?;
+            let numbers = state::profile::intern(&mut tx, &daemon.keys, &ids).await?;
+            tx.commit().await?;
+            numbers
+        };
+        let events: Vec<ConsentEvent> = events
+            .into_iter()
+            .zip(known)
+            .filter_map(|(event, number)| Some(ConsentEvent { profile: number?, ..event }))
+            .collect();
+        listened.written += import(daemon, &events, now).await?;
+        Ok(())
+    })
+    .await?;
+    if let Some(wrong) = first_wrong {
+        warnings.push(format!("{} rows of the consent query make no sense and were left out; the first: {}", listened.unreadable, wrong.0));
+    }
+    Ok(listened)
+}
+
+/// Writes the events of a page that change something, and one audit entry for them.
+async fn import(daemon: &Daemon, events: &[ConsentEvent], now: Timestamp) -> Result<u64, SourceError> {
+    if events.is_empty() {
+        return Ok(0);
+    }
+    let mut tx = daemon.state.write().await?;
+    let written = state::consent::import(&mut tx, events).await?;
+    // Most imports change nothing, and then nothing is to be made durable.
+    if written > 0 {
+        let entry = Entry { kind: "consent_import", at: now, body: json!({ "events": written }) };
+        state::audit::append(&mut tx, &[entry]).await?;
+        tx.commit().await?;
+    }
+    Ok(written)
+}

@@ -1,0 +1,161 @@
+//! tick(now) = LISTEN, PULL, SEGMENT, DECIDE, COMMIT. Reads no clock and never waits, so that the simulator can call it.
+
+use jiff::Timestamp;
+use model::SegmentName;
+use model::condition::Condition;
+use model::segment::{Segment, SegmentSource};
+
+use crate::daemon::{Daemon, DaemonError, Surroundings};
+use crate::report::Ticked;
+use crate::source::View;
+use crate::stage::{decide, enter, listen, refresh};
+
+/// What a tick is to refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refresh {
+    /// The segments that never ran, or were due since they last ran.
+    Due,
+    /// None: only those under way are looked at.
+    None,
+}
+
+/// One turn of deciding, at one time. Takes up what an earlier turn left unfinished.
+pub async fn tick(daemon: &Daemon, refresh: Refresh, now: Timestamp) -> Result<Ticked, DaemonError> {
+    let mut ticked = Ticked::default();
+    let due = match refresh {
+        Refresh::Due => due_segments(daemon, now).await?,
+        Refresh::None => Vec::new(),
+    };
+    let unfinished = unfinished(daemon).await?;
+    let anything_due = {
+        let mut tx = daemon.state.read().await?;
+        state::delivery::next_due(&mut tx, now).await?.is_some_and(|due| due <= now)
+    };
+    if due.is_empty() && !unfinished && !anything_due {
+        ticked.next = next(daemon, now).await?;
+        return Ok(ticked);
+    }
+    let mut view = daemon.source.view(now).await?;
+    let result = turn(daemon, &mut view, &due, unfinished, now, &mut ticked).await;
+    view.close().await;
+    result?;
+    ticked.next = next(daemon, now).await?;
+    Ok(ticked)
+}
+
+async fn turn(
+    daemon: &Daemon,
+    view: &mut View,
+    due: &[&Segment],
+    unfinished: bool,
+    now: Timestamp,
+    ticked: &mut Ticked,
+) -> Result<(), DaemonError> {
+    if unfinished {
+        // The run being applied is finished before its segment may run again.
+        enter_all(daemon, view, now, ticked).await?;
+    }
+    if !due.is_empty() {
+        listen::listen(daemon, view, now, &mut ticked.warnings).await?;
+        let profiles = view.count(&daemon.project.data.profiles).await?;
+        for segment in due {
+            let report = refresh::refresh(daemon, view, segment, profiles, now).await?;
+            ticked.segments.push(report);
+        }
+    }
+    let mut tx = daemon.state.read().await?;
+    let surroundings = Surroundings::read(&mut tx, &daemon.project, now).await?;
+    drop(tx);
+    for playbook in daemon.playbooks_by_priority() {
+        if surroundings.halts.all || surroundings.halts.playbooks.contains(&playbook.name) {
+            continue;
+        }
+        decide::look(daemon, view, &surroundings, &playbook.name, decide::Look::Due, now, ticked).await?;
+        if !due.is_empty() && decide::watches(playbook) {
+            decide::look(daemon, view, &surroundings, &playbook.name, decide::Look::All, now, ticked).await?;
+        }
+        enter::enter(daemon, view, &surroundings, playbook, now, ticked).await?;
+    }
+    Ok(())
+}
+
+async fn enter_all(daemon: &Daemon, view: &mut View, now: Timestamp, ticked: &mut Ticked) -> Result<(), DaemonError> {
+    let mut tx = daemon.state.read().await?;
+    let surroundings = Surroundings::read(&mut tx, &daemon.project, now).await?;
+    drop(tx);
+    for playbook in daemon.playbooks_by_priority() {
+        enter::enter(daemon, view, &surroundings, playbook, now, ticked).await?;
+    }
+    Ok(())
+}
+
+async fn unfinished(daemon: &Daemon) -> Result<bool, DaemonError> {
+    let mut tx = daemon.state.read().await?;
+    let known = state::playbook::all(&mut tx).await?;
+    Ok(known.iter().any(|playbook| playbook.applying.is_some() && daemon.project.playbooks.contains_key(&playbook.name)))
+}
+
+/// The segments that are due, each after those it names.
+pub async fn due_segments(daemon: &Daemon, now: Timestamp) -> Result<Vec<&Segment>, DaemonError> {
+    let mut tx = daemon.state.read().await?;
+    let mut due: Vec<&Segment> = Vec::new();
+    for segment in in_order(daemon) {
+        let after_another = named(segment).iter().any(|name| due.iter().any(|other| other.name == *name));
+        let own = match state::segment::last_due(&mut tx, &segment.name).await? {
+            None => true,
+            Some(last) => {
+                segment.schedule.latest_between(last, now, &daemon.project.settings.timezone).is_some()
+                    || changed(&mut tx, segment).await?
+            }
+        };
+        if own || after_another {
+            due.push(segment);
+        }
+    }
+    Ok(due)
+}
+
+/// Whether the definition is another than that of the last run.
+async fn changed(tx: &mut state::Tx, segment: &Segment) -> Result<bool, DaemonError> {
+    let last = state::segment::last_run(tx, &segment.name).await?;
+    Ok(last.is_some_and(|last| last.definition != segment.definition))
+}
+
+/// All segments, each after those it names.
+pub fn in_order(daemon: &Daemon) -> Vec<&Segment> {
+    fn visit<'a>(daemon: &'a Daemon, segment: &'a Segment, ordered: &mut Vec<&'a Segment>) {
+        if ordered.iter().any(|done| done.name == segment.name) {
+            return;
+        }
+        for name in named(segment) {
+            if let Some(inner) = daemon.project.segments.get(name) {
+                visit(daemon, inner, ordered);
+            }
+        }
+        ordered.push(segment);
+    }
+    let mut ordered = Vec::new();
+    for segment in daemon.project.segments.values() {
+        visit(daemon, segment, &mut ordered);
+    }
+    ordered
+}
+
+fn named(segment: &Segment) -> Vec<&SegmentName> {
+    match &segment.source {
+        SegmentSource::Sql(_) => Vec::new(),
+        SegmentSource::Where(condition) => Condition::segments(condition).into_iter().map(|(name, _)| name).collect(),
+    }
+}
+
+/// When a tick has something to do again: the next schedule, or the next enrollment whose time comes.
+async fn next(daemon: &Daemon, now: Timestamp) -> Result<Option<Timestamp>, DaemonError> {
+    let mut tx = daemon.state.read().await?;
+    let mut next = state::delivery::next_due(&mut tx, now).await?;
+    for segment in daemon.project.segments.values() {
+        let from = state::segment::last_due(&mut tx, &segment.name).await?.map_or(now, |last| last.max(now));
+        let due = segment.schedule.next_after(from, &daemon.project.settings.timezone);
+        next = next.into_iter().chain(due).min();
+    }
+    Ok(next)
+}

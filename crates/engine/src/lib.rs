@@ -1,0 +1,33 @@
+//! The engine decides: who enters, what each person gets and when, and why not.
+//!
+//! Pure: the same input gives the same output, whenever and wherever. There is no input or output here, no clock, no dice,
+//! no `async`, no hash map, and no database: time is an argument, what looks random is derived from ids (see [`model::id`]),
+//! and a refusal is a value. The daemon reads the input, writes the output, and has no choice left.
+//!
+//! What is deliberately absent: segments' queries, rendering, pacing and leases; they do not decide about a person.
+
+mod condition;
+mod enter;
+mod gate;
+mod invariant;
+mod last_look;
+mod retry;
+mod run;
+pub mod time;
+mod version;
+mod walk;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+pub use condition::{Subject, holds};
+pub use enter::{Entered, enter};
+pub use gate::gates;
+pub use invariant::Invariant;
+pub use last_look::{ArmFacts, LastLook, last_look};
+pub use retry::{Backoff, retry_at};
+pub use run::{RunSeen, judge_run};
+pub use version::Version;
+pub use walk::{Advanced, Cause, advance};
+pub use world::{Halts, Memberships, Person, Standing, Touch, World};

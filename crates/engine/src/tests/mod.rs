@@ -1,0 +1,11 @@
+//! Tests of the whole engine, on people and playbooks made up here. Each file is about one promise.
+
+mod caps;
+mod civil;
+mod conditions;
+mod entering;
+mod gates;
+mod journeys;
+mod made;
+mod relations;
+mod runs;

@@ -1,0 +1,51 @@
+//! Deliberate faults: mutants, which a test must catch, and failpoints, at which the process dies.
+//!
+//! Both exist only where debug assertions do. They are chosen by environment variables, so that one development build
+//! runs them all: `DRUMBEAT_MUTANT=name`, and `DRUMBEAT_FAILPOINT=name` or `name:3` (at the third pass).
+
+/// Whether the mutant of that name is chosen. Constant `false` in a release build.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub const fn mutant(_name: &'static str) -> bool {
+    false
+}
+
+/// Does nothing in a release build.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub const fn point(_name: &'static str) {}
+
+#[cfg(debug_assertions)]
+pub use chosen::{mutant, point};
+
+#[cfg(debug_assertions)]
+#[expect(clippy::disallowed_methods, reason = "the environment chooses the fault; nothing else does, and release builds have none of this")]
+mod chosen {
+    use std::env;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static MUTANT: OnceLock<Option<String>> = OnceLock::new();
+    static FAILPOINT: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static PASSES: AtomicU64 = AtomicU64::new(0);
+
+    /// Whether the mutant of that name is chosen. Constant `false` in a release build.
+    pub fn mutant(name: &'static str) -> bool {
+        MUTANT.get_or_init(|| env::var("DRUMBEAT_MUTANT").ok()).as_deref() == Some(name)
+    }
+
+    /// Ends the process at once, as a power cut would, if this failpoint is chosen and was passed often enough.
+    pub fn point(name: &'static str) {
+        let chosen = FAILPOINT.get_or_init(|| {
+            let text = env::var("DRUMBEAT_FAILPOINT").ok()?;
+            let (name, pass) = text.split_once(':').unwrap_or((&text, "1"));
+            Some((name.to_owned(), pass.parse().ok()?))
+        });
+        if let Some((chosen, pass)) = chosen
+            && chosen == name
+            && PASSES.fetch_add(1, Ordering::SeqCst) + 1 == *pass
+        {
+            std::process::abort();
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What is allowed: purposes, permission, caps, quiet hours, the global holdout.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use jiff::civil::{Date, Time, Weekday};
+
+use crate::condition::{Condition, words};
+use crate::duration::{Share, Window};
+use crate::name::{BrandName, CapName, PlaybookName, PurposeName, QuietHoursName};
+use crate::query::Query;
+
+/// The medium of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// Mail.
+    Email,
+    /// Text messages.
+    Sms,
+    /// Push notifications.
+    Push,
+    /// Ad audiences.
+    Ads,
+}
+
+words! { Channel { Email = "email", Sms = "sms", Push = "push", Ads = "ads", } }
+
+/// What kind of message a purpose stands for; decides which rules apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MessageClass {
+    /// Needs permission as the region says.
+    Marketing,
+    /// Allowed unless withdrawn.
+    Lifecycle,
+    /// What the person asked for: no permission, caps, quiet hours or holdouts.
+    Transactional,
+}
+
+words! { MessageClass { Marketing = "marketing", Lifecycle = "lifecycle", Transactional = "transactional", } }
+
+/// A text for recipients, in the languages given; the empty language is the one for all others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Localized(pub BTreeMap<String, String>);
+
+impl Localized {
+    /// The text for a locale: exactly, by its language, the first of `fallbacks` there is, or any.
+    pub fn get(&self, locale: &str, fallbacks: &[String]) -> &str {
+        let language = locale.split(['-', '_']).next().unwrap_or_default();
+        [locale, language, ""]
+            .into_iter()
+            .chain(fallbacks.iter().map(String::as_str))
+            .find_map(|key| self.0.get(key))
+            .or_else(|| self.0.values().next())
+            .map_or("", String::as_str)
+    }
+}
+
+/// What consent is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purpose {
+    /// Its name.
+    pub name: PurposeName,
+    /// What recipients read.
+    pub title: Localized,
+    /// The class of its messages.
+    pub class: MessageClass,
+    /// Who speaks.
+    pub brand: BrandName,
+}
+
+/// What a class marketing message needs where nothing was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// A grant.
+    OptIn,
+    /// No withdrawal.
+    OptOut,
+    /// It is never allowed.
+    Never,
+}
+
+words! { Permission { OptIn = "opt_in", OptOut = "opt_out", Never = "never", } }
+
+/// Which messages a rule is about; an empty list is any.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scope {
+    /// Channels.
+    pub channel: Vec<Channel>,
+    /// Classes.
+    pub class: Vec<MessageClass>,
+    /// Purposes.
+    pub purpose: Vec<PurposeName>,
+    /// Brands.
+    pub brand: Vec<BrandName>,
+    /// Playbooks.
+    pub playbook: Vec<PlaybookName>,
+}
+
+/// The traits of a message that rules look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traits {
+    /// Channel.
+    pub channel: Channel,
+    /// Class.
+    pub class: MessageClass,
+    /// Purpose.
+    pub purpose: PurposeName,
+    /// Brand.
+    pub brand: BrandName,
+    /// Playbook.
+    pub playbook: PlaybookName,
+}
+
+impl Scope {
+    /// Whether a message is in it. Transactional messages are in none.
+    pub fn covers(&self, message: &Traits) -> bool {
+        fn any<T: PartialEq>(list: &[T], one: &T) -> bool {
+            list.is_empty() || list.contains(one)
+        }
+        message.class != MessageClass::Transactional
+            && any(&self.channel, &message.channel)
+            && any(&self.class, &message.class)
+            && any(&self.purpose, &message.purpose)
+            && any(&self.brand, &message.brand)
+            && any(&self.playbook, &message.playbook)
+    }
+}
+
+/// In whose zone the calendar is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleZone {
+    /// The person's own; the project's where it is not known.
+    Profile,
+    /// The project's.
+    Project,
+}
+
+words! { RuleZone { Profile = "profile", Project = "project", } }
+
+/// What happens to a message that a cap stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnHit {
+    /// It waits for the window to have room, until it expires.
+    Defer,
+    /// It is not sent.
+    Skip,
+}
+
+words! { OnHit { Defer = "defer", Skip = "skip", } }
+
+/// How many messages a person may get in a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cap {
+    /// Its name.
+    pub name: CapName,
+    /// What it counts.
+    pub scope: Scope,
+    /// How many.
+    pub max: u32,
+    /// In what window.
+    pub per: Window,
+    /// Whose calendar.
+    pub zone: RuleZone,
+    /// What then.
+    pub on_hit: OnHit,
+}
+
+/// Local times without messages.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuietHours {
+    /// Its name.
+    pub name: QuietHoursName,
+    /// What it is about.
+    pub scope: Scope,
+    /// From and to, local; over midnight where `to` is not after `from`. `None`: the whole day.
+    pub hours: Option<(Time, Time)>,
+    /// The days on which a quiet period begins; none given: all.
+    pub days: Vec<Weekday>,
+    /// Or these dates.
+    pub dates: Vec<Date>,
+    /// Whose clock.
+    pub zone: RuleZone,
+    /// Only for these people.
+    pub filter: Option<Condition>,
+}
+
+/// The share of people who get nothing but transactional messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GlobalHoldout {
+    /// How many.
+    pub share: Share,
+    /// What makes the draw this one and no other.
+    pub salt: String,
+    /// After how long others are drawn; counted from the Unix epoch.
+    pub rotate: Option<SignedDuration>,
+}
+
+/// policy.yml.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Policy {
+    /// By name.
+    pub purposes: BTreeMap<PurposeName, Purpose>,
+    /// Imported into the ledger.
+    pub consent: Option<Query>,
+    /// What marketing needs by channel; `OptIn` where nothing is said.
+    pub permission: BTreeMap<Channel, Permission>,
+    /// In the order of their names.
+    pub caps: Vec<Cap>,
+    /// In the order of their names.
+    pub quiet_hours: Vec<QuietHours>,
+    /// If there is one.
+    pub holdout: Option<GlobalHoldout>,
+}

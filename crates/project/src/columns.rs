@@ -1,0 +1,229 @@
+//! Columns that conditions and templates name: are they there, have they the type, may they have that value?
+//!
+//! Only the database knows what columns a query has. The caller asks it, and hands the answer in.
+
+use std::collections::BTreeMap;
+
+use model::SegmentName;
+use model::condition::ValueTest;
+use model::playbook::Playbook;
+use model::query::Query;
+use model::segment::{Segment, SegmentSource};
+use model::settings::{Data, TimeEncoding};
+use model::value::ValueType;
+
+use crate::Project;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::playbook::Written;
+use crate::read::{Column, Cx, Mentioned};
+use crate::source::Span;
+use crate::suggest::nearest;
+
+/// What the database said of the columns of the project's queries: all of them, in their order, `id` among them, with
+/// their types where it knows them.
+#[derive(Debug, Clone, Default)]
+pub struct Columns {
+    /// Of the profiles.
+    pub profiles: Vec<(String, Option<ValueType>)>,
+    /// Of segments; composed segments have those of the first segment they name.
+    pub segments: BTreeMap<SegmentName, Vec<(String, Option<ValueType>)>>,
+}
+
+/// Columns of profiles that Drumbeat itself reads, as text.
+const KNOWN: &[&str] = &["email", "phone", "timezone", "locale", "country"];
+
+/// The segment with a query whose columns a segment has: itself, or the first that is named, and so on.
+pub(crate) fn base<'a>(segments: &'a BTreeMap<SegmentName, Segment>, name: &SegmentName) -> Option<(&'a Segment, &'a Query)> {
+    let mut segment = segments.get(name)?;
+    // Bounded: a circle is a mistake, and reported elsewhere.
+    for _ in 0..=segments.len() {
+        match &segment.source {
+            SegmentSource::Sql(query) => return Some((segment, query)),
+            SegmentSource::Where(condition) => segment = segments.get(condition.segments().first()?.0)?,
+        }
+    }
+    None
+}
+
+/// Values that conditions compare declared columns with are among those that are declared.
+pub(crate) fn check_values(data: &Data, segments: &BTreeMap<SegmentName, Segment>, playbooks: &[Written], cx: &mut Cx<'_>) {
+    for mention in cx.mentions.clone() {
+        let (column, query) = match &mention.what {
+            Mentioned::Profile(column) => (column, Some(&data.profiles)),
+            Mentioned::Entry(column) => {
+                let path = cx.files.path(mention.span.file);
+                let playbook = playbooks.iter().find(|written| path == format!("playbooks/{}.yml", written.playbook.name));
+                (column, playbook.and_then(|written| base(segments, &written.playbook.enter)).map(|(_, query)| query))
+            }
+            Mentioned::Name(..) => continue,
+        };
+        let Some(declared) = query.and_then(|query| query.columns.get(&column.name)).filter(|declared| !declared.values.is_empty()) else { continue };
+        for (value, span) in column.values.iter().filter(|(value, _)| !declared.values.contains(value)) {
+            let meant = nearest(value, declared.values.iter().map(String::as_str));
+            let message = format!("`{}` never has the value `{value}`", column.name);
+            let mistake = cx.mistake("E0306", *span, message);
+            match meant {
+                Some(meant) => mistake.did_you_mean(Some(meant)),
+                None => mistake.hint(format!("declared are: {}", declared.values.join(", "))),
+            };
+        }
+    }
+}
+
+/// Checks what the files say against what the database said: columns that are not there or of another type. Then every
+/// template is rendered for people that are made up: one with everything, one with nothing, one who means harm.
+pub fn check_columns(project: &Project, columns: &Columns) -> Diagnostics {
+    let mut found = Vec::new();
+    check_queries(project, columns, &mut found);
+    check_mentions(project, columns, &mut found);
+    check_not_null(project, columns, &mut found);
+    crate::templates::check(project, columns, &mut found);
+    Diagnostics::new(found)
+}
+
+fn check_queries(project: &Project, columns: &Columns, found: &mut Vec<Diagnostic>) {
+    let profiles = &project.data.profiles;
+    check_query(project, profiles, &columns.profiles, found);
+    for (name, kind) in &columns.profiles {
+        if KNOWN.contains(&name.as_str()) && kind.is_some_and(|kind| kind != ValueType::Text) {
+            let message = format!("the column `{name}` must be text");
+            found.push(Diagnostic { code: "E0305", ..crate::query_mistake(project, profiles, None, &message) });
+        }
+    }
+    if !has(&columns.profiles, "id") {
+        found.push(Diagnostic { code: "E0303", ..crate::query_mistake(project, profiles, None, "the profiles' query has no column `id`") });
+    }
+    for (name, segment) in &project.segments {
+        let (SegmentSource::Sql(query), Some(of)) = (&segment.source, columns.segments.get(name)) else { continue };
+        check_query(project, query, of, found);
+        if of.first().is_none_or(|(first, _)| first != "id") {
+            let mut mistake = crate::query_mistake(project, query, None, "the first column of a segment is `id`");
+            if let Some((first, _)) = of.first() {
+                mistake.hint(format!("the first column is `{first}`: `select ... as id`"));
+            }
+            found.push(Diagnostic { code: "E0303", ..mistake });
+        }
+    }
+}
+
+/// No column twice, and what is declared is there.
+fn check_query(project: &Project, query: &Query, columns: &[(String, Option<ValueType>)], found: &mut Vec<Diagnostic>) {
+    for (position, (name, _)) in columns.iter().enumerate() {
+        if columns.iter().take(position).any(|(earlier, _)| earlier == name) {
+            let message = format!("the query has two columns `{name}`");
+            found.push(Diagnostic { code: "E0303", ..crate::query_mistake(project, query, None, &message) });
+        }
+    }
+    for declared in project.declared.iter().filter(|declared| declared.query == query.place && !has(columns, &declared.column)) {
+        found.push(unknown(project, declared.span, &declared.column, "the query", columns));
+    }
+}
+
+fn check_mentions(project: &Project, columns: &Columns, found: &mut Vec<Diagnostic>) {
+    for mention in &project.mentions {
+        match &mention.what {
+            Mentioned::Name(..) => {}
+            Mentioned::Profile(column) => check_column(project, mention.span, column, &columns.profiles, "the profiles' query", found),
+            Mentioned::Entry(column) => {
+                let path = project.files.path(mention.span.file);
+                let playbook = project.playbooks.values().find(|playbook| path == format!("playbooks/{}.yml", playbook.name));
+                if let Some((of, what)) = playbook.and_then(|playbook| entry_columns(project, columns, playbook)) {
+                    check_column(project, mention.span, column, of, &what, found);
+                }
+            }
+        }
+    }
+}
+
+/// The columns of what lets people into a playbook; `None` if nobody said what they are.
+pub(crate) fn entry_columns<'a>(
+    project: &Project,
+    columns: &'a Columns,
+    playbook: &Playbook,
+) -> Option<(&'a [(String, Option<ValueType>)], String)> {
+    let what = format!("the segment `{}`", playbook.enter);
+    match base(&project.segments, &playbook.enter) {
+        Some((base, _)) => {
+            let of = columns.segments.get(&playbook.enter).or_else(|| columns.segments.get(&base.name))?;
+            Some((of, what))
+        }
+        None => Some((&[], what)),
+    }
+}
+
+fn check_column(
+    project: &Project,
+    span: Span,
+    column: &Column,
+    columns: &[(String, Option<ValueType>)],
+    what: &str,
+    found: &mut Vec<Diagnostic>,
+) {
+    let Some((_, kind)) = columns.iter().find(|(name, _)| *name == column.name) else {
+        found.push(unknown(project, span, &column.name, what, columns));
+        return;
+    };
+    let Some(kind) = kind else { return };
+    for wants in column.tests.iter().filter_map(wanted) {
+        if !fits(*kind, wants, project.settings.warehouse.times) {
+            let name = ValueType::ALL.iter().find(|(_, known)| known == kind).map_or("", |(name, _)| *name);
+            let mut mistake = project.files.diagnostic("E0305", span, format!("`{}` is {name}, and is asked for {wants}", column.name));
+            if wants == TIME {
+                mistake.hint(format!("if it holds times, say so: `columns: {{{}: time}}`", column.name));
+            }
+            found.push(mistake);
+            return;
+        }
+    }
+}
+
+const TIME: &str = "a time";
+const NUMBER: &str = "a number";
+const TEXT: &str = "a text";
+
+/// What a test makes sense for; `None`: for anything.
+fn wanted(test: &ValueTest) -> Option<&'static str> {
+    match test {
+        ValueTest::Over(_) | ValueTest::Under(_) | ValueTest::AtLeast(_) | ValueTest::AtMost(_) => Some(NUMBER),
+        ValueTest::Has(_) | ValueTest::Starts(_) | ValueTest::Ends(_) => Some(TEXT),
+        ValueTest::Before(_) | ValueTest::After(_) | ValueTest::InLast(_) | ValueTest::InNext(_) | ValueTest::OlderThan(_) => Some(TIME),
+        ValueTest::Not(inner) => inner.iter().find_map(wanted),
+        ValueTest::OneOf(_) | ValueTest::Missing(_) | ValueTest::SameAs(_) => None,
+    }
+}
+
+fn fits(kind: ValueType, wants: &str, times: TimeEncoding) -> bool {
+    match wants {
+        NUMBER => matches!(kind, ValueType::Integer | ValueType::Number),
+        TEXT => kind == ValueType::Text,
+        // A text in RFC 3339 is read as a time even where nobody declared it.
+        _ => kind == ValueType::Time || (kind == ValueType::Text && times == TimeEncoding::Rfc3339),
+    }
+}
+
+fn check_not_null(project: &Project, columns: &Columns, found: &mut Vec<Diagnostic>) {
+    for (segment, named) in &project.not_null {
+        let Some(of) = base(&project.segments, segment).and_then(|(base, _)| columns.segments.get(segment).or_else(|| columns.segments.get(&base.name))) else {
+            continue;
+        };
+        for (column, span) in named.iter().filter(|(column, _)| !has(of, column)) {
+            found.push(unknown(project, *span, column, &format!("the segment `{segment}`"), of));
+        }
+    }
+}
+
+fn has(columns: &[(String, Option<ValueType>)], name: &str) -> bool {
+    columns.iter().any(|(known, _)| known == name)
+}
+
+/// A column that is not there.
+pub(crate) fn unknown(project: &Project, span: Span, name: &str, what: &str, columns: &[(String, Option<ValueType>)]) -> Diagnostic {
+    let mut mistake = project.files.diagnostic("E0304", span, format!("{what} has no column `{name}`"));
+    let known: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).filter(|known| *known != "id").collect();
+    match nearest(name, known.iter().copied()) {
+        Some(meant) => mistake.did_you_mean(Some(meant)),
+        None if known.is_empty() => mistake.hint("it has no columns but `id`"),
+        None => mistake.hint(format!("it has: {}", known.join(", "))),
+    };
+    mistake
+}

@@ -1,0 +1,239 @@
+//! From drumbeat.yml and data.yml as written to [`Settings`] and [`Data`].
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use jiff::tz::TimeZone;
+use model::name::{DestinationName, FreshName};
+use model::policy::Channel;
+use model::query::Query;
+use model::settings::{Brand, ConnectorSettings, Data, Deliver, Destination, Fresh, Settings, Throttle, TimeEncoding, WarehouseSettings};
+use model::{Secret, Value};
+use serde_json::{Map, Value as Json};
+
+use crate::query::query;
+use crate::read::{At, Cx, Read};
+use crate::reference::is_reference;
+use crate::root::{RawBrand, RawDestination, RawFresh, RawThrottle, Root};
+use crate::source::Span;
+use crate::suggest::nearest;
+use crate::values::{Positive, Thing, Things};
+use crate::yaml::{Kind, Node};
+
+/// Connectors that are known and not built yet.
+const LATER: &[&str] = &[
+    "hubspot", "salesforce", "pipedrive", "meta_ads", "google_ads", "linkedin_ads", "tiktok_ads", "slack", "teams", "webhook", "ses", "postmark",
+    "sendgrid", "mailgun", "resend", "brevo", "twilio", "apns", "fcm",
+];
+
+/// Settings, of the keys that concern them.
+pub(crate) fn settings(root: &Root, destinations: BTreeMap<DestinationName, Destination>, cx: &mut Cx<'_>) -> Settings {
+    let warehouse = &root.warehouse.value;
+    check_url(&warehouse.url, cx);
+    let state = root.state.clone();
+    if let Some(state) = &state {
+        check_url(state, cx);
+    }
+    let brands = root.brands.as_ref().map(|brands| brands.0.iter().map(brand).collect::<Vec<_>>()).unwrap_or_default();
+    let (admin, public) = root.serve.clone().map_or((None, None), |serve| (serve.admin, serve.public));
+    let locales: Vec<String> = root.locales.iter().flatten().map(|locale| locale.0.clone()).collect();
+    Settings {
+        project: root.project.0.clone(),
+        timezone: root.timezone.clone().unwrap_or(TimeZone::UTC),
+        locales: if locales.is_empty() { vec!["en".to_owned()] } else { locales },
+        production: root.production.unwrap_or(false),
+        deliver: root.deliver.unwrap_or(Deliver::Local),
+        colleagues: root.colleagues.clone().unwrap_or_default(),
+        state: state.map_or_else(|| Secret::new("sqlite://.drumbeat/state.db"), |state| state.value),
+        warehouse: WarehouseSettings {
+            url: warehouse.url.value.clone(),
+            schema: warehouse.schema.clone(),
+            times: warehouse.times.unwrap_or(TimeEncoding::Rfc3339),
+            statement_timeout: warehouse.statement_timeout.map_or(SignedDuration::from_secs(60), |timeout| timeout.0),
+        },
+        brands: brands.into_iter().map(|brand| (brand.name.clone(), brand)).collect(),
+        destinations,
+        root_key: root.keys.clone().and_then(|keys| keys.root),
+        serve_admin: admin.map_or_else(|| "127.0.0.1:7700".to_owned(), |address| address.0),
+        serve_public: public.map_or_else(|| "127.0.0.1:7701".to_owned(), |address| address.0),
+    }
+}
+
+fn brand(thing: &Thing<model::BrandName, RawBrand>) -> Brand {
+    let raw = &thing.value;
+    Brand {
+        name: thing.name.clone(),
+        title: raw.title.clone(),
+        from: raw.from.0.clone(),
+        reply_to: raw.reply_to.as_ref().map(|mailbox| mailbox.0.clone()),
+        postal_address: raw.postal_address.clone(),
+        public_url: raw.public_url.as_ref().map(|url| url.0.clone()),
+    }
+}
+
+/// A database's address names one of the two databases; what else it says is not shown.
+fn check_url(url: &At<Secret>, cx: &mut Cx<'_>) {
+    let text = url.value.reveal();
+    if !["sqlite://", "postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme) && text.len() > scheme.len()) {
+        cx.mistake("E0105", url.span, "this is not the address of a database").label("`sqlite://PATH` or `postgres://...`");
+    }
+}
+
+/// What the warehouse holds.
+pub(crate) fn data(root: Root, cx: &mut Cx<'_>) -> Option<Data> {
+    let raw = root.profiles;
+    let profiles = query(raw.value.sql, raw.value.sql_file, raw.value.columns, raw.span, cx);
+    let fresh = root.fresh.unwrap_or_default().0;
+    let fresh: Vec<_> = fresh.into_iter().map(|thing| freshness(thing, cx)).collect();
+    Some(Data { profiles: profiles?, fresh: fresh.into_iter().collect::<Option<_>>()? })
+}
+
+fn freshness(thing: Thing<FreshName, At<RawFresh>>, cx: &mut Cx<'_>) -> Option<(FreshName, Fresh)> {
+    let raw = thing.value.value;
+    let query: Query = query(raw.sql, raw.sql_file, raw.columns, thing.span, cx)?;
+    Some((thing.name, Fresh { query, within: raw.within.0 }))
+}
+
+/// What is known of destinations: those that were read, and all channels that could be made out.
+#[derive(Default)]
+pub(crate) struct Destinations {
+    pub(crate) read: BTreeMap<DestinationName, Destination>,
+    pub(crate) channels: Vec<(DestinationName, Channel)>,
+    /// Whether each could be read.
+    pub(crate) complete: bool,
+}
+
+/// Destinations, each checked by its connector.
+pub(crate) fn destinations(things: &Things<DestinationName, RawDestination>, cx: &mut Cx<'_>) -> Destinations {
+    let mut all = Destinations { complete: true, ..Destinations::default() };
+    for thing in &things.0 {
+        match destination(&thing.name, &thing.value.0, thing.span, &mut all.channels, cx) {
+            Some(destination) => {
+                all.read.insert(thing.name.clone(), destination);
+            }
+            None => all.complete = false,
+        }
+    }
+    all
+}
+
+fn destination(
+    name: &DestinationName,
+    node: &Node,
+    at: Span,
+    channels: &mut Vec<(DestinationName, Channel)>,
+    cx: &mut Cx<'_>,
+) -> Option<Destination> {
+    let Some(connector_node) = node.get("connector") else {
+        cx.missing(node, "connector");
+        return None;
+    };
+    let connector = String::read(connector_node, cx)?;
+    let connectors = cx.connectors;
+    let Some(known) = connectors.iter().find(|known| known.name == connector) else {
+        unknown_connector(&connector, connector_node.place(), cx);
+        return None;
+    };
+    channels.push((name.clone(), known.channel));
+    let schema = (known.schema)();
+    let throttle = node.get("throttle").map(|node| RawThrottle::read(node, cx));
+    let timeout = node.get("timeout").map(|node| Positive::read(node, cx));
+    let mut settings = Map::new();
+    let mut complete = true;
+    for (key, value) in node.entries() {
+        if ["connector", "throttle", "timeout"].contains(&key.text.as_str()) {
+            continue;
+        }
+        match setting(value, schema.pointer(&format!("/properties/{}", key.text)), cx) {
+            Some(json) => {
+                settings.insert(key.text.clone(), json);
+            }
+            None => complete = false,
+        }
+    }
+    if !complete {
+        return None;
+    }
+    let settings = ConnectorSettings(settings);
+    let mistakes = (known.check)(&settings);
+    for (key, message) in &mistakes {
+        connector_mistake(node, at, key, message, &schema, cx);
+    }
+    let throttle = throttle.map(|throttle| throttle.map(|raw| Throttle { count: raw.rate.count, per: raw.rate.per, burst: raw.burst.map_or(raw.rate.count, |burst| u32::try_from(burst.0).unwrap_or(u32::MAX)) }));
+    if matches!(throttle, Some(None)) || matches!(timeout, Some(None)) || !mistakes.is_empty() {
+        return None;
+    }
+    Some(Destination { name: name.clone(), connector, settings, throttle: throttle.flatten(), timeout: timeout.flatten().map(|timeout| timeout.0) })
+}
+
+fn unknown_connector(connector: &str, at: Span, cx: &mut Cx<'_>) {
+    if LATER.contains(&connector) {
+        cx.mistake("E0903", at, format!("not yet: the connector `{connector}` is not built yet"));
+        return;
+    }
+    let names: Vec<&str> = cx.connectors.iter().map(|known| known.name).collect();
+    let mistake = cx.mistake("E0201", at, format!("there is no connector `{connector}`"));
+    match nearest(connector, names.iter().copied()) {
+        Some(meant) => mistake.did_you_mean(Some(meant)),
+        None => mistake.hint(format!("there are: {}", names.join(", "))),
+    };
+}
+
+/// What a connector says of its settings, shown at the key it names.
+fn connector_mistake(node: &Node, at: Span, key: &str, message: &str, schema: &Json, cx: &mut Cx<'_>) {
+    let properties = schema.get("properties").and_then(Json::as_object);
+    let known: Vec<&str> = properties.map(|properties| properties.keys().map(String::as_str).collect()).unwrap_or_default();
+    let first = key.split(['.', '/']).next().unwrap_or(key);
+    let entry = node.entries().iter().find(|(written, _)| written.text == first);
+    let meant = nearest(first, known.iter().copied()).filter(|_| !known.is_empty() && !known.contains(&first));
+    match entry {
+        Some((written, _)) if !known.is_empty() && !known.contains(&first) => {
+            let message = format!("unknown key `{first}`");
+            let mistake = cx.mistake("E0102", written.span, message);
+            match meant {
+                Some(meant) => mistake.did_you_mean(Some(meant)),
+                None => mistake.hint(format!("known here: {}", known.join(", "))),
+            };
+        }
+        Some((_, value)) => {
+            cx.mistake("E0105", value.place(), format!("`{key}`: {message}"));
+        }
+        None => {
+            cx.mistake("E0103", at, format!("`{key}`: {message}"));
+        }
+    }
+}
+
+/// A setting as JSON, each single value of the type that the connector's schema wants.
+fn setting(node: &Node, schema: Option<&Json>, cx: &mut Cx<'_>) -> Option<Json> {
+    match &node.kind {
+        Kind::Scalar { .. } if node.is_null() => Some(Json::Null),
+        Kind::Scalar { .. } => single(node, schema, cx),
+        Kind::Map(_) if is_reference(node) => single(node, schema, cx),
+        Kind::List(items) => {
+            let inner = schema.and_then(|schema| schema.get("items"));
+            let read: Vec<Option<Json>> = items.iter().map(|item| setting(item, inner, cx)).collect();
+            read.into_iter().collect()
+        }
+        Kind::Map(entries) => {
+            let inner = schema.and_then(|schema| schema.get("properties"));
+            let read: Vec<_> = entries.iter().map(|(key, value)| Some((key.text.clone(), setting(value, inner.and_then(|inner| inner.get(&key.text)), cx)?))).collect();
+            read.into_iter().collect::<Option<Map<_, _>>>().map(Json::Object)
+        }
+    }
+}
+
+fn single(node: &Node, schema: Option<&Json>, cx: &mut Cx<'_>) -> Option<Json> {
+    let text = cx.text(node, "a value")?;
+    let wants = |kind: &str| match schema.and_then(|schema| schema.get("type")) {
+        Some(Json::String(only)) => only == kind,
+        Some(Json::Array(several)) => several.iter().any(|one| one == kind),
+        _ => true,
+    };
+    Some(match crate::values::by_look(&text.text, text.plain) {
+        Value::Boolean(boolean) if wants("boolean") => Json::from(boolean),
+        Value::Integer(integer) if wants("integer") || wants("number") => Json::from(integer),
+        Value::Number(number) if wants("number") => Json::from(number),
+        _ => Json::from(text.text),
+    })
+}

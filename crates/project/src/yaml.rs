@@ -1,0 +1,273 @@
+//! YAML files as trees with places. Only what a project needs: no anchors, aliases, tags and further documents.
+
+use granit_parser::{Event, Parser, ScalarStyle, Span as RawSpan};
+
+use crate::diagnostic::Diagnostic;
+use crate::source::{Files, Span};
+
+/// Deepest nesting that is read.
+const MAX_DEPTH: usize = 48;
+
+/// A value with its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// Where it stands.
+    pub(crate) span: Span,
+    /// Where the key stands that leads to it.
+    pub(crate) key: Option<Span>,
+}
+
+/// What a value is.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// Keys with values, in the order of the file.
+    Map(Vec<(Key, Node)>),
+    /// Values.
+    List(Vec<Node>),
+    /// Text; what it stands for is decided by the place.
+    Scalar {
+        /// After escapes and folding.
+        text: String,
+        /// How it was written.
+        style: Style,
+    },
+}
+
+/// A key with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// The key.
+    pub(crate) text: String,
+    /// Where it stands.
+    pub(crate) span: Span,
+}
+
+/// How a scalar was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// As it is: may be a number, a boolean or nothing.
+    Plain,
+    /// In quotes, single ones or double ones.
+    Quoted {
+        /// With escapes.
+        double: bool,
+    },
+    /// After `|` or `>`.
+    Block,
+}
+
+impl Node {
+    /// A map without keys at the top of a file.
+    pub(crate) fn empty(file: u32) -> Self {
+        Self { kind: Kind::Map(Vec::new()), span: Span::top(file), key: None }
+    }
+
+    /// The best place to show for the whole of it: a scalar itself, a list or map by its key.
+    pub(crate) fn place(&self) -> Span {
+        match &self.kind {
+            Kind::Scalar { .. } if self.span.end > self.span.start => self.span,
+            _ => self.key.unwrap_or(self.span),
+        }
+    }
+
+    /// The value of a key, if this is a map that has it.
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
+        self.entries().iter().find(|(known, _)| known.text == key).map(|(_, node)| node)
+    }
+
+    /// The entries of a map; none, if it is not one.
+    pub(crate) fn entries(&self) -> &[(Key, Self)] {
+        match &self.kind {
+            Kind::Map(entries) => entries,
+            Kind::List(_) | Kind::Scalar { .. } => &[],
+        }
+    }
+
+    /// The text of a scalar.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Scalar { text, .. } => Some(text),
+            Kind::Map(_) | Kind::List(_) => None,
+        }
+    }
+
+    /// Nothing there: `key:` or `key: null`.
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar { text, style: Style::Plain } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// What people call it.
+    pub(crate) fn what(&self) -> &'static str {
+        match &self.kind {
+            Kind::Map(_) => "a map",
+            Kind::List(_) => "a list",
+            Kind::Scalar { .. } if self.is_null() => "nothing",
+            Kind::Scalar { .. } => "a single value",
+        }
+    }
+}
+
+/// Reads a file into a tree. `None` if it is not YAML as a project has it; what is wrong goes to `mistakes`.
+pub(crate) fn parse(files: &Files, file: u32, mistakes: &mut Vec<Diagnostic>) -> Option<Node> {
+    let text = files.text(file);
+    let options = granit_parser::options! { flow_nesting_limit: MAX_DEPTH, block_nesting_limit: MAX_DEPTH, emit_comments: false, disallow_directives: true };
+    let parser = Parser::new_from_str_with_options(text, options);
+    let mut tree = Tree { files, file, mistakes, open: Vec::new(), root: None, documents: 0, refused: false };
+    for event in parser {
+        match event {
+            Ok((event, span)) => tree.take(event, span),
+            Err(error) => {
+                let at = error.marker().byte_offset().unwrap_or(text.len());
+                let message = format!("this is not YAML: {}", error.info());
+                tree.mistakes.push(files.diagnostic("E0101", Span::new(file, at, at + 1), message));
+                return None;
+            }
+        }
+    }
+    if tree.refused { None } else { Some(tree.root.unwrap_or_else(|| Node::empty(file))) }
+}
+
+/// A list or map whose end has not come yet.
+enum Open {
+    Map { start: Span, entries: Vec<(Key, Node)>, waiting: Option<Key> },
+    List { start: Span, items: Vec<Node> },
+}
+
+struct Tree<'a> {
+    files: &'a Files,
+    file: u32,
+    mistakes: &'a mut Vec<Diagnostic>,
+    open: Vec<Open>,
+    root: Option<Node>,
+    documents: usize,
+    refused: bool,
+}
+
+impl Tree<'_> {
+    fn take(&mut self, event: Event<'_>, raw: RawSpan) {
+        let span = self.span(raw);
+        let anchored = event.anchor_id().is_some_and(|id| id != 0);
+        if anchored || event.tag().is_some() {
+            self.refuse(span, "anchors and tags are not read here", "write the value out");
+        }
+        match event {
+            Event::DocumentStart(..) => {
+                self.documents += 1;
+                if self.documents == 2 {
+                    self.refuse(span, "a file holds one document", "put what follows `---` into a file of its own");
+                }
+            }
+            Event::Scalar(text, style, ..) => {
+                let style = match style {
+                    ScalarStyle::Plain => Style::Plain,
+                    ScalarStyle::SingleQuoted => Style::Quoted { double: false },
+                    ScalarStyle::DoubleQuoted => Style::Quoted { double: true },
+                    ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
+                };
+                self.put(Kind::Scalar { text: text.into_owned(), style }, span);
+            }
+            Event::MappingStart(..) => self.open.push(Open::Map { start: span, entries: Vec::new(), waiting: None }),
+            Event::SequenceStart(..) => self.open.push(Open::List { start: span, items: Vec::new() }),
+            Event::MappingEnd | Event::SequenceEnd => self.close(span),
+            Event::Alias(_) | Event::UnresolvedAlias(_) => {
+                self.refuse(span, "aliases are not read here", "write the value out");
+                self.put(Kind::Scalar { text: String::new(), style: Style::Plain }, span);
+            }
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, end: Span) {
+        let whole = |start: Span| Span { end: end.end.max(start.end), ..start };
+        match self.open.pop() {
+            Some(Open::Map { start, entries, .. }) => self.put(Kind::Map(entries), whole(start)),
+            Some(Open::List { start, items, .. }) => self.put(Kind::List(items), whole(start)),
+            None => {}
+        }
+    }
+
+    /// Puts a finished value where it belongs: a key, the value of the key that waits, an item, or the root.
+    fn put(&mut self, kind: Kind, span: Span) {
+        let key = self.key();
+        match self.open.last_mut() {
+            Some(Open::Map { entries, waiting, .. }) => match waiting.take() {
+                Some(waiting) => {
+                    if !entries.iter().any(|(known, _)| known.text == waiting.text) {
+                        entries.push((waiting, Node { kind, span, key }));
+                    }
+                }
+                None => {
+                    if let Kind::Scalar { text, .. } = kind {
+                        if let Some((first, _)) = entries.iter().find(|(known, _)| known.text == text) {
+                            let first = self.files.locate(first.span).0;
+                            let mut mistake = self.files.diagnostic("E0106", span, format!("the key `{text}` is there twice"));
+                            mistake.label(format!("the first is in line {first}"));
+                            self.mistakes.push(mistake);
+                            self.refused = true;
+                        }
+                        *waiting = Some(Key { text, span });
+                    } else {
+                        *waiting = Some(Key { text: String::new(), span });
+                        self.refuse(span, "a key is a single value", "");
+                    }
+                }
+            },
+            Some(Open::List { items, .. }) => items.push(Node { kind, span, key }),
+            None => self.root = self.root.take().or(Some(Node { kind, span, key })),
+        }
+    }
+
+    /// The place of the key that waits for its value.
+    fn key(&self) -> Option<Span> {
+        match self.open.last() {
+            Some(Open::Map { waiting, .. }) => waiting.as_ref().map(|key| key.span),
+            Some(Open::List { .. }) | None => None,
+        }
+    }
+
+    fn span(&self, raw: RawSpan) -> Span {
+        let offset = |marker: granit_parser::Marker| marker.byte_offset().unwrap_or(0);
+        Span::new(self.file, offset(raw.start), offset(raw.end))
+    }
+
+    fn refuse(&mut self, span: Span, message: &str, hint: &str) {
+        let mut mistake = self.files.diagnostic("E0107", span, message);
+        if !hint.is_empty() {
+            mistake.hint(hint);
+        }
+        self.mistakes.push(mistake);
+        self.refused = true;
+    }
+}
+
+/// Where in the source a byte of a scalar's text comes from. Exact for what is written on one line and for `|`; for folded
+/// text by counting what is not white space.
+pub(crate) fn origin(source: &str, span: Span, style: Style, text: &str, at: usize) -> usize {
+    let start = span.start as usize;
+    let raw = source.get(start..span.end as usize).unwrap_or_default();
+    let mut wanted = text.get(..at).unwrap_or(text).chars().filter(|c| !c.is_whitespace()).count();
+    let skip = usize::from(matches!(style, Style::Quoted { .. }));
+    let mut characters = raw.char_indices().skip_while(|(at, _)| *at < skip).peekable();
+    while let Some((at, c)) = characters.next() {
+        if c.is_whitespace() {
+            continue;
+        }
+        if wanted == 0 {
+            return start + at;
+        }
+        match (style, c) {
+            (Style::Quoted { double: true }, '\\') => {
+                let escaped = characters.next().map_or(' ', |(_, escaped)| escaped);
+                wanted -= usize::from(!"ntr \n".contains(escaped));
+            }
+            (Style::Quoted { double: false }, '\'') if characters.peek().is_some_and(|(_, next)| *next == '\'') => {
+                characters.next();
+                wanted -= 1;
+            }
+            _ => wanted -= 1,
+        }
+    }
+    start + raw.trim_end().len().saturating_sub(1)
+}

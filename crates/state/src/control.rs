@@ -1,0 +1,78 @@
+//! Control: what a person has halted.
+
+use jiff::Timestamp;
+use model::{DestinationName, PlaybookName};
+
+use crate::db::binds;
+use crate::dialect::Sql;
+use crate::row;
+use crate::{StateError, Tx};
+
+/// What is halted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HaltScope {
+    /// Everything.
+    All,
+    /// What goes to a destination.
+    Destination(DestinationName),
+    /// What a playbook sends.
+    Playbook(PlaybookName),
+}
+
+impl HaltScope {
+    fn key(&self) -> String {
+        match self {
+            Self::All => "all".to_owned(),
+            Self::Destination(name) => format!("destination:{name}"),
+            Self::Playbook(name) => format!("playbook:{name}"),
+        }
+    }
+
+    fn from_key(key: &str) -> Option<Self> {
+        match key.split_once(':') {
+            None => (key == "all").then_some(Self::All),
+            Some(("destination", name)) => Some(Self::Destination(DestinationName::known(name))),
+            Some(("playbook", name)) => Some(Self::Playbook(PlaybookName::known(name))),
+            Some(_) => None,
+        }
+    }
+}
+
+/// A halt in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halt {
+    /// Of what.
+    pub scope: HaltScope,
+    /// Why.
+    pub reason: String,
+    /// By whom.
+    pub actor: String,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// All halts in force.
+pub async fn halts(tx: &mut Tx) -> Result<Vec<Halt>, StateError> {
+    let sql = Sql::same("SELECT scope, reason, actor, at_ms FROM halt ORDER BY scope");
+    let rows: Vec<(String, String, String, i64)> = tx.rows("read the halts", &sql, vec![]).await?;
+    rows.into_iter()
+        .map(|(scope, reason, actor, at)| {
+            let scope = row::word(HaltScope::from_key(&scope), "a halt")?;
+            Ok(Halt { scope, reason, actor, at: row::time(at)? })
+        })
+        .collect()
+}
+
+/// Halts; `false`: it was halted already, and the first reason stays.
+pub async fn halt(tx: &mut Tx, halt: &Halt) -> Result<bool, StateError> {
+    let sql = Sql::same(
+        "INSERT INTO halt (scope, reason, actor, at_ms) VALUES ($1, $2, $3, $4) ON CONFLICT (scope) DO NOTHING",
+    );
+    let binds = binds![halt.scope.key(), halt.reason.as_str(), halt.actor.as_str(), row::ms(halt.at)];
+    Ok(tx.execute("halt", &sql, binds).await? > 0)
+}
+
+/// Lifts a halt; `false`: there was none.
+pub async fn lift(tx: &mut Tx, scope: &HaltScope) -> Result<bool, StateError> {
+    Ok(tx.execute("lift a halt", &Sql::same("DELETE FROM halt WHERE scope = $1"), binds![scope.key()]).await? > 0)
+}

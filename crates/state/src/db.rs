@@ -1,0 +1,396 @@
+//! The database: opening it, the two kinds of transaction, and how a statement reaches it. Deliberately absent: SQL of any table.
+//!
+//! SQLite has one write connection, whose pool of one is a first-come queue, and a pool of readers that cannot write.
+//! Postgres has one pool; a reader is a repeatable-read snapshot.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::Secret;
+use serde::de::DeserializeOwned;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Database, Encode, FromRow, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction, Type};
+
+use crate::dialect::{LEASE_NOW_POSTGRES, Sql};
+use crate::error::StateError;
+use crate::migrate;
+use crate::runlock::RunLock;
+
+/// Waiting longer than this for a connection, the writer or another process is an error.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+const READERS_MAX: u32 = 4;
+const POSTGRES_CONNECTIONS_MAX: u32 = 16;
+const STATEMENTS_CACHED: usize = 256;
+
+/// What a process wants of the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Read and write; an SQLite file is made if it is not there.
+    Create,
+    /// Read and write what is there.
+    ReadWrite,
+    /// Only read; a write transaction is refused by the database.
+    ReadOnly,
+}
+
+/// A cheap handle on the state.
+#[derive(Clone)]
+pub struct State {
+    db: Arc<Db>,
+}
+
+enum Db {
+    Sqlite { path: PathBuf, writer: SqlitePool, readers: SqlitePool, opened: Instant },
+    Postgres { options: PgConnectOptions, pool: PgPool },
+}
+
+/// One transaction. Dropped without [`Tx::commit`], it is rolled back.
+pub struct Tx {
+    pub(crate) inner: Inner,
+}
+
+pub(crate) enum Inner {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+enum Place {
+    Sqlite(PathBuf),
+    Postgres(PgConnectOptions),
+}
+
+impl State {
+    /// Opens the state. The path in `sqlite://PATH` is relative to `dir`, the project's folder.
+    ///
+    /// An SQLite state with an older schema is brought up to date, after a copy was put beside it (not with `ReadOnly`).
+    ///
+    /// # Errors
+    /// Among others [`StateError::Missing`], [`StateError::SchemaBehind`] (Postgres: `migrate` first), [`StateError::SchemaAhead`],
+    /// [`StateError::SqliteTooOld`] and [`StateError::Standby`].
+    pub async fn open(url: &Secret, dir: &Path, access: Access) -> Result<Self, StateError> {
+        match place(url, dir)? {
+            Place::Sqlite(path) => Self::open_sqlite(path, access).await,
+            Place::Postgres(options) => {
+                let state = Self::connect_postgres(options).await?;
+                migrate::refuse_unless_current(&state).await?;
+                Ok(state)
+            }
+        }
+    }
+
+    /// Brings the schema up to date, in either database; the names of what was applied.
+    pub async fn migrate(url: &Secret, dir: &Path) -> Result<Vec<String>, StateError> {
+        let state = match place(url, dir)? {
+            Place::Sqlite(path) => Self::connect_sqlite(path, Access::Create).await?,
+            Place::Postgres(options) => Self::connect_postgres(options).await?,
+        };
+        migrate::apply(&state, migrate::MIGRATIONS).await
+    }
+
+    async fn open_sqlite(path: PathBuf, access: Access) -> Result<Self, StateError> {
+        if access != Access::Create && !path.exists() {
+            return Err(StateError::Missing { path });
+        }
+        let state = Self::connect_sqlite(path, access).await?;
+        match access {
+            Access::ReadOnly => migrate::refuse_unless_current(&state).await?,
+            Access::Create | Access::ReadWrite => {
+                migrate::apply(&state, migrate::MIGRATIONS).await?;
+            }
+        }
+        Ok(state)
+    }
+
+    pub(crate) async fn connect_sqlite(path: PathBuf, access: Access) -> Result<Self, StateError> {
+        if access == Access::Create {
+            make_private(&path)?;
+        }
+        let common = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(false)
+            .busy_timeout(WAIT_MAX)
+            .foreign_keys(true)
+            .statement_cache_capacity(STATEMENTS_CACHED)
+            .disable_statement_logging();
+        let readers = common.clone().read_only(access == Access::ReadOnly).pragma("query_only", "1").pragma("cache_size", "-16384");
+        let writer = if access == Access::ReadOnly {
+            readers.clone()
+        } else {
+            common
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                // Pages of the hot indexes stay in memory; a checkpoint waits until it pays.
+                .pragma("cache_size", "-65536")
+                .pragma("wal_autocheckpoint", "8192")
+                .pragma("journal_size_limit", "67108864")
+        };
+        let pool = || {
+            SqlitePoolOptions::new().acquire_timeout(WAIT_MAX).idle_timeout(None).max_lifetime(None).test_before_acquire(false)
+        };
+        let writer = pool().max_connections(1).connect_with(writer).await.map_err(|source| StateError::Open { source })?;
+        let readers = pool().max_connections(READERS_MAX).connect_lazy_with(readers);
+        refuse_old_sqlite(&writer).await?;
+        Ok(Self { db: Arc::new(Db::Sqlite { path, writer, readers, opened: Instant::now() }) })
+    }
+
+    async fn connect_postgres(options: PgConnectOptions) -> Result<Self, StateError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS_MAX)
+            .acquire_timeout(WAIT_MAX)
+            .test_before_acquire(false)
+            .connect_with(options.clone())
+            .await
+            .map_err(|source| StateError::Open { source })?;
+        let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()")
+            .fetch_one(&pool)
+            .await
+            .map_err(|source| StateError::Open { source })?;
+        if standby {
+            return Err(StateError::Standby);
+        }
+        Ok(Self { db: Arc::new(Db::Postgres { options, pool }) })
+    }
+
+    /// Whether it is in Postgres.
+    pub fn is_postgres(&self) -> bool {
+        matches!(*self.db, Db::Postgres { .. })
+    }
+
+    /// The file of an SQLite state.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &*self.db {
+            Db::Sqlite { path, .. } => Some(path),
+            Db::Postgres { .. } => None,
+        }
+    }
+
+    /// One snapshot, read only. In SQLite it is of the first statement's time.
+    pub async fn read(&self) -> Result<Tx, StateError> {
+        let inner = match &*self.db {
+            Db::Sqlite { readers, .. } => readers.begin_with("BEGIN").await.map(Inner::Sqlite),
+            Db::Postgres { pool, .. } => {
+                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map(Inner::Postgres)
+            }
+        };
+        Ok(Tx { inner: inner.map_err(|source| StateError::Query { operation: "begin to read", source })? })
+    }
+
+    /// A transaction that writes. In SQLite callers queue for it, first come first served; hold it briefly.
+    pub async fn write(&self) -> Result<Tx, StateError> {
+        let inner = match &*self.db {
+            Db::Sqlite { writer, .. } => writer.begin_with("BEGIN IMMEDIATE").await.map(Inner::Sqlite),
+            Db::Postgres { pool, .. } => {
+                pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map(Inner::Postgres)
+            }
+        };
+        Ok(Tx { inner: inner.map_err(|source| StateError::Query { operation: "begin to write", source })? })
+    }
+
+    /// The right to be the only one that decides and delivers.
+    ///
+    /// # Errors
+    /// [`StateError::AlreadyRunning`] if another process (or another handle) has it.
+    pub async fn hold_run_lock(&self) -> Result<RunLock, StateError> {
+        match &*self.db {
+            Db::Sqlite { path, .. } => RunLock::file(path),
+            Db::Postgres { options, .. } => RunLock::postgres(options).await,
+        }
+    }
+
+    /// A copy as of now, into a file that must not be there yet. SQLite only.
+    pub async fn backup(&self, to: &Path) -> Result<(), StateError> {
+        let Db::Sqlite { readers, .. } = &*self.db else { return Err(StateError::BackupPostgres) };
+        let failed = |source| StateError::Query { operation: "copy the state", source };
+        let mut connection = readers.acquire().await.map_err(failed)?;
+        sqlx::query("VACUUM INTO $1")
+            .bind(to.to_string_lossy().into_owned())
+            .execute(&mut *connection)
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    /// Lease time in milliseconds: the database's clock on Postgres, a monotonic reading of this process on SQLite, where the
+    /// run lock lets only one process lease. Never compared with campaign time.
+    pub async fn lease_now(&self, tx: &mut Tx) -> Result<i64, StateError> {
+        match &*self.db {
+            Db::Sqlite { opened, .. } => Ok(i64::try_from(opened.elapsed().as_millis()).unwrap_or(i64::MAX)),
+            Db::Postgres { .. } => {
+                let rows: Vec<(i64,)> = tx.rows("read the lease clock", &Sql::same(LEASE_NOW_POSTGRES), vec![]).await?;
+                Ok(rows.first().map_or(0, |(now,)| *now))
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(if self.is_postgres() { "State(Postgres)" } else { "State(SQLite)" })
+    }
+}
+
+fn place(url: &Secret, dir: &Path) -> Result<Place, StateError> {
+    let url = url.reveal();
+    if let Some(path) = url.strip_prefix("sqlite://") {
+        return if path.is_empty() { Err(StateError::Url) } else { Ok(Place::Sqlite(dir.join(path))) };
+    }
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(StateError::Url);
+    }
+    let options = PgConnectOptions::from_str(url).map_err(|_| StateError::Url)?;
+    let wait = format!("{}s", WAIT_MAX.as_secs());
+    Ok(Place::Postgres(
+        options
+            .application_name("drumbeat")
+            .options([("lock_timeout", wait.as_str()), ("synchronous_commit", "on"), ("timezone", "UTC")])
+            .statement_cache_capacity(STATEMENTS_CACHED)
+            .disable_statement_logging(),
+    ))
+}
+
+/// Makes the folder and an empty file that only its owner may read.
+fn make_private(path: &Path) -> Result<(), StateError> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|source| StateError::File {
+            operation: "make the folder",
+            path: folder.to_owned(),
+            source,
+        })?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|source| StateError::File { operation: "open", path: path.to_owned(), source })?;
+    Ok(())
+}
+
+async fn refuse_old_sqlite(pool: &SqlitePool) -> Result<(), StateError> {
+    let version: String =
+        sqlx::query_scalar("SELECT sqlite_version()").fetch_one(pool).await.map_err(|source| StateError::Open { source })?;
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    if (next(), next(), next()) < (3, 51, 3) { Err(StateError::SqliteTooOld { version }) } else { Ok(()) }
+}
+
+/// A value that is bound.
+#[derive(Debug)]
+pub(crate) enum Bind {
+    Integer(i64),
+    Text(String),
+    MaybeInteger(Option<i64>),
+    MaybeText(Option<String>),
+    Bytes(Vec<u8>),
+    MaybeBytes(Option<Vec<u8>>),
+}
+
+macro_rules! bind_from {
+    ($($from:ty => $variant:ident,)*) => { $(
+        impl From<$from> for Bind {
+            fn from(value: $from) -> Self {
+                Self::$variant(value.into())
+            }
+        }
+    )* };
+}
+
+bind_from! {
+    i64 => Integer, u32 => Integer, Option<i64> => MaybeInteger, &str => Text, String => Text, Option<String> => MaybeText,
+    Vec<u8> => Bytes, Option<Vec<u8>> => MaybeBytes,
+}
+
+/// A list of values to bind.
+macro_rules! binds {
+    ($($value:expr),* $(,)?) => { vec![$($crate::db::Bind::from($value)),*] };
+}
+pub(crate) use binds;
+
+type Query<D> = sqlx::query::Query<'static, D, <D as Database>::Arguments>;
+
+fn bound<D>(sql: &'static str, binds: Vec<Bind>) -> Query<D>
+where
+    D: Database,
+    i64: for<'t> Encode<'t, D> + Type<D>,
+    String: for<'t> Encode<'t, D> + Type<D>,
+    Vec<u8>: for<'t> Encode<'t, D> + Type<D>,
+    Option<i64>: for<'t> Encode<'t, D> + Type<D>,
+    Option<String>: for<'t> Encode<'t, D> + Type<D>,
+    Option<Vec<u8>>: for<'t> Encode<'t, D> + Type<D>,
+{
+    binds.into_iter().fold(sqlx::query(sql), |query, bind| match bind {
+        Bind::Integer(value) => query.bind(value),
+        Bind::Text(value) => query.bind(value),
+        Bind::MaybeInteger(value) => query.bind(value),
+        Bind::MaybeText(value) => query.bind(value),
+        Bind::Bytes(value) => query.bind(value),
+        Bind::MaybeBytes(value) => query.bind(value),
+    })
+}
+
+impl Tx {
+    /// Makes everything durable.
+    pub async fn commit(self) -> Result<(), StateError> {
+        let done = match self.inner {
+            Inner::Sqlite(tx) => tx.commit().await,
+            Inner::Postgres(tx) => tx.commit().await,
+        };
+        done.map_err(|source| StateError::Query { operation: "commit", source })
+    }
+
+    /// Takes everything back.
+    pub async fn rollback(self) -> Result<(), StateError> {
+        let done = match self.inner {
+            Inner::Sqlite(tx) => tx.rollback().await,
+            Inner::Postgres(tx) => tx.rollback().await,
+        };
+        done.map_err(|source| StateError::Query { operation: "roll back", source })
+    }
+
+    /// Executes a statement; how many rows it changed.
+    pub(crate) async fn execute(&mut self, operation: &'static str, sql: &Sql, binds: Vec<Bind>) -> Result<u64, StateError> {
+        let done = match &mut self.inner {
+            Inner::Sqlite(tx) => bound::<Sqlite>(sql.sqlite, binds).execute(&mut **tx).await.map(|done| done.rows_affected()),
+            Inner::Postgres(tx) => {
+                bound::<Postgres>(sql.postgres, binds).execute(&mut **tx).await.map(|done| done.rows_affected())
+            }
+        };
+        done.map_err(|source| StateError::Query { operation, source })
+    }
+
+    /// Reads rows one by one: for few rows, and for those that hold bytes.
+    pub(crate) async fn rows<T>(&mut self, operation: &'static str, sql: &Sql, binds: Vec<Bind>) -> Result<Vec<T>, StateError>
+    where
+        T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let failed = |source| StateError::Query { operation, source };
+        match &mut self.inner {
+            Inner::Sqlite(tx) => {
+                let rows = bound::<Sqlite>(sql.sqlite, binds).fetch_all(&mut **tx).await.map_err(failed)?;
+                rows.iter().map(|row| T::from_row(row).map_err(failed)).collect()
+            }
+            Inner::Postgres(tx) => {
+                let rows = bound::<Postgres>(sql.postgres, binds).fetch_all(&mut **tx).await.map_err(failed)?;
+                rows.iter().map(|row| T::from_row(row).map_err(failed)).collect()
+            }
+        }
+    }
+
+    /// Reads the rows of a `page!`, which the database hands over as one JSON text.
+    pub(crate) async fn page<T: DeserializeOwned>(&mut self, operation: &'static str, sql: &Sql, binds: Vec<Bind>) -> Result<Vec<T>, StateError> {
+        let failed = |source| StateError::Query { operation, source };
+        let text: String = match &mut self.inner {
+            Inner::Sqlite(tx) => {
+                let row = bound::<Sqlite>(sql.sqlite, binds).fetch_one(&mut **tx).await.map_err(failed)?;
+                row.try_get(0).map_err(failed)?
+            }
+            Inner::Postgres(tx) => {
+                let row = bound::<Postgres>(sql.postgres, binds).fetch_one(&mut **tx).await.map_err(failed)?;
+                row.try_get(0).map_err(failed)?
+            }
+        };
+        serde_json::from_str(&text).map_err(|_| StateError::Corrupt { what: "a row" })
+    }
+}

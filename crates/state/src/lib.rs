@@ -1,0 +1,32 @@
+//! Remembers: what Drumbeat knows from one moment to the next, in SQLite or Postgres, from one SQL text.
+//!
+//! Everything is a function that takes a transaction first; callers compose transactions from these verbs. This room does not
+//! know why a row is written. Deliberately absent: a clock (times are arguments), the warehouse, the engine, retries of a
+//! transaction, and a repository object.
+
+pub mod audit;
+pub mod consent;
+pub mod control;
+mod db;
+pub mod delivery;
+mod dialect;
+pub mod enrollment;
+pub mod entering;
+mod error;
+pub mod fact;
+pub mod keys;
+mod merkle;
+pub mod meta;
+mod migrate;
+pub mod outbox;
+pub mod playbook;
+pub mod profile;
+mod row;
+mod runlock;
+pub mod segment;
+pub mod suppression;
+
+pub use db::{Access, State, Tx};
+pub use error::StateError;
+pub use keys::{Keys, RootKey};
+pub use runlock::RunLock;

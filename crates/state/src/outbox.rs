@@ -1,0 +1,371 @@
+//! The outbox: from the claim to the provider's answer.
+//!
+//! A lease is proved by its fence, and saves work; what keeps a message from going twice is arming. A row is armed only from `leased`, under its fence
+//! and before its lease runs out, and an attempt is written with it. From then on time alone never brings the row back: only an answer does,
+//! or a person. The start of an attempt is fenced, its result never is.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use model::delivery::{Delivery, GateRecord};
+use model::fault::mutant;
+use model::id::AddressHash;
+use model::{DeliveryId, DeliveryState, DestinationName, ProfileNumber, Reason};
+
+use crate::db::binds;
+use crate::delivery::read::{LeasedRead, leased_columns, write_gates};
+use crate::delivery::{DeliveryKey, keys};
+use crate::dialect::{Rows, Sql, each, page, page_locked};
+use crate::enrollment::look_at;
+use crate::row;
+use crate::{StateError, Tx};
+
+mod doubt;
+mod settle;
+
+pub use doubt::{As, armed_without_owner, in_doubt, resolve};
+pub use settle::{Answer, Settlement, settle};
+
+/// A row under a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// The row; its state is leased.
+    pub delivery: Delivery,
+    /// What proves the lease.
+    pub fence: i64,
+    /// How often it was leased, this time included.
+    pub lease_count: u32,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// A row that may be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Armed {
+    /// Which.
+    pub delivery: DeliveryId,
+    /// The number of this attempt, from 1: what [`Settlement::attempt`] must say.
+    pub attempt: u32,
+}
+
+/// What becomes of a leased row that was not armed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Back {
+    /// To go later.
+    Pending {
+        /// Not before.
+        due_at: Timestamp,
+    },
+    /// To be decided anew.
+    Deferred {
+        /// When; its enrollment is looked at then.
+        due_at: Timestamp,
+        /// Why.
+        reason: Reason,
+        /// What the last look saw.
+        gates: Vec<GateRecord>,
+    },
+    /// Not to go: suppressed, skipped, expired, cancelled, withheld or rejected (a message that cannot be made).
+    Refused {
+        /// Which of these.
+        state: DeliveryState,
+        /// Why.
+        reason: Reason,
+        /// What the last look saw.
+        gates: Vec<GateRecord>,
+    },
+}
+
+/// One try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// From 1.
+    pub n: u32,
+    /// When it became irrevocable.
+    pub armed_at: Timestamp,
+    /// `accepted rejected retry in_doubt resent`; `None` while nothing is known.
+    pub outcome: Option<String>,
+    /// What the provider said, or who closed the doubt.
+    pub detail: String,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// The address it went to.
+    pub address: AddressHash,
+}
+
+/// Leases up to `limit` due rows of a destination: transactional first, then by priority, due time and number.
+///
+/// `lease_now` and `lease_ms` are lease time (see [`crate::State::lease_now`]); `node` names the process, for people.
+#[expect(clippy::too_many_arguments, reason = "two clocks and a destination: a struct would be built in one place only")]
+pub async fn claim(
+    tx: &mut Tx,
+    destination: &DestinationName,
+    now: Timestamp,
+    lease_now: i64,
+    lease_ms: i64,
+    limit: u32,
+    node: &str,
+) -> Result<Vec<Claimed>, StateError> {
+    const DUE: Sql = page_locked!(
+        leased_columns!(),
+        concat!(
+            "SELECT ", leased_columns!(), " FROM delivery WHERE state = 'pending' AND destination = $1 AND due_at_ms <= $2
+            ORDER BY claim_rank, due_at_ms, profile, id LIMIT $3"
+        ),
+        "FOR UPDATE SKIP LOCKED"
+    );
+    let rows: Vec<LeasedRead> =
+        tx.page("look for due deliveries", &DUE, binds![destination.as_str(), row::ms(now), limit]).await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for read in rows {
+        let (mut delivery, (fence, lease_count, attempts, rank)) = read.split()?;
+        delivery.state = DeliveryState::Leased;
+        found.push((rank, Claimed { delivery, fence: fence + 1, lease_count: lease_count + 1, attempts }));
+    }
+    found.sort_by(|(rank, one), (other_rank, other)| {
+        (rank, one.delivery.due_at, DeliveryKey::of(&one.delivery)).cmp(&(
+            other_rank,
+            other.delivery.due_at,
+            DeliveryKey::of(&other.delivery),
+        ))
+    });
+    let claimed: Vec<Claimed> = found.into_iter().map(|(_, claimed)| claimed).collect();
+    const LEASE: Sql = each!(
+        "UPDATE delivery SET state = 'leased', fence = fence + 1, lease_count = lease_count + 1, node = $2, lease_until = $3 FROM",
+        "WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1"
+    );
+    let list: Vec<DeliveryKey> = claimed.iter().map(|claimed| DeliveryKey::of(&claimed.delivery)).collect();
+    tx.execute("lease deliveries", &LEASE, binds![keys(&list), node, lease_now.saturating_add(lease_ms)]).await?;
+    Ok(claimed)
+}
+
+/// Rows whose lease ran out unarmed become pending; how many. An armed row never does.
+pub async fn reap(tx: &mut Tx, lease_now: i64) -> Result<u64, StateError> {
+    macro_rules! lapsed {
+        ($which:expr, $lock:expr) => {
+            concat!(
+                "UPDATE delivery SET state = 'pending', lease_until = NULL, node = NULL WHERE (profile, id) IN (
+                SELECT profile, id FROM delivery WHERE ", $which, " LIMIT 1000 ", $lock, ")"
+            )
+        };
+    }
+    const LAPSED: Sql = Sql {
+        sqlite: lapsed!("state = 'leased' AND lease_until < $1", ""),
+        postgres: lapsed!("state = 'leased' AND lease_until < $1", "FOR UPDATE SKIP LOCKED"),
+    };
+    const ARMED_TOO: Sql = Sql::same(lapsed!("state IN ('leased', 'armed') AND COALESCE(lease_until, 0) < $1", ""));
+    let sql = if mutant("reap_armed") { &ARMED_TOO } else { &LAPSED };
+    tx.execute("reap leases", sql, binds![lease_now]).await
+}
+
+/// All leases end, whatever their time: at the start, with the run lock held, when nobody else can have one.
+pub async fn void_leases(tx: &mut Tx) -> Result<u64, StateError> {
+    let sql = Sql::same("UPDATE delivery SET state = 'pending', lease_until = NULL, node = NULL WHERE state = 'leased'");
+    tx.execute("void leases", &sql, vec![]).await
+}
+
+/// Makes rows irrevocable: those still leased under that fence, with time left. Only what is returned may be sent.
+pub async fn arm(
+    tx: &mut Tx,
+    rows: &[(DeliveryKey, i64, AddressHash)],
+    now: Timestamp,
+    lease_now: i64,
+) -> Result<Vec<Armed>, StateError> {
+    macro_rules! leased {
+        ($proof:expr) => {
+            page_locked!(
+                "profile, id, attempts, fence",
+                "SELECT delivery.profile, delivery.id, delivery.attempts, delivery.fence FROM",
+                each,
+                concat!(
+                    "JOIN delivery ON delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
+                    WHERE state = 'leased' ", $proof, " ORDER BY delivery.profile, delivery.id"
+                ),
+                "FOR UPDATE OF delivery"
+            )
+        };
+    }
+    const LEASED: Sql = leased!("AND delivery.fence = CAST(each.value ->> 2 AS BIGINT) AND lease_until >= $2");
+    const ANY_FENCE: Sql = leased!("AND COALESCE(CAST(each.value ->> 2 AS BIGINT), $2) IS NOT NULL");
+    let mut asked: Vec<&(DeliveryKey, i64, AddressHash)> = rows.iter().collect();
+    asked.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+    asked.dedup_by(|one, other| one.0 == other.0);
+    let mut values = Rows::new();
+    for (key, fence, _) in &asked {
+        values.row().integer(i64::from(key.profile.0)).text(key.id.as_str()).integer(*fence);
+    }
+    let sql = if mutant("fence_unchecked") { &ANY_FENCE } else { &LEASED };
+    let leased: Vec<(u32, String, u32, i64)> = tx.page("look for what may be armed", sql, binds![values.finish(), lease_now]).await?;
+    let mut armed = Vec::with_capacity(leased.len());
+    let (mut arm, mut attempts) = (Rows::new(), Rows::new());
+    for (profile, id, tried, _) in leased {
+        let key = DeliveryKey { profile: ProfileNumber(profile), id: DeliveryId::known(id) };
+        let Ok(place) = asked.binary_search_by(|row| row.0.cmp(&key)) else { continue };
+        let number = i64::from(profile);
+        arm.row().integer(number).text(key.id.as_str());
+        attempts.row().text(key.id.as_str()).integer(i64::from(tried) + 1).integer(number).text(asked[place].2.as_str());
+        armed.push(Armed { delivery: key.id, attempt: tried + 1 });
+    }
+    const ARM: Sql = each!(
+        "UPDATE delivery SET state = 'armed', attempts = attempts + 1, armed_at_ms = $2, lease_until = NULL FROM",
+        "WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1"
+    );
+    tx.execute("arm deliveries", &ARM, binds![arm.finish(), row::ms(now)]).await?;
+    const ATTEMPT: Sql = each!(
+        "INSERT INTO attempt (delivery, n, profile, address_hash, armed_at_ms)
+        SELECT each.value ->> 0, CAST(each.value ->> 1 AS BIGINT), CAST(each.value ->> 2 AS BIGINT), each.value ->> 3, $2 FROM",
+        ""
+    );
+    tx.execute("keep attempts", &ATTEMPT, binds![attempts.finish(), row::ms(now)]).await?;
+    Ok(armed)
+}
+
+/// Locks people, so that no consent of theirs is recorded and no other row of theirs is armed until this transaction ends. Always in
+/// sorted order, whatever order is given. In SQLite the one writer is lock enough.
+pub async fn lock_profiles(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<(), StateError> {
+    const SQL: Sql = Sql {
+        sqlite: "SELECT 1 WHERE $1 IS NULL",
+        postgres: "SELECT 1 FROM profile WHERE number IN (
+            SELECT CAST(value ->> 0 AS BIGINT) FROM jsonb_array_elements(CAST($1 AS jsonb))) ORDER BY number FOR UPDATE",
+    };
+    tx.execute("lock profiles", &SQL, binds![row::numbers(numbers)]).await?;
+    Ok(())
+}
+
+/// Locks addresses against being suppressed until this transaction ends; after [`lock_profiles`], never before.
+pub async fn lock_addresses(tx: &mut Tx, addresses: &[AddressHash]) -> Result<(), StateError> {
+    const SQL: Sql = Sql {
+        sqlite: "SELECT 1 WHERE $1 IS NULL",
+        postgres: "SELECT pg_advisory_xact_lock(hashtextextended(address, 0)) FROM (
+            SELECT value ->> 0 AS address FROM jsonb_array_elements(CAST($1 AS jsonb)) ORDER BY 1) AS addresses",
+    };
+    let mut sorted: Vec<&AddressHash> = addresses.iter().collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut rows = Rows::new();
+    for address in sorted {
+        rows.row().text(address.as_str());
+    }
+    tx.execute("lock addresses", &SQL, binds![rows.finish()]).await?;
+    Ok(())
+}
+
+/// Gives leased rows back unarmed, under their fence; returns the rows that changed.
+///
+/// # Errors
+/// [`StateError::Broken`] if a refusal names a state that is none.
+pub async fn give_back(
+    tx: &mut Tx,
+    rows: &[(DeliveryKey, i64, Back)],
+    now: Timestamp,
+) -> Result<Vec<DeliveryKey>, StateError> {
+    const LEASED: Sql = page_locked!(
+        "profile, id, enrollment",
+        "SELECT delivery.profile, delivery.id, delivery.enrollment FROM",
+        each,
+        "JOIN delivery ON delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
+        WHERE state = 'leased' AND delivery.fence = CAST(each.value ->> 2 AS BIGINT) ORDER BY delivery.profile, delivery.id",
+        "FOR UPDATE OF delivery"
+    );
+    let mut asked: BTreeMap<&DeliveryKey, (i64, &Back)> = BTreeMap::new();
+    let mut values = Rows::new();
+    for (key, fence, back) in rows {
+        if asked.insert(key, (*fence, back)).is_none() {
+            values.row().integer(i64::from(key.profile.0)).text(key.id.as_str()).integer(*fence);
+        }
+    }
+    let leased: Vec<(u32, String, String)> = tx.page("look for leases", &LEASED, binds![values.finish()]).await?;
+    let (mut changes, mut looks, mut changed) = (Rows::new(), Rows::new(), Vec::with_capacity(leased.len()));
+    for (profile, id, enrollment) in leased {
+        let key = DeliveryKey { profile: ProfileNumber(profile), id: DeliveryId::known(id) };
+        let Some((_, back)) = asked.get(&key) else { continue };
+        let (state, reason, gates, due_at, settled_at) = match back {
+            Back::Pending { due_at } => (DeliveryState::Pending, None, None, Some(*due_at), None),
+            Back::Deferred { due_at, reason, gates } => {
+                (DeliveryState::Deferred, Some(*reason), Some(gates), Some(*due_at), None)
+            }
+            Back::Refused { state, reason, gates } => {
+                refuse_unless_refusal(*state)?;
+                (*state, Some(*reason), Some(gates), None, Some(now))
+            }
+        };
+        changes
+            .row()
+            .integer(i64::from(profile))
+            .text(key.id.as_str())
+            .text(state.as_str())
+            .maybe_text(reason.map(Reason::as_str))
+            .maybe_text(gates.map(|gates| write_gates(gates)).as_deref())
+            .maybe_integer(due_at.map(row::ms))
+            .maybe_integer(settled_at.map(row::ms));
+        if state != DeliveryState::Pending {
+            looks.row().integer(i64::from(profile)).text(&enrollment).integer(row::ms(due_at.unwrap_or(now)));
+        }
+        changed.push(key);
+    }
+    const GIVE_BACK: Sql = each!(
+        "UPDATE delivery SET state = each.value ->> 2, reason = COALESCE(each.value ->> 3, reason),
+            gates = COALESCE(each.value ->> 4, gates), due_at_ms = COALESCE(CAST(each.value ->> 5 AS BIGINT), due_at_ms),
+            settled_at_ms = CAST(each.value ->> 6 AS BIGINT), lease_until = NULL, node = NULL FROM",
+        "WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1"
+    );
+    tx.execute("give leases back", &GIVE_BACK, binds![changes.finish()]).await?;
+    look_at(tx, looks).await?;
+    Ok(changed)
+}
+
+fn refuse_unless_refusal(state: DeliveryState) -> Result<(), StateError> {
+    use DeliveryState::{
+        Accepted, Armed, Cancelled, Deferred, Expired, InDoubt, Leased, Pending, Rejected, Skipped, Suppressed, Withheld,
+    };
+    match state {
+        Suppressed | Skipped | Expired | Cancelled | Withheld | Rejected => Ok(()),
+        Pending | Deferred | Leased | Armed | Accepted | InDoubt => {
+            Err(StateError::Broken { what: "an unarmed row is refused, or given back" })
+        }
+    }
+}
+
+/// How many rows are pending, leased, armed and in doubt, by destination.
+pub async fn queue(tx: &mut Tx) -> Result<BTreeMap<(DestinationName, DeliveryState), u64>, StateError> {
+    const SQL: Sql = page!(
+        "destination, state, many",
+        "SELECT destination, state, COUNT(*) AS many FROM delivery WHERE state = 'pending' GROUP BY destination, state
+        UNION ALL SELECT destination, state, COUNT(*) FROM delivery WHERE state = 'leased' GROUP BY destination, state
+        UNION ALL SELECT destination, state, COUNT(*) FROM delivery WHERE state IN ('armed', 'in_doubt') GROUP BY destination, state"
+    );
+    let rows: Vec<(String, String, u64)> = tx.page("count the outbox", &SQL, vec![]).await?;
+    rows.into_iter()
+        .map(|(destination, state, many)| {
+            let state = row::word(DeliveryState::parse(&state), "a delivery's state")?;
+            Ok(((DestinationName::known(destination), state), many))
+        })
+        .collect()
+}
+
+type AttemptRow = (i64, i64, Option<String>, String, Option<i64>, String);
+
+/// The tries of a delivery, in order.
+pub async fn attempts(tx: &mut Tx, delivery: &DeliveryId) -> Result<Vec<Attempt>, StateError> {
+    let sql = Sql::same(
+        "SELECT n, armed_at_ms, outcome, detail, finished_at_ms, address_hash FROM attempt WHERE delivery = $1 ORDER BY n",
+    );
+    let rows: Vec<AttemptRow> = tx.rows("read attempts", &sql, binds![delivery.as_str()]).await?;
+    rows.into_iter()
+        .map(|(n, armed_at, outcome, detail, finished_at, address)| {
+            Ok(Attempt {
+                n: row::small(n),
+                armed_at: row::time(armed_at)?,
+                outcome,
+                detail,
+                finished_at: row::maybe_time(finished_at)?,
+                address: AddressHash::known(address),
+            })
+        })
+        .collect()
+}
+
+/// The address a delivery went to, as suppression knows it; `None` if it was never armed.
+pub async fn address_of(tx: &mut Tx, delivery: &DeliveryId) -> Result<Option<AddressHash>, StateError> {
+    Ok(attempts(tx, delivery).await?.pop().map(|attempt| attempt.address))
+}

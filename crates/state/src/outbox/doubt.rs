@@ -1,0 +1,103 @@
+//! Doubt: what was handed over without an answer. Only an answer or a person ends it.
+
+use jiff::Timestamp;
+use model::{DeliveryId, DeliveryState, ProfileNumber, Reason};
+
+use crate::db::binds;
+use crate::delivery::read::{LoggedRead, logged_columns};
+use crate::delivery::{DeliveryKey, LoggedDelivery};
+use crate::dialect::{Rows, Sql, page, page_locked};
+use crate::enrollment::look_at;
+use crate::row;
+use crate::{StateError, Tx};
+
+/// How a person closes a doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum As {
+    /// The provider has it.
+    Accepted,
+    /// It does not, and it shall not be sent again.
+    Rejected,
+    /// It does not, and it shall be sent again.
+    Resend,
+}
+
+/// At the start, with the run lock held: what a dead process had armed is in doubt now. Returns those rows.
+pub async fn armed_without_owner(tx: &mut Tx, now: Timestamp) -> Result<Vec<DeliveryKey>, StateError> {
+    const ARMED: Sql = page_locked!(
+        "profile, id, enrollment",
+        "SELECT profile, id, enrollment FROM delivery WHERE state = 'armed' ORDER BY profile, id",
+        "FOR UPDATE"
+    );
+    let armed: Vec<(u32, String, String)> = tx.page("look for armed deliveries", &ARMED, vec![]).await?;
+    let sql = Sql::same(
+        "UPDATE attempt SET outcome = 'in_doubt', detail = 'the process ended before there was an answer', finished_at_ms = $1
+        WHERE outcome IS NULL AND delivery IN (SELECT id FROM delivery WHERE state = 'armed')",
+    );
+    tx.execute("settle attempts", &sql, binds![row::ms(now)]).await?;
+    let sql = Sql::same("UPDATE delivery SET state = 'in_doubt', reason = $1, settled_at_ms = $2 WHERE state = 'armed'");
+    tx.execute("settle deliveries", &sql, binds![Reason::OutcomeUnknown.as_str(), row::ms(now)]).await?;
+    let mut looks = Rows::new();
+    for (profile, _, enrollment) in &armed {
+        looks.row().integer(i64::from(*profile)).text(enrollment).integer(row::ms(now));
+    }
+    look_at(tx, looks).await?;
+    Ok(armed
+        .into_iter()
+        .map(|(profile, id, _)| DeliveryKey { profile: ProfileNumber(profile), id: DeliveryId::known(id) })
+        .collect())
+}
+
+/// What is in doubt, oldest first.
+pub async fn in_doubt(tx: &mut Tx, limit: u32) -> Result<Vec<LoggedDelivery>, StateError> {
+    const SQL: Sql = page!(
+        logged_columns!(),
+        concat!(
+            "SELECT ", logged_columns!(), " FROM delivery WHERE state = 'in_doubt' ORDER BY created_at_ms, profile, id LIMIT $1"
+        )
+    );
+    let rows: Vec<LoggedRead> = tx.page("read what is in doubt", &SQL, binds![limit]).await?;
+    let mut doubts = rows.into_iter().map(LoggedRead::logged).collect::<Result<Vec<_>, _>>()?;
+    doubts.sort_by_key(|doubt| (doubt.delivery.created_at, DeliveryKey::of(&doubt.delivery)));
+    Ok(doubts)
+}
+
+/// Closes a doubt; `None`: there is no such doubt. Who and why is kept with the attempt.
+pub async fn resolve(
+    tx: &mut Tx,
+    id: &DeliveryId,
+    resolved: As,
+    actor: &str,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Option<DeliveryKey>, StateError> {
+    const DOUBT: Sql = page_locked!(
+        "profile, enrollment, attempts",
+        "SELECT profile, enrollment, attempts FROM delivery WHERE state = 'in_doubt' AND id = $1",
+        "FOR UPDATE"
+    );
+    let doubts: Vec<(u32, String, i64)> = tx.page("look for a doubt", &DOUBT, binds![id.as_str()]).await?;
+    let Some((profile, enrollment, attempt)) = doubts.into_iter().next() else { return Ok(None) };
+    let number = i64::from(profile);
+    let (outcome, state, code, settled_at) = match resolved {
+        As::Accepted => ("accepted", DeliveryState::Accepted, Reason::OkAssumed, Some(now)),
+        As::Rejected => ("rejected", DeliveryState::Rejected, Reason::CancelOperator, Some(now)),
+        As::Resend => ("resent", DeliveryState::Pending, Reason::OutcomeUnknown, None),
+    };
+    let sql = Sql::same("UPDATE attempt SET outcome = $3, detail = $4, finished_at_ms = $5 WHERE delivery = $1 AND n = $2");
+    let detail = format!("{actor}: {reason}");
+    tx.execute("close a doubt", &sql, binds![id.as_str(), attempt, outcome, row::bounded(&detail, 1000), row::ms(now)]).await?;
+    let sql = Sql::same(
+        "UPDATE delivery SET state = $3, reason = $4, settled_at_ms = $5, due_at_ms = CASE WHEN $3 = 'pending' THEN $6 ELSE due_at_ms END,
+            armed_at_ms = CASE WHEN $3 = 'pending' THEN NULL ELSE armed_at_ms END
+        WHERE profile = $1 AND id = $2",
+    );
+    let binds = binds![number, id.as_str(), state.as_str(), code.as_str(), settled_at.map(row::ms), row::ms(now)];
+    tx.execute("close a doubt", &sql, binds).await?;
+    let mut looks = Rows::new();
+    looks.row().integer(number).text(&enrollment).integer(row::ms(now));
+    if settled_at.is_some() {
+        look_at(tx, looks).await?;
+    }
+    Ok(Some(DeliveryKey { profile: ProfileNumber(profile), id: id.clone() }))
+}

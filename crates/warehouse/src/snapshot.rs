@@ -1,0 +1,373 @@
+//! One consistent view of the warehouse: a read transaction, and what a run reads in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use model::Value;
+use model::query::Query;
+use model::settings::TimeEncoding;
+use model::sql::Bound;
+use model::value::ValueType;
+
+use crate::Kind;
+use crate::error::{PagesError, WarehouseError, failed};
+use crate::query::{self, Argument, Binding, Described, IdType, Statement};
+use crate::session::{Idle, Session, place};
+use crate::value::Cell;
+
+/// Most ids that [`Snapshot::profiles`] takes at once.
+pub const IDS_MAX: usize = 1_000;
+
+/// One consistent view of the warehouse.
+///
+/// On Postgres it sees what was committed when it was opened; on SQLite too. A query that fails leaves it usable.
+pub struct Snapshot {
+    pub(crate) session: Session,
+    pub(crate) idle: Arc<Idle>,
+    pub(crate) kind: Kind,
+    pub(crate) times: TimeEncoding,
+    pub(crate) zone: TimeZone,
+    pub(crate) timeout: Duration,
+    pub(crate) now: Timestamp,
+    /// What the database said about queries it has seen, by their text.
+    pub(crate) known: BTreeMap<String, Arc<[Described]>>,
+}
+
+/// Rows of a query about people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// Names of the values, without `id`.
+    pub columns: Arc<[String]>,
+    /// In the order in which the database gave them.
+    pub rows: Vec<Row>,
+}
+
+/// A row of a query about people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// The id as canonical text: decimal, lower-case UUID, or the text as it is. None: NULL or empty.
+    pub id: Option<String>,
+    /// One for each of the page's columns.
+    pub values: Vec<Value>,
+}
+
+/// Rows of any query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawPage {
+    /// Names of the values.
+    pub columns: Arc<[String]>,
+    /// One value for each column.
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// A person, read by id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProfileRow {
+    /// As it was asked for.
+    pub id: String,
+    /// All other columns.
+    pub attributes: BTreeMap<String, Value>,
+}
+
+/// What a query's rows came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Rows in all.
+    pub rows: u64,
+    /// Of these, rows whose id is NULL or empty.
+    pub without_id: u64,
+    /// How many values of a column could not be read as its type, and were taken for missing.
+    pub unreadable: BTreeMap<String, u64>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Snapshot").field("kind", &self.kind).field("as_of", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// A query ready to run: bound, described, and what each column is to be read as.
+struct Ready {
+    bound: Bound,
+    arguments: Vec<Argument>,
+    columns: Arc<[Described]>,
+    wanted: Vec<Option<ValueType>>,
+}
+
+impl Ready {
+    fn id(&self, place: &str) -> Result<usize, WarehouseError> {
+        match id_column(&self.columns) {
+            Ok(id) => Ok(id),
+            Err(why) => Err(WarehouseError::Id { place: place.to_owned(), why }),
+        }
+    }
+
+    fn statement(&self, sql: String) -> Statement {
+        Statement { sql, arguments: self.arguments.clone() }
+    }
+
+    fn names_without(&self, id: Option<usize>) -> Arc<[String]> {
+        let named = self.columns.iter().enumerate().filter(|(index, _)| Some(*index) != id);
+        named.map(|(_, column)| column.name.clone()).collect()
+    }
+}
+
+/// Where the column `id` is, or what is wrong with it.
+pub(crate) fn id_column(columns: &[Described]) -> Result<usize, String> {
+    let Some(index) = columns.iter().position(|column| column.name.eq_ignore_ascii_case("id")) else {
+        return Err("no column is called `id`: name it so, `customer_id as id`".to_owned());
+    };
+    match columns.get(index) {
+        Some(column) if column.id == IdType::Other => Err(format!(
+            "the column `id` is of type {}; ids are integer, text or uuid: cast it, `cast(... as text) as id`",
+            column.type_name
+        )),
+        _ => Ok(index),
+    }
+}
+
+/// The types a query's columns are read as: what is declared, else what the database holds them to.
+pub(crate) fn wanted(kind: Kind, query: &Query, columns: &[Described]) -> Vec<Option<ValueType>> {
+    let own = |column: &Described| match (kind, column.kind) {
+        // SQLite's columns hold what they are given; only the types it does not have need reading.
+        (Kind::Sqlite, Some(ValueType::Boolean | ValueType::Date | ValueType::Time)) => column.kind,
+        (Kind::Sqlite, _) => None,
+        (Kind::Postgres, own) => own,
+    };
+    columns.iter().map(|column| declared(query, &column.name).or_else(|| own(column))).collect()
+}
+
+pub(crate) fn declared(query: &Query, column: &str) -> Option<ValueType> {
+    query.columns.get(column).and_then(|column| column.kind)
+}
+
+/// A row's id as canonical text; none where there is none, an error where its type is no id's.
+fn id_text(cell: Cell, place: &str) -> Result<Option<String>, WarehouseError> {
+    let wrong = |what: &str| WarehouseError::Id {
+        place: place.to_owned(),
+        why: format!("a row's `id` is {what}; ids are integer, text or uuid"),
+    };
+    Ok(match cell {
+        Cell::Null => None,
+        Cell::Integer(integer) => Some(integer.to_string()),
+        Cell::Text(text) => (!text.is_empty()).then_some(text),
+        Cell::Number(_) => return Err(wrong("a number with a fraction")),
+        Cell::Boolean(_) | Cell::Date(_) | Cell::Time(_) | Cell::Json(_) => return Err(wrong("of another type")),
+        Cell::Unreadable => return Err(wrong("made of bytes")),
+    })
+}
+
+impl Counts {
+    /// Reads a value; what cannot be read is missing, and counted.
+    fn read(&mut self, cell: Cell, wanted: Option<ValueType>, times: TimeEncoding, column: &str) -> Value {
+        cell.read(wanted, times).unwrap_or_else(|| {
+            match self.unreadable.get_mut(column) {
+                Some(count) => *count += 1,
+                None => drop(self.unreadable.insert(column.to_owned(), 1)),
+            }
+            Value::Missing
+        })
+    }
+}
+
+impl Snapshot {
+    /// The run's time: what `:now` stands for.
+    pub fn as_of(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Reads a query about people (a column called `id`) in pages of at most `page_rows`. Memory stays bounded: no
+    /// more than a page, and what the driver is ahead.
+    ///
+    /// Rows come as the database gives them: a repeated id comes repeatedly.
+    ///
+    /// # Errors
+    /// The warehouse's, or the first that `each` returns; then the rest is not read.
+    pub async fn pages<E>(
+        &mut self,
+        query: &Query,
+        page_rows: usize,
+        mut each: impl AsyncFnMut(Page) -> Result<(), E>,
+    ) -> Result<Counts, PagesError<E>> {
+        let place = place(query);
+        let ready = self.ready(query).await?;
+        let id = ready.id(place)?;
+        let columns = ready.names_without(Some(id));
+        let times = self.times;
+        let statement = ready.statement(query::rows(self.kind, &ready.bound, &ready.columns));
+        let mut counts = Counts::default();
+        let mut rows = self.session.stream(place, &statement).await?;
+        let result = loop {
+            let cells = match rows.next(page_rows.max(1)).await {
+                Ok(cells) if cells.is_empty() => break Ok(()),
+                Ok(cells) => cells,
+                Err(error) => break Err(PagesError::Warehouse(error)),
+            };
+            let page: Result<Vec<Row>, WarehouseError> =
+                cells.into_iter().map(|cells| counts.row(cells, id, &ready, times, place)).collect();
+            let page = match page {
+                Ok(rows) => Page { columns: Arc::clone(&columns), rows },
+                Err(error) => break Err(PagesError::Warehouse(error)),
+            };
+            if let Err(error) = each(page).await {
+                break Err(PagesError::Each(error));
+            }
+        };
+        drop(rows);
+        self.session.streamed(result.is_ok()).await;
+        result.map(|()| counts)
+    }
+
+    /// Reads any query in pages of at most `page_rows`; no column need be called `id`.
+    ///
+    /// # Errors
+    /// As [`Self::pages`].
+    pub async fn rows<E>(
+        &mut self,
+        query: &Query,
+        page_rows: usize,
+        mut each: impl AsyncFnMut(RawPage) -> Result<(), E>,
+    ) -> Result<Counts, PagesError<E>> {
+        let place = place(query);
+        let ready = self.ready(query).await?;
+        let columns = ready.names_without(None);
+        let times = self.times;
+        let statement = ready.statement(query::rows(self.kind, &ready.bound, &ready.columns));
+        let mut counts = Counts::default();
+        let mut rows = self.session.stream(place, &statement).await?;
+        let result = loop {
+            let cells = match rows.next(page_rows.max(1)).await {
+                Ok(cells) if cells.is_empty() => break Ok(()),
+                Ok(cells) => cells,
+                Err(error) => break Err(PagesError::Warehouse(error)),
+            };
+            let page = cells.into_iter().map(|cells| counts.values(cells, None, &ready, times)).collect();
+            if let Err(error) = each(RawPage { columns: Arc::clone(&columns), rows: page }).await {
+                break Err(PagesError::Each(error));
+            }
+        };
+        drop(rows);
+        self.session.streamed(result.is_ok()).await;
+        result.map(|()| counts)
+    }
+
+    /// The people with these ids, at most [`IDS_MAX`] of them (more are left out); the first row of a repeated id
+    /// stands, and who is not there is not among them. In no particular order.
+    pub async fn profiles(&mut self, query: &Query, ids: &[String]) -> Result<Vec<ProfileRow>, WarehouseError> {
+        let place = place(query);
+        let ready = self.ready(query).await?;
+        let id = ready.id(place)?;
+        let (statement, times) = (self.by_id(&ready, id, ids.get(..IDS_MAX).unwrap_or(ids)), self.times);
+        let mut counts = Counts::default();
+        let mut seen = BTreeSet::new();
+        let names = ready.names_without(Some(id));
+        let mut people = Vec::new();
+        for cells in self.session.all(place, &statement).await? {
+            let row = counts.row(cells, id, &ready, times, place)?;
+            if let Some(id) = row.id
+                && seen.insert(id.clone())
+            {
+                people.push(ProfileRow { id, attributes: names.iter().cloned().zip(row.values).collect() });
+            }
+        }
+        Ok(people)
+    }
+
+    /// How many people a query has: different ids, not counting NULL and empty ones.
+    pub async fn count(&mut self, query: &Query) -> Result<u64, WarehouseError> {
+        let place = place(query);
+        let ready = self.ready(query).await?;
+        let id = ready.id(place)?;
+        let statement = ready.statement(query::count_ids(self.kind, &ready.bound, &ready.columns, id));
+        let rows = self.session.all(place, &statement).await?;
+        Ok(match rows.first().and_then(|row| row.first()) {
+            Some(Cell::Integer(count)) => u64::try_from(*count).unwrap_or(0),
+            _ => 0,
+        })
+    }
+
+    /// The time a freshness query answers with: its first row's first column. None: NULL, or no row.
+    pub async fn fresh(&mut self, query: &Query) -> Result<Option<Timestamp>, WarehouseError> {
+        let place = place(query);
+        let ready = self.ready(query).await?;
+        let statement = ready.statement(query::rows(self.kind, &ready.bound, &ready.columns));
+        let rows = self.session.all(place, &statement).await?;
+        let Some(cell) = rows.into_iter().next().and_then(|row| row.into_iter().next()) else { return Ok(None) };
+        match cell.read(Some(ValueType::Time), self.times) {
+            Some(Value::Time(time)) => Ok(Some(time)),
+            Some(_) => Ok(None),
+            None => Err(WarehouseError::Fresh { place: place.to_owned() }),
+        }
+    }
+
+    /// Ends the transaction and gives the connection back.
+    pub async fn close(self) {
+        self.session.close(&self.idle).await;
+    }
+
+    pub(crate) fn binding(&self) -> Binding<'_> {
+        Binding { kind: self.kind, times: self.times, zone: &self.zone, now: self.now }
+    }
+
+    /// Binds a query and asks the database, once a snapshot, what its columns are.
+    async fn ready(&mut self, query: &Query) -> Result<Ready, WarehouseError> {
+        let place = place(query);
+        let (bound, arguments) = query::bound(query, &self.binding())
+            .map_err(|mistake| WarehouseError::Mistake { place: place.to_owned(), mistake })?;
+        let columns = match self.known.get(&query.sql) {
+            Some(columns) => Arc::clone(columns),
+            None => {
+                let described = self.session.describe(&bound).await.map_err(|error| failed(place, error, self.timeout))?;
+                unique(place, &described)?;
+                let columns: Arc<[Described]> = described.into();
+                self.known.insert(query.sql.clone(), Arc::clone(&columns));
+                columns
+            }
+        };
+        let wanted = wanted(self.kind, query, &columns);
+        Ok(Ready { bound, arguments, columns, wanted })
+    }
+
+    fn by_id(&self, ready: &Ready, id: usize, ids: &[String]) -> Statement {
+        let place = ready.arguments.len() + 1;
+        let mut statement = ready.statement(query::by_id(self.kind, &ready.bound, &ready.columns, id, place));
+        let id_type = ready.columns.get(id).map_or(IdType::Dynamic, |column| column.id);
+        statement.arguments.push(query::ids(self.kind, id_type, ids));
+        statement
+    }
+}
+
+impl Counts {
+    fn row(
+        &mut self,
+        mut cells: Vec<Cell>,
+        id: usize,
+        ready: &Ready,
+        times: TimeEncoding,
+        place: &str,
+    ) -> Result<Row, WarehouseError> {
+        let key = cells.get_mut(id).map_or(Cell::Null, |cell| std::mem::replace(cell, Cell::Null));
+        let key = id_text(key, place)?;
+        self.without_id += u64::from(key.is_none());
+        Ok(Row { id: key, values: self.values(cells, Some(id), ready, times) })
+    }
+
+    fn values(&mut self, cells: Vec<Cell>, without: Option<usize>, ready: &Ready, times: TimeEncoding) -> Vec<Value> {
+        self.rows += 1;
+        let columns = ready.columns.iter().zip(&ready.wanted);
+        let kept = cells.into_iter().zip(columns).enumerate().filter(|(index, _)| Some(*index) != without);
+        kept.map(|(_, (cell, (column, wanted)))| self.read(cell, *wanted, times, &column.name)).collect()
+    }
+}
+
+/// Refuses two columns of one name.
+pub(crate) fn unique(place: &str, columns: &[Described]) -> Result<(), WarehouseError> {
+    let mut seen = BTreeSet::new();
+    match columns.iter().find(|column| !seen.insert(&column.name)) {
+        Some(twice) => Err(WarehouseError::TwoColumns { place: place.to_owned(), name: twice.name.clone() }),
+        None => Ok(()),
+    }
+}
