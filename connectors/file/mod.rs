@@ -8,7 +8,7 @@ mod settings;
 use std::path::PathBuf;
 
 use connector::{
-    Connector, Exchange, Idempotency, Item, Kind, Reach, SettingsMistake, read_settings, schema_of,
+    Built, Connector, Exchange, Idempotency, Item, Kind, Reach, SettingsMistake, read_settings, schema_of,
 };
 use model::Channel;
 use model::settings::ConnectorSettings;
@@ -50,7 +50,7 @@ impl Connector for Files {
     }
 }
 
-fn build(settings: &ConnectorSettings) -> Result<Box<dyn Connector>, Vec<SettingsMistake>> {
+fn build(settings: &ConnectorSettings) -> Built {
     let settings: Settings = read_settings(&KIND, settings)?;
     if settings.path.is_empty() || settings.path.contains('\0') {
         return Err(vec![SettingsMistake::new("path", "expected the path of a folder, such as `outbox`")]);

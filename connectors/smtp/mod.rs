@@ -10,8 +10,7 @@ mod settings;
 use std::path::PathBuf;
 
 use connector::{
-    Connector, Exchange, Idempotency, Item, Kind, Reach, SettingsMistake, SmtpServer, read_settings,
-    schema_of,
+    Built, Connector, Exchange, Idempotency, Item, Kind, Reach, SmtpServer, read_settings, schema_of,
 };
 use model::settings::ConnectorSettings;
 use model::{Channel, Secret};
@@ -50,7 +49,7 @@ impl Connector for Smtp {
     }
 }
 
-fn build(settings: &ConnectorSettings) -> Result<Box<dyn Connector>, Vec<SettingsMistake>> {
+fn build(settings: &ConnectorSettings) -> Built {
     let settings: Settings = read_settings(&KIND, settings)?;
     let mistakes = settings.mistakes();
     if !mistakes.is_empty() {

@@ -135,7 +135,7 @@ fn cell(value: &Value) -> String {
 
 fn table(rows: &Rows) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if !std::io::stdout().is_terminal() {
         // Nobody's width: a line a row, however long.
         table.set_content_arrangement(ContentArrangement::Disabled);

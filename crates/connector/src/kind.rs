@@ -9,6 +9,9 @@ use crate::exchange::Exchange;
 use crate::item::Item;
 use crate::settings::SettingsMistake;
 
+/// A connector, or all that is wrong with its settings.
+pub type Built = Result<Box<dyn Connector>, Vec<SettingsMistake>>;
+
 /// What a folder under `connectors/` exports as `KIND`. Everything else is derived from it: the schema, the reference of
 /// settings, the labels of metrics, the conformance test.
 #[derive(Clone, Copy)]
@@ -26,7 +29,7 @@ pub struct Kind {
     /// The JSON Schema of the settings: an object that refuses unknown keys.
     pub schema: fn() -> serde_json::Value,
     /// Checks settings, all mistakes at once, and makes a connector of them. Nothing is opened or looked up.
-    pub build: fn(&ConnectorSettings) -> Result<Box<dyn Connector>, Vec<SettingsMistake>>,
+    pub build: fn(&ConnectorSettings) -> Built,
 }
 
 impl fmt::Debug for Kind {

@@ -19,7 +19,7 @@ pub use exchange::{
     Tls, once,
 };
 pub use item::Item;
-pub use kind::{Connector, Idempotency, Kind, Reach};
+pub use kind::{Built, Connector, Idempotency, Kind, Reach};
 pub use outcome::{Bounce, Outcome, Schedule};
 pub use said::{SAID_CHARS_MAX, Said};
 pub use settings::{SettingsMistake, read_settings, schema_of};

@@ -57,7 +57,7 @@ pub fn read_settings<T: DeserializeOwned>(
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    serde_json::from_value(Value::Object(settings.0.clone())).map_err(|_| {
+    serde_json::from_value(Value::Object(settings.0.clone())).map_err(|_unnamed| {
         vec![SettingsMistake::new("", format!("these are not settings of connector `{}`", kind.name))]
     })
 }

@@ -12,14 +12,14 @@ use crate::daemon::DaemonError;
 const PURPOSE: &str = "enrollment.entry";
 
 /// Seals the columns.
-pub fn seal(keys: &Keys, entry: &BTreeMap<String, Value>) -> Result<Vec<u8>, state::StateError> {
+pub(crate) fn seal(keys: &Keys, entry: &BTreeMap<String, Value>) -> Result<Vec<u8>, state::StateError> {
     let json: serde_json::Map<String, serde_json::Value> =
         entry.iter().map(|(name, value)| (name.clone(), to_json(value))).collect();
     keys.seal(serde_json::Value::Object(json).to_string().as_bytes(), PURPOSE)
 }
 
 /// Opens them again.
-pub fn open(keys: &Keys, sealed: Option<&[u8]>) -> Result<BTreeMap<String, Value>, DaemonError> {
+pub(crate) fn open(keys: &Keys, sealed: Option<&[u8]>) -> Result<BTreeMap<String, Value>, DaemonError> {
     let Some(sealed) = sealed else { return Ok(BTreeMap::new()) };
     let plain = keys.open(sealed, PURPOSE).map_err(|_| DaemonError::Sealed)?;
     let json: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&plain).map_err(|_| DaemonError::Sealed)?;

@@ -3,7 +3,7 @@
 use connector::Item;
 use message::token::{self, Claim};
 use message::{Mail, Rendered};
-use model::{MessageClass, Refusal};
+use model::{EmailAddress, MessageClass, Reason, Refusal};
 use model::delivery::Delivery;
 use model::policy::Purpose;
 use model::settings::Brand;
@@ -51,6 +51,10 @@ pub fn token_keys(keys: &state::Keys) -> Vec<token::Key> {
     keys.tokens().iter().map(|(id, bytes)| token::Key { id: *id, bytes: *bytes }).collect()
 }
 
+fn parse(address: &str) -> Result<EmailAddress, Refusal> {
+    EmailAddress::parse(address).map_err(|error| Refusal { reason: Reason::SenderInvalid, saw: error.0.to_owned() })
+}
+
 /// A composed message as a connector gets it.
 pub fn item(delivery: &Delivery, attempt: u32, rendered: &Rendered, mail: Mail) -> Result<Item, Refusal> {
     Ok(Item {
@@ -61,8 +65,8 @@ pub fn item(delivery: &Delivery, attempt: u32, rendered: &Rendered, mail: Mail) 
         step: delivery.step.clone(),
         template: delivery.template.clone(),
         subject: rendered.subject.clone(),
-        mail_from: mail.mail_from,
-        rcpt_to: mail.rcpt_to,
+        mail_from: parse(&mail.mail_from)?,
+        rcpt_to: parse(&mail.rcpt_to)?,
         bytes: mail.bytes.into(),
     })
 }

@@ -160,14 +160,14 @@ pub async fn serve(
         tracing::warn!(orphans, "{orphans} deliveries are in doubt: an earlier run ended before it knew the answer. See `drumbeat in-doubt list`.");
     }
     metrics.ready(true);
-    let ticking = tokio::spawn(ticking(Arc::clone(&daemon), clock, Arc::clone(&metrics), stop.clone()));
-    let pumping = tokio::spawn(pumping(Arc::clone(&daemon), clock, Arc::clone(&metrics), stop.clone()));
-    let sealing = tokio::spawn(sealing(Arc::clone(&daemon), clock, stop));
-    let results = [ticking.await, pumping.await, sealing.await];
+    // Side by side in one task: deciding yields at every page, and what is handed over has tasks of its own.
+    let (ticked, pumped, sealed) = tokio::join!(
+        ticking(Arc::clone(&daemon), clock, Arc::clone(&metrics), stop.clone()),
+        pumping(Arc::clone(&daemon), clock, Arc::clone(&metrics), stop.clone()),
+        sealing(Arc::clone(&daemon), stop),
+    );
     metrics.ready(false);
-    for result in results {
-        result.map_err(DaemonError::Task)??;
-    }
+    ticked.and(pumped).and(sealed)?;
     state::audit::seal(&daemon.state, &daemon.keys, &daemon.project.settings.project).await?;
     Ok(())
 }
@@ -233,7 +233,7 @@ async fn pumping(
     }
 }
 
-async fn sealing(daemon: Arc<Daemon>, clock: Clock, mut stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
+async fn sealing(daemon: Arc<Daemon>, mut stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
     loop {
         if let Err(error) = state::audit::seal(&daemon.state, &daemon.keys, &daemon.project.settings.project).await {
             tracing::error!(error = %crate::stage::refresh::chain(&error), "The audit log could not be sealed; it is tried again.");

@@ -100,7 +100,7 @@ pub async fn due_segments(daemon: &Daemon, now: Timestamp) -> Result<Vec<&Segmen
     let mut tx = daemon.state.read().await?;
     let mut due: Vec<&Segment> = Vec::new();
     for segment in in_order(daemon) {
-        let after_another = named(segment).iter().any(|name| due.iter().any(|other| other.name == *name));
+        let after_another = named(segment).iter().any(|name| due.iter().any(|other| other.name == **name));
         let own = match state::segment::last_due(&mut tx, &segment.name).await? {
             None => true,
             Some(last) => {

@@ -7,7 +7,7 @@ use model::playbook::{Action, Playbook, Wait};
 use project::Project;
 
 /// The `entry.*` columns that anything in the playbook names.
-pub fn entry_columns(project: &Project, playbook: &Playbook) -> BTreeSet<String> {
+pub(crate) fn entry_columns(project: &Project, playbook: &Playbook) -> BTreeSet<String> {
     let mut columns = BTreeSet::new();
     for condition in playbook.conditions() {
         condition.walk(&mut |condition| match condition {

@@ -9,13 +9,14 @@ use crate::time::plus;
 /// How the pauses between attempts grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backoff {
-    /// The mail server said "not now" (4xx): 5 minutes, 15 minutes, 1 hour, 4 hours, then every 12 hours.
+    /// The mail server said "not now" (4xx): 10 minutes, 15 minutes, 1 hour, 4 hours, then every 12 hours.
     Smtp4xx,
     /// It could not be reached, or has an error: 2 seconds, doubling, at most 15 minutes.
     Connect,
 }
 
-const SMTP_4XX_SECONDS: [u64; 5] = [300, 900, 3_600, 14_400, 43_200];
+/// The first is ten minutes, so that the shortest pause drawn from it is the five that greylisting takes.
+const SMTP_4XX_SECONDS: [u64; 5] = [600, 900, 3_600, 14_400, 43_200];
 const CONNECT_FIRST_SECONDS: u64 = 2;
 const CONNECT_MAX_SECONDS: u64 = 900;
 

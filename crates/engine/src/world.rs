@@ -27,7 +27,7 @@ pub struct World<'a> {
 }
 
 /// Who is in which segment. A segment nobody knows has no members.
-pub trait Memberships {
+pub trait Memberships: Sync {
     /// Whether a person is in a segment.
     fn contains(&self, segment: &SegmentName, profile: ProfileNumber) -> bool;
     /// Whether a person has been in a segment for that long, without a break that a run has seen.

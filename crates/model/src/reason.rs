@@ -137,10 +137,12 @@ reasons! {
     WindowExceedsTtl = "time.window_exceeds_ttl" Skip Time "may only go after it has expired";
     RenderError = "content.render_error" Fail Content "the template failed";
     VarMissing = "content.var_missing" Skip Content "a value the template prints is missing";
+    VarInvalid = "content.var_invalid" Skip Content "a value does not fit where the template prints it";
     AuthorAbort = "content.author_abort" Skip Content "the template said `skip`";
     ContentEmpty = "content.empty" Fail Content "nothing to send";
     ContentTooLarge = "content.too_large" Fail Content "larger than a message may be";
     SenderInvalid = "content.sender_invalid" Fail Content "the sender is not an address";
+    ReplyToInvalid = "content.reply_to_invalid" Fail Content "the address for answers is not one";
     OkDue = "ok.due" Defer Dispatch "every gate let it pass; it goes when its turn comes";
     OkAccepted = "ok.accepted" Accepted Dispatch "the provider took it";
     OkAssumed = "ok.assumed" Accepted Dispatch "a person closed the doubt as accepted";

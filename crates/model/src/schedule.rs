@@ -156,7 +156,7 @@ fn next_civil(schedule: &cron::Schedule, every_hour: bool, after: Timestamp, zon
             (AmbiguousOffset::Gap { .. }, true) => [None, None],
             (AmbiguousOffset::Gap { .. }, false) => [first_after_gap(civil_time, zone), None],
             (AmbiguousOffset::Fold { .. }, true) => {
-                [ambiguous.clone().earlier().ok(), ambiguous.later().ok()]
+                [ambiguous.earlier().ok(), ambiguous.later().ok()]
             }
             (AmbiguousOffset::Fold { .. }, false) => [ambiguous.earlier().ok(), None],
         };

@@ -123,13 +123,15 @@ impl Bound {
 ///
 /// Of the mistakes it finds only those that stand in its way; [`mistakes`] finds them all.
 pub fn bind(sql: &str, style: Style) -> Result<Bound, SqlMistake> {
-    let mut bound = Bound { sql: String::with_capacity(sql.len()), parameters: Vec::new(), replaced: Vec::new() };
+    let mut bound =
+        Bound { sql: String::with_capacity(sql.len()), parameters: Vec::new(), replaced: Vec::new() };
     let mut copied = 0;
     for token in tokens(sql, Some(style)) {
         let text = token.text(sql);
         let replacement = match token.kind {
             Kind::Parameter => {
-                let parameter = Parameter::parse(text.trim_start_matches(':')).ok_or_else(|| unknown_parameter(text, token))?;
+                let parameter = Parameter::parse(text.trim_start_matches(':'))
+                    .ok_or_else(|| unknown_parameter(text, token))?;
                 let known = bound.parameters.iter().position(|known| *known == parameter);
                 let number = known.unwrap_or_else(|| {
                     bound.parameters.push(parameter);
@@ -195,7 +197,8 @@ fn first_word(sql: &str, tokens: &[Token]) -> Option<SqlMistake> {
         });
     };
     let text = first.text(sql);
-    let reads = first.kind == Kind::Word && ["select", "with"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    let reads =
+        first.kind == Kind::Word && ["select", "with"].iter().any(|word| text.eq_ignore_ascii_case(word));
     if reads || first.kind == Kind::Unterminated {
         return None;
     }
@@ -267,7 +270,10 @@ fn placeholder(text: &str, token: Token) -> SqlMistake {
 fn unknown_parameter(text: &str, token: Token) -> SqlMistake {
     let message = format!("there is no parameter `{}`", shortened(text));
     let hint = suggestion(text.trim_start_matches(':')).map_or_else(
-        || "known are `:now`, `:today`, and both with an offset: `:now_minus_14d`, `:today_plus_3d`".to_owned(),
+        || {
+            "known are `:now`, `:today`, and both with an offset: `:now_minus_14d`, `:today_plus_3d`"
+                .to_owned()
+        },
         |name| format!("did you mean `:{name}`?"),
     );
     mistake(token, "sql.parameter", message, Some(hint))
@@ -277,7 +283,9 @@ fn unknown_parameter(text: &str, token: Token) -> SqlMistake {
 fn suggestion(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     let (base, rest) = lower.split_once('_').unwrap_or((&lower, ""));
-    let base = ["now", "today"].into_iter().find(|known| *known == base || distance(known, base) <= known.len() / 2)?;
+    let base = ["now", "today"]
+        .into_iter()
+        .find(|known| *known == base || distance(known, base) <= known.len() / 2)?;
     if rest.is_empty() {
         return Some(base.to_owned());
     }
@@ -301,13 +309,17 @@ fn suggestion(name: &str) -> Option<String> {
 /// The candidate that comes nearest to a word, if any is near enough to have been meant: a third of its letters may differ.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
-    let near = candidates.into_iter().map(|candidate| (distance(&word, &candidate.to_lowercase()), candidate));
-    near.filter(|(distance, _)| *distance <= (word.chars().count() / 3).max(1)).min().map(|(_, candidate)| candidate)
+    let near =
+        candidates.into_iter().map(|candidate| (distance(&word, &candidate.to_lowercase()), candidate));
+    near.filter(|(distance, _)| *distance <= (word.chars().count() / 3).max(1))
+        .min()
+        .map(|(_, candidate)| candidate)
 }
 
 /// How many letters must be added, dropped, changed or swapped with their neighbour to make one word of the other.
 fn distance(left: &str, right: &str) -> usize {
-    let (left, right): (Vec<char>, Vec<char>) = (left.chars().take(32).collect(), right.chars().take(32).collect());
+    let (left, right): (Vec<char>, Vec<char>) =
+        (left.chars().take(32).collect(), right.chars().take(32).collect());
     let mut rows = vec![(0..=right.len()).collect::<Vec<usize>>()];
     for i in 1..=left.len() {
         let mut row = vec![i];
@@ -326,7 +338,11 @@ fn distance(left: &str, right: &str) -> usize {
 
 /// A token as a message quotes it.
 fn shortened(text: &str) -> String {
-    if text.chars().count() <= 40 { text.to_owned() } else { format!("{}...", text.chars().take(40).collect::<String>()) }
+    if text.chars().count() <= 40 {
+        text.to_owned()
+    } else {
+        format!("{}...", text.chars().take(40).collect::<String>())
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use model::playbook::Playbook;
 use serde_json::{Value as Json, json};
 
 use crate::load::{Project, version};
-use crate::message_stub as message;
+
 use crate::playbook::Surroundings;
 use crate::read::{Cx, Mentioned, Named};
 use crate::{templates, yaml};
@@ -26,8 +26,11 @@ pub struct Pinned {
 /// playbook that the project does not have.
 pub fn bundle(project: &Project, playbook: &PlaybookName) -> String {
     let path = format!("playbooks/{playbook}.yml");
-    let (Some(present), Some(file)) = (project.playbooks.get(playbook), project.files.find(&path)) else { return String::new() };
-    let templates: BTreeMap<String, String> = templates::pinned_files(present, &project.templates).into_iter().collect();
+    let (Some(present), Some(file)) = (project.playbooks.get(playbook), project.files.find(&path)) else {
+        return String::new();
+    };
+    let templates: BTreeMap<String, String> =
+        templates::pinned_files(present, &project.templates).into_iter().collect();
     let destinations: BTreeMap<&str, &str> =
         present.sends().into_iter().map(|(id, send)| (id.as_str(), send.destination.as_str())).collect();
     json!({"format": 1, "name": playbook.as_str(), "text": project.files.text(file), "templates": templates, "destinations": destinations}).to_string()
@@ -39,7 +42,8 @@ pub fn bundle(project: &Project, playbook: &PlaybookName) -> String {
 /// Says why the version cannot go on: a purpose it speaks for is gone, or the text is not a bundle.
 pub fn from_bundle(project: &Project, bundle: &str) -> Result<Pinned, String> {
     let bundle: Json = serde_json::from_str(bundle).map_err(|error| format!("not a bundle: {error}"))?;
-    let text = |key: &str| bundle.get(key).and_then(Json::as_str).ok_or_else(|| format!("not a bundle: no `{key}`"));
+    let text =
+        |key: &str| bundle.get(key).and_then(Json::as_str).ok_or_else(|| format!("not a bundle: no `{key}`"));
     if bundle.get("format").and_then(Json::as_u64) != Some(1) {
         return Err("written by a version of Drumbeat that this one does not know".to_owned());
     }
@@ -48,7 +52,7 @@ pub fn from_bundle(project: &Project, bundle: &str) -> Result<Pinned, String> {
         let entries = bundle.get(key).and_then(Json::as_object).into_iter().flatten();
         entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
     };
-    let sources = templates::sources(strings("templates"));
+    let sources = message::Sources(strings("templates"));
 
     let nothing = |_: &str| None;
     let mut cx = Cx::new(&project.dir, &nothing, &[]);
@@ -59,17 +63,28 @@ pub fn from_bundle(project: &Project, bundle: &str) -> Result<Pinned, String> {
         cx.define(Named::Purpose, purpose.as_str());
     }
     let file = cx.files.add(format!("playbooks/{name}.yml"), text("text")?.to_owned());
-    let around = Surroundings { destinations: &project.channels, destinations_known: true, preferred: preferred(project, &name, &strings("destinations")) };
-    let written = yaml::parse(&cx.files, file, &mut cx.mistakes).and_then(|node| crate::playbook::read(name.clone(), &node, &around, &mut cx));
+    let around = Surroundings {
+        destinations: &project.channels,
+        destinations_known: true,
+        preferred: preferred(project, &name, &strings("destinations")),
+    };
+    let written = yaml::parse(&cx.files, file, &mut cx.mistakes)
+        .and_then(|node| crate::playbook::read(name.clone(), &node, &around, &mut cx));
     let gone = cx.mentions.iter().find_map(|mention| match &mention.what {
-        Mentioned::Name(kind @ Named::Purpose, name) if !cx.defined.get(kind).is_some_and(|names| names.contains(name)) => Some(name.clone()),
+        Mentioned::Name(kind @ Named::Purpose, name)
+            if !cx.defined.get(kind).is_some_and(|names| names.contains(name)) =>
+        {
+            Some(name.clone())
+        }
         _ => None,
     });
     if let Some(purpose) = gone {
         return Err(format!("the purpose `{purpose}` is gone from the project"));
     }
-    let written = written.ok_or_else(|| first_mistake(&cx))?;
-    let compiled = templates::compile(&sources, std::slice::from_ref(&written), None, &mut cx);
+    let written = written
+        .filter(|_| cx.mistakes.iter().all(|mistake| mistake.warning))
+        .ok_or_else(|| first_mistake(&cx))?;
+    let compiled = templates::compile(&sources, &project.settings.locales, std::slice::from_ref(&written), None, &mut cx);
     let mut playbook = written.playbook;
     if playbook.sends().iter().any(|(_, send)| !compiled.contains_key(&send.template)) {
         return Err(first_mistake(&cx));
@@ -82,11 +97,21 @@ pub fn from_bundle(project: &Project, bundle: &str) -> Result<Pinned, String> {
 }
 
 /// What each step used when the version was kept, or, where that is gone, uses now.
-fn preferred(project: &Project, name: &PlaybookName, kept: &BTreeMap<String, String>) -> BTreeMap<String, DestinationName> {
+fn preferred(
+    project: &Project,
+    name: &PlaybookName,
+    kept: &BTreeMap<String, String>,
+) -> BTreeMap<String, DestinationName> {
     let present: BTreeMap<String, DestinationName> = project
         .playbooks
         .get(name)
-        .map(|present| present.sends().into_iter().map(|(id, send)| (id.as_str().to_owned(), send.destination.clone())).collect())
+        .map(|present| {
+            present
+                .sends()
+                .into_iter()
+                .map(|(id, send)| (id.as_str().to_owned(), send.destination.clone()))
+                .collect()
+        })
         .unwrap_or_default();
     let kept = kept.iter().filter_map(|(id, destination)| {
         let destination = DestinationName::parse(destination).ok()?;
@@ -97,5 +122,8 @@ fn preferred(project: &Project, name: &PlaybookName, kept: &BTreeMap<String, Str
 
 fn first_mistake(cx: &Cx<'_>) -> String {
     let mistake = cx.mistakes.iter().find(|mistake| !mistake.warning);
-    mistake.map_or_else(|| "the version cannot be read".to_owned(), |mistake| format!("{}:{}: {}", mistake.file, mistake.line, mistake.message))
+    mistake.map_or_else(
+        || "the version cannot be read".to_owned(),
+        |mistake| format!("{}:{}: {}", mistake.file, mistake.line, mistake.message),
+    )
 }

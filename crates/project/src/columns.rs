@@ -29,11 +29,17 @@ pub struct Columns {
     pub segments: BTreeMap<SegmentName, Vec<(String, Option<ValueType>)>>,
 }
 
+/// Columns in their order, with their types where the database knows them.
+pub(crate) type Typed = Vec<(String, Option<ValueType>)>;
+
 /// Columns of profiles that Drumbeat itself reads, as text.
 const KNOWN: &[&str] = &["email", "phone", "timezone", "locale", "country"];
 
 /// The segment with a query whose columns a segment has: itself, or the first that is named, and so on.
-pub(crate) fn base<'a>(segments: &'a BTreeMap<SegmentName, Segment>, name: &SegmentName) -> Option<(&'a Segment, &'a Query)> {
+pub(crate) fn base<'a>(
+    segments: &'a BTreeMap<SegmentName, Segment>,
+    name: &SegmentName,
+) -> Option<(&'a Segment, &'a Query)> {
     let mut segment = segments.get(name)?;
     // Bounded: a circle is a mistake, and reported elsewhere.
     for _ in 0..=segments.len() {
@@ -46,18 +52,35 @@ pub(crate) fn base<'a>(segments: &'a BTreeMap<SegmentName, Segment>, name: &Segm
 }
 
 /// Values that conditions compare declared columns with are among those that are declared.
-pub(crate) fn check_values(data: &Data, segments: &BTreeMap<SegmentName, Segment>, playbooks: &[Written], cx: &mut Cx<'_>) {
+pub(crate) fn check_values(
+    data: &Data,
+    segments: &BTreeMap<SegmentName, Segment>,
+    playbooks: &[Written],
+    cx: &mut Cx<'_>,
+) {
     for mention in cx.mentions.clone() {
         let (column, query) = match &mention.what {
             Mentioned::Profile(column) => (column, Some(&data.profiles)),
             Mentioned::Entry(column) => {
                 let path = cx.files.path(mention.span.file);
-                let playbook = playbooks.iter().find(|written| path == format!("playbooks/{}.yml", written.playbook.name));
-                (column, playbook.and_then(|written| base(segments, &written.playbook.enter)).map(|(_, query)| query))
+                let playbook = playbooks
+                    .iter()
+                    .find(|written| path == format!("playbooks/{}.yml", written.playbook.name));
+                (
+                    column,
+                    playbook
+                        .and_then(|written| base(segments, &written.playbook.enter))
+                        .map(|(_, query)| query),
+                )
             }
             Mentioned::Name(..) => continue,
         };
-        let Some(declared) = query.and_then(|query| query.columns.get(&column.name)).filter(|declared| !declared.values.is_empty()) else { continue };
+        let Some(declared) = query
+            .and_then(|query| query.columns.get(&column.name))
+            .filter(|declared| !declared.values.is_empty())
+        else {
+            continue;
+        };
         for (value, span) in column.values.iter().filter(|(value, _)| !declared.values.contains(value)) {
             let meant = nearest(value, declared.values.iter().map(String::as_str));
             let message = format!("`{}` never has the value `{value}`", column.name);
@@ -87,17 +110,26 @@ fn check_queries(project: &Project, columns: &Columns, found: &mut Vec<Diagnosti
     for (name, kind) in &columns.profiles {
         if KNOWN.contains(&name.as_str()) && kind.is_some_and(|kind| kind != ValueType::Text) {
             let message = format!("the column `{name}` must be text");
-            found.push(Diagnostic { code: "E0305", ..crate::query_mistake(project, profiles, None, &message) });
+            found.push(Diagnostic {
+                code: "E0305",
+                ..crate::query_mistake(project, profiles, None, &message)
+            });
         }
     }
     if !has(&columns.profiles, "id") {
-        found.push(Diagnostic { code: "E0303", ..crate::query_mistake(project, profiles, None, "the profiles' query has no column `id`") });
+        found.push(Diagnostic {
+            code: "E0303",
+            ..crate::query_mistake(project, profiles, None, "the profiles' query has no column `id`")
+        });
     }
     for (name, segment) in &project.segments {
-        let (SegmentSource::Sql(query), Some(of)) = (&segment.source, columns.segments.get(name)) else { continue };
+        let (SegmentSource::Sql(query), Some(of)) = (&segment.source, columns.segments.get(name)) else {
+            continue;
+        };
         check_query(project, query, of, found);
         if of.first().is_none_or(|(first, _)| first != "id") {
-            let mut mistake = crate::query_mistake(project, query, None, "the first column of a segment is `id`");
+            let mut mistake =
+                crate::query_mistake(project, query, None, "the first column of a segment is `id`");
             if let Some((first, _)) = of.first() {
                 mistake.hint(format!("the first column is `{first}`: `select ... as id`"));
             }
@@ -107,14 +139,23 @@ fn check_queries(project: &Project, columns: &Columns, found: &mut Vec<Diagnosti
 }
 
 /// No column twice, and what is declared is there.
-fn check_query(project: &Project, query: &Query, columns: &[(String, Option<ValueType>)], found: &mut Vec<Diagnostic>) {
+fn check_query(
+    project: &Project,
+    query: &Query,
+    columns: &[(String, Option<ValueType>)],
+    found: &mut Vec<Diagnostic>,
+) {
     for (position, (name, _)) in columns.iter().enumerate() {
         if columns.iter().take(position).any(|(earlier, _)| earlier == name) {
             let message = format!("the query has two columns `{name}`");
             found.push(Diagnostic { code: "E0303", ..crate::query_mistake(project, query, None, &message) });
         }
     }
-    for declared in project.declared.iter().filter(|declared| declared.query == query.place && !has(columns, &declared.column)) {
+    for declared in project
+        .declared
+        .iter()
+        .filter(|declared| declared.query == query.place && !has(columns, &declared.column))
+    {
         found.push(unknown(project, declared.span, &declared.column, "the query", columns));
     }
 }
@@ -123,12 +164,19 @@ fn check_mentions(project: &Project, columns: &Columns, found: &mut Vec<Diagnost
     for mention in &project.mentions {
         match &mention.what {
             Mentioned::Name(..) => {}
-            Mentioned::Profile(column) => check_column(project, mention.span, column, &columns.profiles, "the profiles' query", found),
+            Mentioned::Profile(column) => {
+                check_column(project, mention.span, column, &columns.profiles, "the profiles' query", found)
+            }
             Mentioned::Entry(column) => {
                 let path = project.files.path(mention.span.file);
-                let playbook = project.playbooks.values().find(|playbook| path == format!("playbooks/{}.yml", playbook.name));
-                if let Some((of, what)) = playbook.and_then(|playbook| entry_columns(project, columns, playbook)) {
-                    check_column(project, mention.span, column, of, &what, found);
+                let playbook = project
+                    .playbooks
+                    .values()
+                    .find(|playbook| path == format!("playbooks/{}.yml", playbook.name));
+                if let Some((of, what)) =
+                    playbook.and_then(|playbook| entry_columns(project, columns, playbook))
+                {
+                    check_column(project, mention.span, column, &of, &what, found);
                 }
             }
         }
@@ -136,18 +184,19 @@ fn check_mentions(project: &Project, columns: &Columns, found: &mut Vec<Diagnost
 }
 
 /// The columns of what lets people into a playbook; `None` if nobody said what they are.
-pub(crate) fn entry_columns<'a>(
+pub(crate) fn entry_columns(
     project: &Project,
-    columns: &'a Columns,
+    columns: &Columns,
     playbook: &Playbook,
-) -> Option<(&'a [(String, Option<ValueType>)], String)> {
+) -> Option<(Typed, String)> {
     let what = format!("the segment `{}`", playbook.enter);
     match base(&project.segments, &playbook.enter) {
         Some((base, _)) => {
             let of = columns.segments.get(&playbook.enter).or_else(|| columns.segments.get(&base.name))?;
-            Some((of, what))
+            // `id` says who it is, and is not kept with the entry.
+            Some((of.iter().filter(|(name, _)| name != "id").cloned().collect(), what))
         }
-        None => Some((&[], what)),
+        None => Some((Vec::new(), what)),
     }
 }
 
@@ -167,7 +216,11 @@ fn check_column(
     for wants in column.tests.iter().filter_map(wanted) {
         if !fits(*kind, wants, project.settings.warehouse.times) {
             let name = ValueType::ALL.iter().find(|(_, known)| known == kind).map_or("", |(name, _)| *name);
-            let mut mistake = project.files.diagnostic("E0305", span, format!("`{}` is {name}, and is asked for {wants}", column.name));
+            let mut mistake = project.files.diagnostic(
+                "E0305",
+                span,
+                format!("`{}` is {name}, and is asked for {wants}", column.name),
+            );
             if wants == TIME {
                 mistake.hint(format!("if it holds times, say so: `columns: {{{}: time}}`", column.name));
             }
@@ -184,9 +237,15 @@ const TEXT: &str = "a text";
 /// What a test makes sense for; `None`: for anything.
 fn wanted(test: &ValueTest) -> Option<&'static str> {
     match test {
-        ValueTest::Over(_) | ValueTest::Under(_) | ValueTest::AtLeast(_) | ValueTest::AtMost(_) => Some(NUMBER),
+        ValueTest::Over(_) | ValueTest::Under(_) | ValueTest::AtLeast(_) | ValueTest::AtMost(_) => {
+            Some(NUMBER)
+        }
         ValueTest::Has(_) | ValueTest::Starts(_) | ValueTest::Ends(_) => Some(TEXT),
-        ValueTest::Before(_) | ValueTest::After(_) | ValueTest::InLast(_) | ValueTest::InNext(_) | ValueTest::OlderThan(_) => Some(TIME),
+        ValueTest::Before(_)
+        | ValueTest::After(_)
+        | ValueTest::InLast(_)
+        | ValueTest::InNext(_)
+        | ValueTest::OlderThan(_) => Some(TIME),
         ValueTest::Not(inner) => inner.iter().find_map(wanted),
         ValueTest::OneOf(_) | ValueTest::Missing(_) | ValueTest::SameAs(_) => None,
     }
@@ -203,7 +262,9 @@ fn fits(kind: ValueType, wants: &str, times: TimeEncoding) -> bool {
 
 fn check_not_null(project: &Project, columns: &Columns, found: &mut Vec<Diagnostic>) {
     for (segment, named) in &project.not_null {
-        let Some(of) = base(&project.segments, segment).and_then(|(base, _)| columns.segments.get(segment).or_else(|| columns.segments.get(&base.name))) else {
+        let Some(of) = base(&project.segments, segment)
+            .and_then(|(base, _)| columns.segments.get(segment).or_else(|| columns.segments.get(&base.name)))
+        else {
             continue;
         };
         for (column, span) in named.iter().filter(|(column, _)| !has(of, column)) {
@@ -212,14 +273,21 @@ fn check_not_null(project: &Project, columns: &Columns, found: &mut Vec<Diagnost
     }
 }
 
-fn has(columns: &[(String, Option<ValueType>)], name: &str) -> bool {
+pub(crate) fn has(columns: &[(String, Option<ValueType>)], name: &str) -> bool {
     columns.iter().any(|(known, _)| known == name)
 }
 
 /// A column that is not there.
-pub(crate) fn unknown(project: &Project, span: Span, name: &str, what: &str, columns: &[(String, Option<ValueType>)]) -> Diagnostic {
+pub(crate) fn unknown(
+    project: &Project,
+    span: Span,
+    name: &str,
+    what: &str,
+    columns: &[(String, Option<ValueType>)],
+) -> Diagnostic {
     let mut mistake = project.files.diagnostic("E0304", span, format!("{what} has no column `{name}`"));
-    let known: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).filter(|known| *known != "id").collect();
+    let known: Vec<&str> =
+        columns.iter().map(|(name, _)| name.as_str()).filter(|known| *known != "id").collect();
     match nearest(name, known.iter().copied()) {
         Some(meant) => mistake.did_you_mean(Some(meant)),
         None if known.is_empty() => mistake.hint("it has no columns but `id`"),

@@ -86,7 +86,10 @@ fn entry(key: &Key, node: &Node, cx: &mut Cx<'_>) -> Option<Condition> {
         unknown_subject(key, kind, name, allowed, cx);
         return None;
     }
-    let span = Span { start: key.span.end.saturating_sub(u32::try_from(name.len()).unwrap_or(0)).max(key.span.start), ..key.span };
+    let span = Span {
+        start: key.span.end.saturating_sub(u32::try_from(name.len()).unwrap_or(0)).max(key.span.start),
+        ..key.span
+    };
     match kind {
         "profile" | "entry" => column(kind == "entry", name, key.span, node, cx),
         "segment" => {
@@ -103,14 +106,21 @@ fn entry(key: &Key, node: &Node, cx: &mut Cx<'_>) -> Option<Condition> {
         }
         _ => {
             let id = crate::steps::mention(name, span, cx);
-            let (any_of, negated) = words(node, "how a step came out", StepOutcome::ALL, &["delivered", "opened", "clicked"], cx)?;
+            let (any_of, negated) = words(
+                node,
+                "how a step came out",
+                StepOutcome::ALL,
+                &["delivered", "opened", "clicked"],
+                cx,
+            )?;
             Some(unless(negated, Condition::Step { id, any_of }))
         }
     }
 }
 
 fn unknown_subject(key: &Key, kind: &str, name: &str, allowed: &[&str], cx: &mut Cx<'_>) {
-    let meant = nearest(kind, allowed.iter().copied()).map(|meant| format!("{meant}.{}", if name.is_empty() { "NAME" } else { name }));
+    let meant = nearest(kind, allowed.iter().copied())
+        .map(|meant| format!("{meant}.{}", if name.is_empty() { "NAME" } else { name }));
     let known = ["profile", "entry", "segment", "step", "consent", "playbook"].contains(&kind);
     let message = match (known, name.is_empty()) {
         (true, true) => format!("`{kind}` of what?"),
@@ -157,7 +167,8 @@ record! {
 fn consent(name: &str, key: &Key, span: Span, node: &Node, cx: &mut Cx<'_>) -> Option<Condition> {
     let parts = name.split_once('.').filter(|(channel, purpose)| !channel.is_empty() && !purpose.is_empty());
     let Some((channel_word, purpose)) = parts else {
-        cx.mistake("E0102", key.span, "consent is for a channel and a purpose").hint("write `consent.CHANNEL.PURPOSE`, such as `consent.email.offers`");
+        cx.mistake("E0102", key.span, "consent is for a channel and a purpose")
+            .hint("write `consent.CHANNEL.PURPOSE`, such as `consent.email.offers`");
         return None;
     };
     let purpose_at = Span { start: span.start + u32::try_from(channel_word.len() + 1).unwrap_or(0), ..span };
@@ -168,7 +179,10 @@ fn consent(name: &str, key: &Key, span: Span, node: &Node, cx: &mut Cx<'_>) -> O
         cx.mistake("E0105", span, format!("`{channel_word}` is not a channel")).did_you_mean(meant);
     }
     let (any_of, negated) = words(node, "a state of consent", ConsentStatus::ALL, &[], cx)?;
-    Some(unless(negated, Condition::Consent { channel: channel?, purpose: PurposeName::parse(purpose).ok()?, any_of }))
+    Some(unless(
+        negated,
+        Condition::Consent { channel: channel?, purpose: PurposeName::parse(purpose).ok()?, any_of },
+    ))
 }
 
 impl Span {
@@ -179,7 +193,13 @@ impl Span {
 }
 
 /// A word, a list of them, or `{not: ...}` of either; true where it was `not`.
-fn words<T: Copy>(node: &Node, expected: &str, all: &[(&'static str, T)], later: &[&str], cx: &mut Cx<'_>) -> Option<(Vec<T>, bool)> {
+fn words<T: Copy>(
+    node: &Node,
+    expected: &str,
+    all: &[(&'static str, T)],
+    later: &[&str],
+    cx: &mut Cx<'_>,
+) -> Option<(Vec<T>, bool)> {
     match &node.kind {
         Kind::Scalar { .. } => cx.word(node, expected, all, later).map(|one| (vec![one], false)),
         Kind::List(items) => {
@@ -216,7 +236,11 @@ fn column(is_entry: bool, name: &str, span: Span, node: &Node, cx: &mut Cx<'_>) 
     let column = Column { name: name.to_owned(), tests: tests.clone().unwrap_or_default(), values };
     mention_column(is_entry, column, span, cx);
     let (name, tests) = (name.to_owned(), tests?);
-    Some(if is_entry { Condition::Entry { column: name, tests } } else { Condition::Profile { attribute: name, tests } })
+    Some(if is_entry {
+        Condition::Entry { column: name, tests }
+    } else {
+        Condition::Profile { attribute: name, tests }
+    })
 }
 
 fn mention_column(is_entry: bool, column: Column, span: Span, cx: &mut Cx<'_>) {
@@ -235,7 +259,8 @@ fn value_tests(node: &Node, values: &mut Vec<(String, Span)>, cx: &mut Cx<'_>) -
         cx.mistake("E0105", node.place(), "no test is given");
         return None;
     }
-    let read: Vec<Option<ValueTest>> = entries.iter().map(|(key, inner)| value_test(&key.text, inner, values, cx)).collect();
+    let read: Vec<Option<ValueTest>> =
+        entries.iter().map(|(key, inner)| value_test(&key.text, inner, values, cx)).collect();
     read.into_iter().collect()
 }
 
@@ -248,7 +273,8 @@ fn one_of(node: &Node, values: &mut Vec<(String, Span)>, cx: &mut Cx<'_>) -> Opt
     for item in items {
         match Value::read(item, cx)? {
             Value::Missing => {
-                cx.mistake("E0104", item.place(), "nothing is equal to nothing").hint("write `{missing: true}`");
+                cx.mistake("E0104", item.place(), "nothing is equal to nothing")
+                    .hint("write `{missing: true}`");
                 return None;
             }
             Value::Json(_) => {
@@ -300,7 +326,12 @@ enum Takes {
     ValueOf,
 }
 
-fn value_test(word: &str, node: &Node, values: &mut Vec<(String, Span)>, cx: &mut Cx<'_>) -> Option<ValueTest> {
+fn value_test(
+    word: &str,
+    node: &Node,
+    values: &mut Vec<(String, Span)>,
+    cx: &mut Cx<'_>,
+) -> Option<ValueTest> {
     Some(match word {
         "of" if !matches!(node.kind, Kind::List(_)) => {
             cx.wrong_kind(node, "a list of values");
@@ -358,7 +389,8 @@ pub(crate) fn value_of(node: &Node, tests: &[ValueTest], cx: &mut Cx<'_>) -> Opt
         }
         _ => {
             let message = format!("{} is not a value of the person", text.shown());
-            cx.mistake("E0105", text.span, message).label("`profile.COLUMN` or, in playbooks, `entry.COLUMN`");
+            cx.mistake("E0105", text.span, message)
+                .label("`profile.COLUMN` or, in playbooks, `entry.COLUMN`");
             None
         }
     }

@@ -86,7 +86,8 @@ impl Diagnostic {
             let (line, range) = self.drawn();
             let label = self.label.as_deref().map(one_line);
             let annotation = AnnotationKind::Primary.span(range).label(label);
-            title.element(Snippet::source(line).line_start(self.line).path(&*self.file).annotation(annotation))
+            title
+                .element(Snippet::source(line).line_start(self.line).path(&*self.file).annotation(annotation))
         };
         let group = match hint {
             Some(hint) => group.element(hint),
@@ -181,7 +182,8 @@ fn mask(line: &str) -> String {
         masked.push_str(before);
         let end = after.find(|c: char| c.is_whitespace() || "/\"',}".contains(c)).unwrap_or(after.len());
         let (authority, tail) = after.split_at(end);
-        match authority.rfind('@').and_then(|at| Some((authority.find(':').filter(|colon| *colon < at)?, at))) {
+        match authority.rfind('@').and_then(|at| Some((authority.find(':').filter(|colon| *colon < at)?, at)))
+        {
             Some((colon, at)) => {
                 masked.push_str(&authority[..=colon]);
                 masked.extend(authority[colon + 1..at].chars().map(|_| '*'));
@@ -200,7 +202,10 @@ mod tests {
 
     #[test]
     fn a_password_in_an_address_is_not_drawn() {
-        assert_eq!(mask("url: postgres://me:pässword@host:5432/db # x"), "url: postgres://me:********@host:5432/db # x");
+        assert_eq!(
+            mask("url: postgres://me:pässword@host:5432/db # x"),
+            "url: postgres://me:********@host:5432/db # x"
+        );
         assert_eq!(mask("a: http://host:80/x, b: sqlite://w.db"), "a: http://host:80/x, b: sqlite://w.db");
     }
 

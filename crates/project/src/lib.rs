@@ -16,6 +16,7 @@ mod read;
 mod reference;
 mod root;
 mod scenario;
+mod scenario_file;
 mod schema;
 mod segment;
 mod settings;
@@ -23,7 +24,6 @@ mod source;
 mod steps;
 mod suggest;
 mod templates;
-mod message_stub;
 mod values;
 mod yaml;
 

@@ -20,13 +20,14 @@ use crate::settings::Destinations;
 use crate::source::{Files, Span};
 use crate::suggest::nearest;
 use crate::yaml::{Kind, Node};
-use crate::message_stub as message;
+
 use crate::{KnownConnector, columns, overlay, templates, yaml};
 
 /// Most files that are read from one folder.
 const MAX_FILES: usize = 10_000;
 
 /// A project's files as typed values.
+#[derive(Clone)]
 pub struct Project {
     /// Its folder.
     pub dir: PathBuf,
@@ -98,14 +99,24 @@ pub fn load(
     let read = read(&mut cx, environment);
     let (mistakes, warnings) = finish(&mut cx).split();
     match read {
-        Some(project) if mistakes.is_empty() => Ok(Loaded { project: Project { files: cx.files, queries: cx.queries, mentions: cx.mentions, declared: cx.declared, ..project }, warnings }),
+        Some(project) if mistakes.is_empty() => Ok(Loaded {
+            project: Project {
+                files: cx.files,
+                queries: cx.queries,
+                mentions: cx.mentions,
+                declared: cx.declared,
+                ..project
+            },
+            warnings,
+        }),
         _ => Err(Diagnostics::new([mistakes.0, warnings.0].concat())),
     }
 }
 
 /// All diagnostics, with nothing in them that was looked up.
 fn finish(cx: &mut Cx<'_>) -> Diagnostics {
-    let secrets: BTreeSet<&str> = cx.secrets.iter().map(String::as_str).filter(|secret| secret.len() >= 4).collect();
+    let secrets: BTreeSet<&str> =
+        cx.secrets.iter().map(String::as_str).filter(|secret| secret.len() >= 4).collect();
     let scrub = |text: &mut String| {
         for secret in &secrets {
             if text.contains(secret) {
@@ -124,7 +135,10 @@ fn finish(cx: &mut Cx<'_>) -> Diagnostics {
 
 fn read(cx: &mut Cx<'_>, environment: Option<&str>) -> Option<Project> {
     let (root, root_is_whole) = read_root(cx);
-    let environments: Vec<String> = root.get("environments").map(|node| node.entries().iter().map(|(key, _)| key.text.clone()).collect()).unwrap_or_default();
+    let environments: Vec<String> = root
+        .get("environments")
+        .map(|node| node.entries().iter().map(|(key, _)| key.text.clone()).collect())
+        .unwrap_or_default();
     let root = lay_over(root, environment, &environments, cx);
     let segment_files = folder("segments", Named::Segment, cx);
     let playbook_files = folder("playbooks", Named::Playbook, cx);
@@ -132,27 +146,37 @@ fn read(cx: &mut Cx<'_>, environment: Option<&str>) -> Option<Project> {
     let sources = templates::read(cx);
     for later in ["scores", "syncs", "lists", "offers"] {
         for (path, _) in list(&cx.dir.join(later), cx) {
-            cx.push(Diagnostic::of_file("E0901", format!("{later}/{path}"), format!("not yet: {later} are not built yet")));
+            cx.push(Diagnostic::of_file(
+                "E0901",
+                format!("{later}/{path}"),
+                format!("not yet: {later} are not built yet"),
+            ));
         }
     }
 
     let rooted = read_settings(&root, cx);
     let segments = read_segments(&segment_files, cx);
-    let around = Surroundings { destinations: &rooted.channels, destinations_known: root_is_whole && rooted.destinations_known, preferred: BTreeMap::new() };
+    let around = Surroundings {
+        destinations: &rooted.channels,
+        destinations_known: root_is_whole && rooted.destinations_known,
+        preferred: BTreeMap::new(),
+    };
     let playbooks = read_playbooks(&playbook_files, &around, cx);
     let types = rooted.data.as_ref().map(|data| data.profiles.columns.clone()).unwrap_or_default();
     let mut scenarios = Vec::new();
     for (name, node) in &scenario_files {
-        scenarios.extend(crate::scenario::read(&format!("tests/{name}.yml"), node, &types, cx));
+        scenarios.extend(crate::scenario_file::read(&format!("tests/{name}.yml"), node, &types, cx));
     }
 
     look_up_names(root_is_whole, cx);
+    look_up_steps(cx);
     if let Some(data) = &rooted.data {
         columns::check_values(data, &segments, &playbooks, cx);
     }
     let segment_order = order(&segments, cx);
     let not_null = not_null(&segment_files);
-    let compiled = templates::compile(&sources, &playbooks, rooted.policy.as_ref(), cx);
+    let locales = rooted.settings.as_ref().map(|settings| settings.locales.clone()).unwrap_or_default();
+    let compiled = templates::compile(&sources, &locales, &playbooks, rooted.policy.as_ref(), cx);
     let (mut pinned, mut sends) = (BTreeMap::new(), BTreeMap::new());
     for written in playbooks {
         let mut playbook = written.playbook;
@@ -198,7 +222,8 @@ fn read_root(cx: &mut Cx<'_>) -> (Node, bool) {
     let dir = cx.dir.to_owned();
     let paths = list(&dir, cx);
     if paths.is_empty() {
-        cx.push(Diagnostic::of_file("E0101", "drumbeat.yml", "there is no project here")).hint("make one with `drumbeat init`, or say where it is with `-C DIR`");
+        cx.push(Diagnostic::of_file("E0101", "drumbeat.yml", "there is no project here"))
+            .hint("make one with `drumbeat init`, or say where it is with `-C DIR`");
         return (Node::empty(u32::MAX), false);
     }
     let mut whole = true;
@@ -218,7 +243,9 @@ fn read_root(cx: &mut Cx<'_>) -> (Node, bool) {
                 Some((first, _)) => {
                     let first = cx.files.place(first.span);
                     let message = format!("the key `{}` is there twice", key.text);
-                    cx.mistake("E0106", key.span, message).label(format!("the first is at {first}")).hint("each key of the root files stands in one of them");
+                    cx.mistake("E0106", key.span, message)
+                        .label(format!("the first is at {first}"))
+                        .hint("each key of the root files stands in one of them");
                 }
                 None => entries.push((key, value)),
             }
@@ -235,7 +262,8 @@ fn lay_over(mut root: Node, environment: Option<&str>, environments: &[String], 
         // Not a map: said when `environments` is read. Nothing: nothing to lay over.
         Some(_) => {}
         None => {
-            let at = root.entries().iter().find(|(key, _)| key.text == "environments").map(|(key, _)| key.span);
+            let at =
+                root.entries().iter().find(|(key, _)| key.text == "environments").map(|(key, _)| key.span);
             let message = format!("there is no environment `{name}`");
             let mistake = match at {
                 Some(at) => cx.mistake("E0201", at, message),
@@ -265,15 +293,17 @@ fn read_settings(node: &Node, cx: &mut Cx<'_>) -> Rooted {
     cx.references = true;
     let rooted = match Root::read(node, cx) {
         Some(mut root) => {
-            let Destinations { read, channels, complete } = crate::settings::destinations(&root.destinations.take().unwrap_or_default(), cx);
+            let Destinations { read, channels, complete } =
+                crate::settings::destinations(&root.destinations.take().unwrap_or_default(), cx);
             let settings = crate::settings::settings(&root, read, cx);
-            if settings.production && settings.root_key.is_none() && node.get("keys").is_none() {
+            if settings.as_ref().is_some_and(|settings| settings.production) && node.get("keys").is_none() {
                 let at = node.get("production").map_or(node.span, Node::place);
-                cx.mistake("E0103", at, "production needs `keys: {root: ...}`").hint("32 bytes in base64: `keys: {root: {env: DRUMBEAT_KEY}}`");
+                cx.mistake("E0103", at, "production needs `keys: {root: ...}`")
+                    .hint("32 bytes in base64: `keys: {root: {env: DRUMBEAT_KEY}}`");
             }
-            let policy = crate::policy::policy(&mut root, cx);
+            let policy = Some(crate::policy::policy(&mut root, cx));
             let data = crate::settings::data(root, cx);
-            Rooted { settings: Some(settings), data, policy, channels, destinations_known: complete }
+            Rooted { settings, data, policy, channels, destinations_known: complete }
         }
         None => Rooted::default(),
     };
@@ -293,7 +323,9 @@ fn list(dir: &Path, cx: &mut Cx<'_>) -> Vec<(String, PathBuf)> {
         }
         if name.ends_with(".yml") {
             found.push((name, entry.path()));
-        } else if name.ends_with(".yaml") && (!home.is_empty() || ["drumbeat.yaml", "data.yaml", "policy.yaml"].contains(&name.as_str())) {
+        } else if name.ends_with(".yaml")
+            && (!home.is_empty() || ["drumbeat.yaml", "data.yaml", "policy.yaml"].contains(&name.as_str()))
+        {
             let path = if home.is_empty() { name } else { format!("{home}/{name}") };
             cx.push(Diagnostic::of_file("E0101", path, "this file is not read")).hint("call it `.yml`");
         }
@@ -351,7 +383,12 @@ fn read_segments(files: &[(String, Node)], cx: &mut Cx<'_>) -> BTreeMap<SegmentN
 }
 
 fn read_playbooks(files: &[(String, Node)], around: &Surroundings<'_>, cx: &mut Cx<'_>) -> Vec<Written> {
-    files.iter().filter_map(|(name, node)| crate::playbook::read(PlaybookName::known(name.as_str()), node, around, cx)).collect()
+    files
+        .iter()
+        .filter_map(|(name, node)| {
+            crate::playbook::read(PlaybookName::known(name.as_str()), node, around, cx)
+        })
+        .collect()
 }
 
 /// Everything that is named is there.
@@ -371,6 +408,18 @@ fn look_up_names(root_is_whole: bool, cx: &mut Cx<'_>) {
     }
 }
 
+/// The steps that scenarios name are there; `entry` is the row of who was not let in.
+fn look_up_steps(cx: &mut Cx<'_>) {
+    for (playbook, step, span) in std::mem::take(&mut cx.named_steps) {
+        let Some(ids) = cx.step_ids.get(&playbook) else { continue };
+        if step != model::StepId::entry().as_str() && !ids.contains(&step) {
+            let meant = nearest(&step, ids.iter().map(String::as_str)).map(str::to_owned);
+            cx.mistake("E0201", span, format!("the playbook `{playbook}` has no step `{step}`"))
+                .did_you_mean(meant.as_deref());
+        }
+    }
+}
+
 /// The segments, each after those it asks about; cycles are reported.
 fn order(segments: &BTreeMap<SegmentName, Segment>, cx: &mut Cx<'_>) -> Vec<SegmentName> {
     fn visit(
@@ -380,7 +429,7 @@ fn order(segments: &BTreeMap<SegmentName, Segment>, cx: &mut Cx<'_>) -> Vec<Segm
         done: &mut Vec<SegmentName>,
         cycles: &mut Vec<Vec<SegmentName>>,
     ) {
-        if done.contains(name) {
+        if done.iter().any(|known| known == name) {
             return;
         }
         if let Some(at) = way.iter().position(|on_way| on_way == name) {
@@ -407,10 +456,12 @@ fn order(segments: &BTreeMap<SegmentName, Segment>, cx: &mut Cx<'_>) -> Vec<Segm
         let next = cycle.get(1).unwrap_or(first);
         let file = cx.files.find(&path);
         let at = cx.mentions.iter().find(|mention| {
-            Some(mention.span.file) == file && matches!(&mention.what, Mentioned::Name(Named::Segment, name) if name == next.as_str())
+            Some(mention.span.file) == file
+                && matches!(&mention.what, Mentioned::Name(Named::Segment, name) if name == next.as_str())
         });
         let Some(at) = at.map(|mention| mention.span) else { continue };
-        let chain = cycle.iter().chain([first]).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" -> ");
+        let chain =
+            cycle.iter().chain([first]).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" -> ");
         cx.mistake("E0202", at, "segments ask about each other in a circle").label(chain);
     }
     done
@@ -425,7 +476,8 @@ fn not_null(files: &[(String, Node)]) -> BTreeMap<SegmentName, Vec<(String, Span
                 Kind::List(items) => &items[..],
                 Kind::Map(_) | Kind::Scalar { .. } => std::slice::from_ref(list),
             };
-            let columns = items.iter().filter_map(|item| Some((item.text()?.to_owned(), item.span))).collect();
+            let columns =
+                items.iter().filter_map(|item| Some((item.text()?.to_owned(), item.span))).collect();
             Some((SegmentName::known(name.as_str()), columns))
         })
         .collect()

@@ -40,6 +40,7 @@ fn merges(base: &Node, over: &Node, path: &[String]) -> bool {
     let a_reference = is_reference(base) || is_reference(over);
     let connector = |node: &Node| node.get("connector").and_then(Node::text).map(str::to_owned);
     let is_destination = matches!(path, [first, _] if first == "destinations");
-    let another = is_destination && connector(over).is_some_and(|new| connector(base).is_some_and(|old| new != old));
+    let another =
+        is_destination && connector(over).is_some_and(|new| connector(base).is_some_and(|old| new != old));
     both_maps && !a_reference && !another
 }

@@ -7,11 +7,13 @@ use jiff::civil::{Time, Weekday};
 use model::condition::Condition;
 use model::duration::Share;
 use model::name::{DestinationName, PlaybookName, PurposeName, SegmentName};
-use model::playbook::{Action, Arm, Backfill, ExitRule, Goal, Holdout, Playbook, Reenter, Send, SendWindow, Step};
+use model::playbook::{
+    Action, Arm, Backfill, ExitRule, Goal, Holdout, Playbook, Reenter, Send, SendWindow, Step,
+};
 use model::policy::Channel;
 use serde_json::{Value as Json, json};
 
-use crate::read::{Asking, At, Cx, Given, Named, Read, record};
+use crate::read::{Asking, At, Cx, Given, Named, Needed, Read, record};
 use crate::schema::Schemas;
 use crate::segment::{canonical, top};
 use crate::source::Span;
@@ -23,15 +25,15 @@ record! {
     /// What happens to one person, step by step.
     pub(crate) struct RawPlaybook ("a playbook") {
         /// What people call it.
-        "title" title: String,
+        "title" title: Needed<String>,
         /// Whose it is.
-        "owner" owner: String,
+        "owner" owner: Needed<String>,
         /// What it is for.
-        "why" why: String,
+        "why" why: Needed<String>,
         /// Words to find it by.
         "tags" tags: Option<Some1<String>>,
         /// On entering this: `segment.NAME`.
-        "enter" enter: Enter,
+        "enter" enter: Needed<Enter>,
         /// Only those, asked on entering.
         "where" filter: Option<EnteringCondition>,
         /// Those in it when it is activated: none, all, or `30d`: who came in less than 30 days ago.
@@ -55,7 +57,7 @@ record! {
         /// Shelf life of its sends; 3d unless given.
         "expires" expires: Option<Positive>,
         /// In order.
-        "steps" steps: Steps,
+        "steps" steps: Needed<Steps>,
     }
     not_yet { "at", "schedule", "one_per", "extends", "guards" }
 }
@@ -69,7 +71,8 @@ impl Read for Enter {
         let text = cx.text(node, "`segment.NAME`")?;
         match text.text.split_once('.') {
             Some(("segment", name)) if !name.is_empty() => {
-                let start = text.span.end.saturating_sub(u32::try_from(name.len()).unwrap_or(0)).max(text.span.start);
+                let start =
+                    text.span.end.saturating_sub(u32::try_from(name.len()).unwrap_or(0)).max(text.span.start);
                 cx.mention(Named::Segment, name, Span { start, ..text.span });
                 SegmentName::parse(name).ok().map(Self)
             }
@@ -121,7 +124,9 @@ impl Read for RawBackfill {
         cx.parsed(node, "a backfill", |text| match text {
             "none" => Ok(Self(Backfill::None)),
             "all" => Ok(Self(Backfill::All)),
-            text => model::duration::parse_duration(text).map(|since| Self(Backfill::Since(since))).map_err(|_| "`none`, `all` or a duration such as `30d`"),
+            text => model::duration::parse_duration(text)
+                .map(|since| Self(Backfill::Since(since)))
+                .map_err(|_| "`none`, `all` or a duration such as `30d`"),
         })
     }
 
@@ -151,7 +156,9 @@ impl Read for RawReenter {
         cx.parsed(node, "a re-entry", |text| match text {
             "never" => Ok(Self(Reenter::Never)),
             "always" => Ok(Self(Reenter::Always)),
-            text => model::duration::parse_duration(text).map(|after| Self(Reenter::After(after))).map_err(|_| "`never`, `always` or `{after: 30d}`"),
+            text => model::duration::parse_duration(text)
+                .map(|after| Self(Reenter::After(after)))
+                .map_err(|_| "`never`, `always` or `{after: 30d}`"),
         })
     }
 
@@ -226,9 +233,9 @@ record! {
         /// On these days; all unless given.
         "days" days: Option<Some1<Weekday>>,
         /// From when on.
-        "from" from: Option<Time>,
+        "from" from: Given<Time>,
         /// Until when; not after `from` means over midnight.
-        "to" to: Option<Time>,
+        "to" to: Given<Time>,
     }
 }
 
@@ -249,20 +256,27 @@ impl Read for RawWindow {
     }
 
     fn schema(schemas: &mut Schemas) -> Json {
-        WindowFields::schema(schemas)
+        let fields = WindowFields::schema(schemas);
+        json!({"allOf": [fields], "minProperties": 1, "dependentRequired": {"from": ["to"], "to": ["from"]}})
     }
 }
 
 /// `from` and `to`, which come together or not at all, and differ.
-pub(crate) fn hours(from: Option<Time>, to: Option<Time>, at: Span, cx: &mut Cx<'_>) -> Option<Option<(Time, Time)>> {
+pub(crate) fn hours(
+    from: Given<Time>,
+    to: Given<Time>,
+    at: Span,
+    cx: &mut Cx<'_>,
+) -> Option<Option<(Time, Time)>> {
     match (from, to) {
-        (None, None) => Some(None),
-        (Some(from), Some(to)) if from == to => {
+        (Given::Absent, Given::Absent) => Some(None),
+        (Given::Wrong, _) | (_, Given::Wrong) => None,
+        (Given::Right(from, _), Given::Right(to, _)) if from == to => {
             cx.mistake("E0105", at, "`from` and `to` are the same").hint("leave both out for the whole day");
             None
         }
-        (Some(from), Some(to)) => Some(Some((from, to))),
-        (Some(_), None) | (None, Some(_)) => {
+        (Given::Right(from, _), Given::Right(to, _)) => Some(Some((from, to))),
+        (Given::Right(..), Given::Absent) | (Given::Absent, Given::Right(..)) => {
             cx.mistake("E0108", at, "`from` and `to` come together");
             None
         }
@@ -291,40 +305,58 @@ pub(crate) struct Written {
 }
 
 /// Reads a playbook's file.
-pub(crate) fn read(name: PlaybookName, node: &Node, around: &Surroundings<'_>, cx: &mut Cx<'_>) -> Option<Written> {
+pub(crate) fn read(
+    name: PlaybookName,
+    node: &Node,
+    around: &Surroundings<'_>,
+    cx: &mut Cx<'_>,
+) -> Option<Written> {
     cx.asking = Asking::UnderWay;
     steps::begin(cx);
     let raw = RawPlaybook::read(node, cx);
-    steps::finish(cx);
+    steps::finish(&name, cx);
     cx.asking = Asking::People;
     let raw = raw?;
-    let mut making = Making { around, purpose: raw.purpose.map(|purpose| purpose.value), top: top(node), sends: Vec::new(), complete: true, missing_purpose: node.get("purpose").is_some() };
-    let steps = making.steps(raw.steps, cx);
+    let mut making = Making {
+        around,
+        purpose: raw.purpose.map(|purpose| purpose.value),
+        top: top(node),
+        sends: Vec::new(),
+        missing_purpose: node.get("purpose").is_some(),
+    };
+    let steps = making.steps(raw.steps.0.unwrap_or_default(), cx);
     let first_purpose = making.sends.first().map(|(_, _, purpose)| purpose.clone());
-    let (complete, sends) = (making.complete, making.sends);
+    let sends = making.sends;
     let Some(purpose) = making.purpose.or(first_purpose) else {
-        if !making.missing_purpose && complete {
+        if !making.missing_purpose {
             cx.mistake("E0103", top(node), "the key `purpose` is missing");
         }
         return None;
     };
-    if !complete {
-        return None;
-    }
     let playbook = Playbook {
-        holdout: raw.holdout.map(|RawHoldout(raw)| Holdout { share: raw.share, salt: raw.salt.unwrap_or_else(|| name.as_str().to_owned()) }),
+        holdout: raw.holdout.map(|RawHoldout(raw)| Holdout {
+            share: raw.share,
+            salt: raw.salt.unwrap_or_else(|| name.as_str().to_owned()),
+        }),
         name,
-        title: raw.title,
-        owner: raw.owner,
-        why: raw.why,
+        title: raw.title.0.unwrap_or_default(),
+        owner: raw.owner.0.unwrap_or_default(),
+        why: raw.why.0.unwrap_or_default(),
         tags: raw.tags.unwrap_or_default().0,
         version: String::new(),
-        enter: raw.enter.0,
+        enter: raw.enter.0?.0,
         filter: raw.filter.map(|filter| filter.0),
         backfill: raw.backfill.map_or(Backfill::None, |backfill| backfill.0),
         reenter: raw.reenter.map_or(Reenter::After(SignedDuration::from_hours(24 * 30)), |reenter| reenter.0),
-        exit: raw.exit.map_or(ExitRule { on_leave: true, when: None }, |exit| ExitRule { on_leave: exit.on_leave.unwrap_or(true), when: exit.when }),
-        goal: raw.goal.map(|goal| Goal { when: goal.when, within: goal.within.0, exits: goal.exit.unwrap_or(true) }),
+        exit: raw.exit.map_or(ExitRule { on_leave: true, when: None }, |exit| ExitRule {
+            on_leave: exit.on_leave.unwrap_or(true),
+            when: exit.when,
+        }),
+        goal: raw.goal.map(|goal| Goal {
+            when: goal.when,
+            within: goal.within.0,
+            exits: goal.exit.unwrap_or(true),
+        }),
         purpose,
         priority: raw.priority.and_then(|priority| u8::try_from(priority.0).ok()).unwrap_or(50),
         per_run: raw.limits.and_then(|limits| limits.per_run).map(|per_run| per_run.0),
@@ -349,7 +381,6 @@ struct Making<'a> {
     purpose: Option<PurposeName>,
     top: Span,
     sends: Vec<(model::StepId, Span, PurposeName)>,
-    complete: bool,
     missing_purpose: bool,
 }
 
@@ -360,10 +391,7 @@ impl Making<'_> {
 
     fn step(&mut self, raw: RawStep, cx: &mut Cx<'_>) -> Option<Step> {
         let window = steps::window(&raw.fields.window);
-        let expires = match &raw.fields.expires {
-            Given::Right(expires, _) => Some(expires.0),
-            Given::Absent | Given::Wrong => None,
-        };
+        let expires = raw.fields.expires.right().map(|expires| expires.0);
         let action = match (raw.fields.send, raw.fields.wait, raw.fields.branch, raw.fields.exit) {
             (Given::Right(send, _), ..) => self.send(&raw.id, send.0, window, expires, cx).map(Action::Send),
             (_, Given::Right(wait, _), ..) => Some(Action::Wait(wait.0)),
@@ -371,9 +399,6 @@ impl Making<'_> {
             (_, _, _, Given::Right(word, _)) => Some(Action::Exit(word)),
             _ => None,
         };
-        if action.is_none() {
-            self.complete = false;
-        }
         Some(Step { id: raw.id, condition: raw.fields.condition, action: action? })
     }
 
@@ -385,7 +410,8 @@ impl Making<'_> {
         let mut made = Vec::new();
         for (position, arm) in arms.into_iter().enumerate() {
             if arm.condition.is_none() && position != last {
-                cx.mistake("E0108", arm.span, "only the last arm may go without `if`").hint("the arms after this one would never be reached");
+                cx.mistake("E0108", arm.span, "only the last arm may go without `if`")
+                    .hint("the arms after this one would never be reached");
             }
             made.push(Arm { condition: arm.condition, steps: self.steps(arm.steps, cx) });
         }
@@ -403,7 +429,8 @@ impl Making<'_> {
         let purpose = raw.purpose.map(|purpose| purpose.value).or_else(|| self.purpose.clone());
         if purpose.is_none() && !self.missing_purpose {
             self.missing_purpose = true;
-            cx.mistake("E0103", self.top, "the key `purpose` is missing").hint("give the playbook one, or each of its sends");
+            cx.mistake("E0103", self.top, "the key `purpose` is missing")
+                .hint("give the playbook one, or each of its sends");
         }
         let destination = self.destination(id, raw.destination, raw.template.span, cx);
         let purpose = purpose?;
@@ -419,16 +446,36 @@ impl Making<'_> {
     }
 
     /// The destination that was named, if it can do mail, or the only one that can.
-    fn destination(&self, id: &model::StepId, named: Option<At<DestinationName>>, at: Span, cx: &mut Cx<'_>) -> Option<DestinationName> {
-        let mail: Vec<&DestinationName> =
-            self.around.destinations.iter().filter(|(_, channel)| *channel == Channel::Email).map(|(name, _)| name).collect();
+    fn destination(
+        &self,
+        id: &model::StepId,
+        named: Option<At<DestinationName>>,
+        at: Span,
+        cx: &mut Cx<'_>,
+    ) -> Option<DestinationName> {
+        let mail: Vec<&DestinationName> = self
+            .around
+            .destinations
+            .iter()
+            .filter(|(_, channel)| *channel == Channel::Email)
+            .map(|(name, _)| name)
+            .collect();
         if let Some(named) = named {
-            let channel = self.around.destinations.iter().find(|(name, _)| *name == named.value).map(|(_, channel)| *channel);
+            let channel = self
+                .around
+                .destinations
+                .iter()
+                .find(|(name, _)| *name == named.value)
+                .map(|(_, channel)| *channel);
             if let (None, Some(preferred)) = (channel, self.around.preferred.get(id.as_str())) {
                 return Some(preferred.clone());
             }
             if channel.is_some_and(|channel| channel != Channel::Email) {
-                cx.mistake("E0204", named.span, format!("the destination `{}` does not send mail", named.value));
+                cx.mistake(
+                    "E0204",
+                    named.span,
+                    format!("the destination `{}` does not send mail", named.value),
+                );
             }
             return Some(named.value);
         }
@@ -437,12 +484,14 @@ impl Making<'_> {
             (_, Some(preferred)) => Some(preferred.clone()),
             ([], None) if !self.around.destinations_known => None,
             ([], None) => {
-                cx.mistake("E0204", at, "no destination sends mail").hint("add one to drumbeat.yml under `destinations`");
+                cx.mistake("E0204", at, "no destination sends mail")
+                    .hint("add one to drumbeat.yml under `destinations`");
                 None
             }
             _ => {
                 let names = mail.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-                cx.mistake("E0204", at, format!("several destinations send mail: {names}")).hint("say which: `send: {template: ..., destination: ...}`");
+                cx.mistake("E0204", at, format!("several destinations send mail: {names}"))
+                    .hint("say which: `send: {template: ..., destination: ...}`");
                 None
             }
         }

@@ -2,71 +2,103 @@
 
 use model::duration::Share;
 use model::name::{BrandName, CapName, PurposeName, QuietHoursName};
-use model::policy::{Cap, Channel, GlobalHoldout, MessageClass, OnHit, Policy, Purpose, QuietHours, RuleZone, Scope};
+use model::policy::{
+    Cap, Channel, GlobalHoldout, MessageClass, OnHit, Policy, Purpose, QuietHours, RuleZone, Scope,
+};
 
 use crate::playbook::hours;
 use crate::query::query;
-use crate::read::{At, Cx};
+use crate::read::{At, Cx, Named};
 use crate::root::{HoldoutMap, RawCap, RawPurpose, RawQuiet, Root};
 use crate::values::{Some1, Thing};
 
-/// The policy, of the keys that concern it. `None`: something is wrong, and reported.
-pub(crate) fn policy(root: &mut Root, cx: &mut Cx<'_>) -> Option<Policy> {
-    let brands: Vec<BrandName> = root.brands.iter().flat_map(|brands| &brands.0).map(|brand| brand.name.clone()).collect();
+/// The policy, of the keys that concern it.
+pub(crate) fn policy(root: &mut Root, cx: &mut Cx<'_>) -> Policy {
+    // By name, since a brand may be wrong in itself.
+    let brands: Vec<BrandName> =
+        cx.names(Named::Brand).filter_map(|name| BrandName::parse(name).ok()).collect();
     let purposes = root.purposes.take().unwrap_or_default().0;
-    let purposes: Vec<Option<Purpose>> = purposes.into_iter().map(|thing| purpose(thing, &brands, root, cx)).collect();
+    let purposes: Vec<Purpose> =
+        purposes.into_iter().filter_map(|thing| purpose(thing, &brands, root, cx)).collect();
     let consent = match root.consent.take() {
-        Some(raw) => Some(query(raw.value.sql, raw.value.sql_file, raw.value.columns, raw.span, cx)?),
+        Some(raw) => query(raw.value.sql, raw.value.sql_file, raw.value.columns, raw.span, cx),
         None => None,
     };
     let caps = root.caps.take().unwrap_or_default().0;
     let mut caps: Vec<Cap> = caps.into_iter().map(cap).collect();
     caps.sort_by(|left, right| left.name.cmp(&right.name));
     let quiet = root.quiet_hours.take().unwrap_or_default().0;
-    let quiet: Vec<Option<QuietHours>> = quiet.into_iter().map(|thing| quiet_hours(thing, cx)).collect();
-    let mut quiet: Vec<QuietHours> = quiet.into_iter().collect::<Option<_>>()?;
+    let mut quiet: Vec<QuietHours> = quiet.into_iter().filter_map(|thing| quiet_hours(thing, cx)).collect();
     quiet.sort_by(|left, right| left.name.cmp(&right.name));
-    let purposes: Vec<Purpose> = purposes.into_iter().collect::<Option<_>>()?;
     let region = root.regions.as_ref().and_then(|regions| regions.other.clone());
     let permission = region.map_or_else(Vec::new, |region| {
-        [(Channel::Email, region.email), (Channel::Sms, region.sms), (Channel::Push, region.push), (Channel::Ads, region.ads)]
-            .into_iter()
-            .filter_map(|(channel, permission)| Some((channel, permission?)))
-            .collect()
+        [
+            (Channel::Email, region.email),
+            (Channel::Sms, region.sms),
+            (Channel::Push, region.push),
+            (Channel::Ads, region.ads),
+        ]
+        .into_iter()
+        .filter_map(|(channel, permission)| Some((channel, permission?)))
+        .collect()
     });
-    Some(Policy {
+    Policy {
         purposes: purposes.into_iter().map(|purpose| (purpose.name.clone(), purpose)).collect(),
         consent,
         permission: permission.into_iter().collect(),
         caps,
         quiet_hours: quiet,
-        holdout: root.holdout.take().map(|raw| holdout(raw.0, &root.project.0)).filter(|holdout| holdout.share != Share::NONE),
-    })
+        holdout: root
+            .holdout
+            .take()
+            .map(|raw| holdout(raw.0, root.project.0.as_ref().map_or("", |project| &project.0)))
+            .filter(|holdout| holdout.share != Share::NONE),
+    }
 }
 
 /// A purpose speaks for a brand, and a brand that advertises says who it is and how to be rid of it.
-fn purpose(thing: Thing<PurposeName, RawPurpose>, brands: &[BrandName], root: &Root, cx: &mut Cx<'_>) -> Option<Purpose> {
+fn purpose(
+    thing: Thing<PurposeName, RawPurpose>,
+    brands: &[BrandName],
+    root: &Root,
+    cx: &mut Cx<'_>,
+) -> Option<Purpose> {
     let raw = thing.value;
     let brand = match (raw.brand, brands) {
         (Some(named), _) => named.value,
         (None, [only]) => only.clone(),
         (None, []) => {
-            cx.mistake("E0204", thing.span, format!("the purpose `{}` has no brand to speak for it", thing.name)).hint("name one in drumbeat.yml under `brands`");
+            cx.mistake(
+                "E0204",
+                thing.span,
+                format!("the purpose `{}` has no brand to speak for it", thing.name),
+            )
+            .hint("name one in drumbeat.yml under `brands`");
             return None;
         }
         (None, several) => {
             let names = several.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            cx.mistake("E0204", thing.span, format!("the purpose `{}` could speak for several brands: {names}", thing.name)).hint("say which: `brand: ...`");
+            cx.mistake(
+                "E0204",
+                thing.span,
+                format!("the purpose `{}` could speak for several brands: {names}", thing.name),
+            )
+            .hint("say which: `brand: ...`");
             return None;
         }
     };
     let class = raw.class.value;
     let found = root.brands.iter().flat_map(|brands| &brands.0).find(|known| known.name == brand);
     if let (Some(found), true) = (found, class != MessageClass::Transactional) {
-        let has = [("public_url", found.value.public_url.is_some()), ("postal_address", found.value.postal_address.is_some())];
+        let has = [
+            ("public_url", found.value.public_url.is_there()),
+            ("postal_address", found.value.postal_address.is_there()),
+        ];
         for (key, _) in has.into_iter().filter(|(_, there)| !there) {
-            let message = format!("a purpose of class {} needs `{key}` of the brand `{brand}`", class.as_str());
-            cx.mistake("E0501", raw.class.span, message).hint(format!("add `{key}` in drumbeat.yml under `brands`, `{brand}`"));
+            let message =
+                format!("a purpose of class {} needs `{key}` of the brand `{brand}`", class.as_str());
+            cx.mistake("E0501", raw.class.span, message)
+                .hint(format!("add `{key}` in drumbeat.yml under `brands`, `{brand}`"));
         }
     }
     Some(Purpose { name: thing.name, title: raw.title, class, brand })
@@ -76,7 +108,13 @@ fn cap(thing: Thing<CapName, At<RawCap>>) -> Cap {
     let raw = thing.value.value;
     Cap {
         name: thing.name,
-        scope: Scope { channel: all(raw.channel), class: all(raw.class), purpose: all(raw.purpose), brand: all(raw.brand), playbook: all(raw.playbook) },
+        scope: Scope {
+            channel: all(raw.channel),
+            class: all(raw.class),
+            purpose: all(raw.purpose),
+            brand: all(raw.brand),
+            playbook: all(raw.playbook),
+        },
         max: u32::try_from(raw.max.0).unwrap_or(u32::MAX),
         per: raw.per,
         zone: raw.zone.unwrap_or(RuleZone::Profile),
@@ -89,12 +127,19 @@ fn quiet_hours(thing: Thing<QuietHoursName, At<RawQuiet>>, cx: &mut Cx<'_>) -> O
     let hours = hours(raw.from, raw.to, thing.span, cx)?;
     let (days, dates) = (all(raw.days), all(raw.dates));
     if hours.is_none() && days.is_empty() && dates.is_empty() {
-        cx.mistake("E0105", thing.span, "this would always be quiet").hint("give `from` and `to`, `days` or `dates`");
+        cx.mistake("E0105", thing.span, "this would always be quiet")
+            .hint("give `from` and `to`, `days` or `dates`");
         return None;
     }
     Some(QuietHours {
         name: thing.name,
-        scope: Scope { channel: all(raw.channel), class: all(raw.class), purpose: all(raw.purpose), brand: all(raw.brand), playbook: all(raw.playbook) },
+        scope: Scope {
+            channel: all(raw.channel),
+            class: all(raw.class),
+            purpose: all(raw.purpose),
+            brand: all(raw.brand),
+            playbook: all(raw.playbook),
+        },
         hours,
         days,
         dates,
@@ -108,5 +153,9 @@ fn all<T>(some: Option<Some1<T>>) -> Vec<T> {
 }
 
 fn holdout(raw: HoldoutMap, project: &str) -> GlobalHoldout {
-    GlobalHoldout { share: raw.share, salt: raw.salt.unwrap_or_else(|| project.to_owned()), rotate: raw.rotate.map(|rotate| rotate.0) }
+    GlobalHoldout {
+        share: raw.share,
+        salt: raw.salt.unwrap_or_else(|| project.to_owned()),
+        rotate: raw.rotate.map(|rotate| rotate.0),
+    }
 }

@@ -49,7 +49,9 @@ impl Sql {
     fn check(&self, cx: &mut Cx<'_>) {
         for mistake in model::sql::mistakes(&self.text) {
             let from = offset_in_file(&cx.files, self.place, &self.text, mistake.at);
-            let to = offset_in_file(&cx.files, self.place, &self.text, mistake.at + mistake.len.saturating_sub(1)) + 1;
+            let to =
+                offset_in_file(&cx.files, self.place, &self.text, mistake.at + mistake.len.saturating_sub(1))
+                    + 1;
             let span = Span::new(self.place.span.file, from, to);
             let reported = cx.mistake("E0301", span, mistake.message);
             if let Some(hint) = mistake.hint {
@@ -66,9 +68,14 @@ pub(crate) struct SqlFile(Sql);
 impl Read for SqlFile {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
         let path = cx.text(node, "a path")?;
-        let beside = cx.files.path(node.span.file).rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
+        let beside = cx
+            .files
+            .path(node.span.file)
+            .rsplit_once('/')
+            .map_or(String::new(), |(folder, _)| folder.to_owned());
         let Some(relative) = inside(&beside, &path.text) else {
-            cx.mistake("E0105", node.place(), "the file lies outside the project").hint("write a path that begins beside this file");
+            cx.mistake("E0105", node.place(), "the file lies outside the project")
+                .hint("write a path that begins beside this file");
             return None;
         };
         let text = match read_text(&cx.dir.join(&relative)) {
@@ -111,16 +118,25 @@ fn inside(beside: &str, path: &str) -> Option<String> {
 
 /// The text of a file of at most [`MAX_FILE_BYTES`]; otherwise what is wrong with it.
 pub(crate) fn read_text(path: &Path) -> Result<String, String> {
-    let metadata = std::fs::metadata(path).map_err(|error| error.kind().to_string())?;
+    let metadata = std::fs::metadata(path).map_err(|error| why(&error))?;
     if !metadata.is_file() {
         return Err("it is not a file".to_owned());
     }
     if metadata.len() > MAX_FILE_BYTES {
         return Err("it is larger than 1 MiB".to_owned());
     }
-    let bytes = std::fs::read(path).map_err(|error| error.kind().to_string())?;
-    let text = String::from_utf8(bytes).map_err(|error| format!("it is not UTF-8, from byte {} on", error.utf8_error().valid_up_to()))?;
+    let bytes = std::fs::read(path).map_err(|error| why(&error))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| format!("it is not UTF-8, from byte {} on", error.utf8_error().valid_up_to()))?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// Why a file cannot be read, in a few words.
+pub(crate) fn why(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        kind => kind.to_string(),
+    }
 }
 
 record! {
@@ -144,10 +160,16 @@ pub(crate) struct ColumnOrType(Column);
 impl Read for ColumnOrType {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
         if matches!(node.kind, Kind::Scalar { .. }) {
-            return ValueType::read(node, cx).map(|kind| Self(Column { kind: Some(kind), ..Column::default() }));
+            return ValueType::read(node, cx)
+                .map(|kind| Self(Column { kind: Some(kind), ..Column::default() }));
         }
         let raw = RawColumn::read(node, cx)?;
-        Some(Self(Column { kind: raw.kind, values: raw.values.unwrap_or_default(), title: raw.title, personal: raw.personal }))
+        Some(Self(Column {
+            kind: raw.kind,
+            values: raw.values.unwrap_or_default(),
+            title: raw.title,
+            personal: raw.personal,
+        }))
     }
 
     fn schema(schemas: &mut Schemas) -> Json {
@@ -193,7 +215,13 @@ impl Read for Columns {
 }
 
 /// The query of the two keys, of which exactly one must be there. `at` is shown where it is not so.
-pub(crate) fn query(sql: Given<Sql>, file: Given<SqlFile>, columns: Option<Columns>, at: Span, cx: &mut Cx<'_>) -> Option<Query> {
+pub(crate) fn query(
+    sql: Given<Sql>,
+    file: Given<SqlFile>,
+    columns: Option<Columns>,
+    at: Span,
+    cx: &mut Cx<'_>,
+) -> Option<Query> {
     if let (Given::Right(_, _), Given::Right(_, second)) = (&sql, &file) {
         cx.mistake("E0108", *second, "`sql` and `sql_file` do not go together").hint("keep one of them");
         return None;
@@ -226,7 +254,12 @@ fn offset_in_file(files: &Files, place: SqlPlace, text: &str, at: usize) -> usiz
 }
 
 /// What the database said about a query, shown where it stands; `offset_in_sql` is in bytes from the query's beginning.
-pub fn query_mistake(project: &Project, query: &Query, offset_in_sql: Option<usize>, message: &str) -> Diagnostic {
+pub fn query_mistake(
+    project: &Project,
+    query: &Query,
+    offset_in_sql: Option<usize>,
+    message: &str,
+) -> Diagnostic {
     let Some(place) = project.queries.get(&query.place) else {
         return Diagnostic::of_file("E0302", query.place.clone(), message);
     };

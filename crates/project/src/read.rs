@@ -1,5 +1,8 @@
 //! Reading values out of trees: what a place wants, and every mistake on the way there, not only the first.
 //!
+//! What could be read goes on to the checks that follow, even where something beside it is wrong: whether a project is right
+//! is decided by whether there are mistakes, and by nothing else.
+//!
 //! A type that can be read also says its JSON Schema, so that decoder and schema are one thing: see [`record!`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -202,17 +205,27 @@ pub(crate) struct Cx<'a> {
     pub(crate) connectors: &'a [KnownConnector],
     /// Whether `{env: NAME}` and its kin may stand for a value here.
     pub(crate) references: bool,
+    /// Keys that were meant by unknown ones, each with the place of its map.
+    misspelt: Vec<(Span, String)>,
     /// What was looked up, never to be shown.
     pub(crate) secrets: Vec<String>,
     /// What conditions may ask about here.
     pub(crate) asking: Asking,
+    /// The ids of every playbook's steps, as they are written.
+    pub(crate) step_ids: BTreeMap<model::PlaybookName, Vec<String>>,
+    /// Steps of playbooks that scenarios name.
+    pub(crate) named_steps: Vec<(model::PlaybookName, String, Span)>,
     /// The steps of the playbook at hand.
     pub(crate) steps: crate::steps::StepScope,
 }
 
 impl<'a> Cx<'a> {
     /// Begins with nothing.
-    pub(crate) fn new(dir: &'a Path, lookup: &'a dyn Fn(&str) -> Option<String>, connectors: &'a [KnownConnector]) -> Self {
+    pub(crate) fn new(
+        dir: &'a Path,
+        lookup: &'a dyn Fn(&str) -> Option<String>,
+        connectors: &'a [KnownConnector],
+    ) -> Self {
         Self {
             dir,
             files: Files::default(),
@@ -224,14 +237,22 @@ impl<'a> Cx<'a> {
             lookup,
             connectors,
             references: false,
+            misspelt: Vec::new(),
             secrets: Vec::new(),
             asking: Asking::People,
+            step_ids: BTreeMap::new(),
+            named_steps: Vec::new(),
             steps: crate::steps::StepScope::default(),
         }
     }
 
     /// Reports a mistake; what it returns takes a hint and a label.
-    pub(crate) fn mistake(&mut self, code: &'static str, span: Span, message: impl Into<String>) -> &mut Diagnostic {
+    pub(crate) fn mistake(
+        &mut self,
+        code: &'static str,
+        span: Span,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
         let diagnostic = self.files.diagnostic(code, span, message);
         self.push(diagnostic)
     }
@@ -243,8 +264,11 @@ impl<'a> Cx<'a> {
         &mut self.mistakes[last]
     }
 
-    /// Reports a key that is not there.
+    /// Reports a key that is not there, unless it was misspelt, which is reported.
     pub(crate) fn missing(&mut self, holder: &Node, key: &str) {
+        if self.misspelt.iter().any(|(span, meant)| *span == holder.span && meant == key) {
+            return;
+        }
         let span = match holder.key {
             Some(key) => key,
             None => holder.entries().first().map_or(holder.span, |(key, _)| key.span),
@@ -254,7 +278,11 @@ impl<'a> Cx<'a> {
 
     /// Reports something of another kind than its place wants.
     pub(crate) fn wrong_kind(&mut self, node: &Node, expected: &str) {
-        let message = if node.is_null() { format!("no value: expected {expected}") } else { format!("expected {expected}, found {}", node.what()) };
+        let message = if node.is_null() {
+            format!("no value: expected {expected}")
+        } else {
+            format!("expected {expected}, found {}", node.what())
+        };
         self.mistake("E0104", node.place(), message);
     }
 
@@ -279,7 +307,13 @@ impl<'a> Cx<'a> {
     }
 
     /// The entries of a map, with unknown and reserved keys reported.
-    pub(crate) fn keys<'n>(&mut self, node: &'n Node, known: &[&str], not_yet: &[&str], what: &str) -> Option<&'n [(Key, Node)]> {
+    pub(crate) fn keys<'n>(
+        &mut self,
+        node: &'n Node,
+        known: &[&str],
+        not_yet: &[&str],
+        what: &str,
+    ) -> Option<&'n [(Key, Node)]> {
         let Kind::Map(entries) = &node.kind else {
             self.wrong_kind(node, what);
             return None;
@@ -289,6 +323,7 @@ impl<'a> Cx<'a> {
                 self.not_yet(key.span, format!("`{}` is", key.text));
             } else if !known.contains(&key.text.as_str()) {
                 let meant = nearest(&key.text, known.iter().copied());
+                self.misspelt.extend(meant.map(|meant| (node.span, meant.to_owned())));
                 let message = format!("unknown key `{}`", key.text);
                 let mistake = self.mistake("E0102", key.span, message);
                 match meant {
@@ -308,7 +343,9 @@ impl<'a> Cx<'a> {
         match &node.kind {
             Kind::Scalar { text, style } if !node.is_null() => {
                 if self.references && text.contains("${") {
-                    self.mistake("E0111", node.span, "`${...}` is not replaced by anything here").warn().hint("write `{env: NAME}` for the whole value");
+                    self.mistake("E0111", node.span, "`${...}` is not replaced by anything here")
+                        .warn()
+                        .hint("write `{env: NAME}` for the whole value");
                 }
                 Some(Text { text: text.clone(), plain: *style == Style::Plain, from: None, span: node.span })
             }
@@ -320,7 +357,12 @@ impl<'a> Cx<'a> {
     }
 
     /// A single value that `parse` makes something of; its error says what was expected.
-    pub(crate) fn parsed<T, E: std::fmt::Display>(&mut self, node: &Node, expected: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+    pub(crate) fn parsed<T, E: std::fmt::Display>(
+        &mut self,
+        node: &Node,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
         let text = self.text(node, expected)?;
         match parse(&text.text) {
             Ok(value) => Some(value),
@@ -333,7 +375,13 @@ impl<'a> Cx<'a> {
     }
 
     /// One of some words.
-    pub(crate) fn word<T: Copy>(&mut self, node: &Node, expected: &str, words: &[(&'static str, T)], not_yet: &[&str]) -> Option<T> {
+    pub(crate) fn word<T: Copy>(
+        &mut self,
+        node: &Node,
+        expected: &str,
+        words: &[(&'static str, T)],
+        not_yet: &[&str],
+    ) -> Option<T> {
         let text = self.text(node, expected)?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.text) {
             return Some(*value);
@@ -424,6 +472,23 @@ macro_rules! record {
 }
 pub(crate) use record;
 
+/// The value of a key that must be there. Where it is missing or wrong, which is reported, the rest is read all the same,
+/// so that what it says is checked, too.
+#[derive(Debug, Clone)]
+pub(crate) struct Needed<T>(pub(crate) Option<T>);
+
+impl<T: Read> Field for Needed<T> {
+    const REQUIRED: bool = true;
+
+    fn field(node: Option<&Node>, key: &str, holder: &Node, cx: &mut Cx<'_>) -> Option<Self> {
+        Some(Self(T::field(node, key, holder, cx)))
+    }
+
+    fn schema(schemas: &mut Schemas) -> Json {
+        <T as Read>::schema(schemas)
+    }
+}
+
 /// The value of a key that goes together with others: whether it was there is known even where it was wrong.
 #[derive(Debug, Clone)]
 pub(crate) enum Given<T> {
@@ -436,6 +501,14 @@ pub(crate) enum Given<T> {
 }
 
 impl<T> Given<T> {
+    /// The value, if it is there and right.
+    pub(crate) fn right(&self) -> Option<&T> {
+        match self {
+            Self::Right(value, _) => Some(value),
+            Self::Absent | Self::Wrong => None,
+        }
+    }
+
     /// Whether the key is there.
     pub(crate) fn is_there(&self) -> bool {
         !matches!(self, Self::Absent)

@@ -33,7 +33,9 @@ pub(crate) fn look_up(node: &Node, cx: &mut Cx<'_>) -> Option<Text> {
                 Some(value) => (Ok(value), from),
                 // What a file itself says is no secret.
                 None => match default {
-                    Some(default) => return Some(Text { text: default, plain: true, from: None, span: node.place() }),
+                    Some(default) => {
+                        return Some(Text { text: default, plain: true, from: None, span: node.place() });
+                    }
                     None => (Err("it is not set".to_owned()), from),
                 },
             }
@@ -44,7 +46,10 @@ pub(crate) fn look_up(node: &Node, cx: &mut Cx<'_>) -> Option<Text> {
             let safe = !name.contains(['/', '\\']) && name != "..";
             match (cx.lookup)("CREDENTIALS_DIRECTORY").filter(|_| safe) {
                 Some(folder) => (read_secret(PathBuf::from(folder).join(&name)), from),
-                None if safe => (Err("`CREDENTIALS_DIRECTORY` is not set: the service has no credentials".to_owned()), from),
+                None if safe => (
+                    Err("`CREDENTIALS_DIRECTORY` is not set: the service has no credentials".to_owned()),
+                    from,
+                ),
                 None => (Err("that is not a credential's name".to_owned()), from),
             }
         }
@@ -64,11 +69,11 @@ pub(crate) fn look_up(node: &Node, cx: &mut Cx<'_>) -> Option<Text> {
 
 /// A file's text without the line break at its end.
 fn read_secret(path: PathBuf) -> Result<String, String> {
-    let metadata = std::fs::metadata(&path).map_err(|error| error.kind().to_string())?;
+    let metadata = std::fs::metadata(&path).map_err(|error| crate::query::why(&error))?;
     if metadata.len() > MAX_SECRET_BYTES {
         return Err("it is larger than 64 KiB".to_owned());
     }
-    let text = std::fs::read_to_string(&path).map_err(|error| error.kind().to_string())?;
+    let text = std::fs::read_to_string(&path).map_err(|error| crate::query::why(&error))?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err("it is empty".to_owned()),
         text => Ok(text.to_owned()),

@@ -6,13 +6,15 @@ use jiff::tz::TimeZone;
 use model::Secret;
 use model::condition::Condition;
 use model::duration::{Share, Window};
-use model::name::{BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName};
+use model::name::{
+    BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName,
+};
 use model::policy::{Channel, Localized, MessageClass, OnHit, Permission, RuleZone};
 use model::settings::{Deliver, TimeEncoding};
 use serde_json::{Value as Json, json};
 
 use crate::query::{Columns, Sql, SqlFile};
-use crate::read::{At, Cx, Given, Read, Record as _, record};
+use crate::read::{At, Cx, Given, Needed, Read, Record as _, record};
 use crate::schema::Schemas;
 use crate::values::{Locale, Positive, Some1, Things, Whole};
 use crate::yaml::{Kind, Node};
@@ -21,9 +23,9 @@ record! {
     /// The keys of the three root files. Each may stand in any `.yml` in the root, once.
     pub(crate) struct Root ("a map of settings") {
         /// Of this format: 1.
-        "version" _version: Whole<1, 1>,
+        "version" _version: Needed<Whole<1, 1>>,
         /// The project's name, part of every id: never changed.
-        "project" project: ProjectName,
+        "project" project: Needed<ProjectName>,
         /// Where a profile has none; calendars and schedules run in it. Otherwise UTC.
         "timezone" timezone: Option<TimeZone>,
         /// What is written in; the first where a profile has none.
@@ -37,7 +39,7 @@ record! {
         /// `sqlite://PATH` or `postgres://...`.
         "state" state: Option<At<Secret>>,
         /// What is read.
-        "warehouse" warehouse: At<Warehouse>,
+        "warehouse" warehouse: Needed<Warehouse>,
         /// Who speaks.
         "brands" brands: Option<Things<BrandName, RawBrand>>,
         /// One a provider's account.
@@ -47,7 +49,7 @@ record! {
         /// Addresses to listen on.
         "serve" serve: Option<Serve>,
         /// One row a person.
-        "profiles" profiles: At<RawQuery>,
+        "profiles" profiles: Needed<At<RawQuery>>,
         /// How old parts of the warehouse may be.
         "fresh" fresh: Option<Things<FreshName, At<RawFresh>>>,
         /// What consent is for.
@@ -76,12 +78,16 @@ impl Read for ProjectName {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
         cx.parsed(node, "a project's name", |text| {
             let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-            if !text.is_empty() && text.len() <= 64 && text.chars().all(fits) { Ok(Self(text.to_owned())) } else { Err("at most 64 letters, digits, `_`, `-` and `.`") }
+            if !text.is_empty() && text.len() <= 64 && text.chars().all(fits) {
+                Ok(Self(text.to_owned()))
+            } else {
+                Err("at most 64 letters, digits, `_`, `-` and `.`")
+            }
         })
     }
 
     fn schema(schemas: &mut Schemas) -> Json {
-        schemas.single(json!({"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"}))
+        schemas.single(json!({"type": ["string", "number"], "pattern": "^[A-Za-z0-9_.-]{1,64}$"}))
     }
 }
 
@@ -89,7 +95,7 @@ record! {
     /// How to reach and read the warehouse.
     pub(crate) struct Warehouse ("a map with `url`") {
         /// `sqlite://PATH` or `postgres://...`, opened read-only.
-        "url" url: At<Secret>,
+        "url" url: Needed<At<Secret>>,
         /// Postgres: the search path.
         "schema" schema: Option<String>,
         /// SQLite: how its columns hold a time, and so how `:now` is bound.
@@ -110,9 +116,9 @@ record! {
         /// Where answers go.
         "reply_to" reply_to: Option<Mailbox>,
         /// Whose letterbox it is; marketing and lifecycle need it.
-        "postal_address" postal_address: Option<String>,
+        "postal_address" postal_address: Given<String>,
         /// The root of all links of ours; marketing and lifecycle need it.
-        "public_url" public_url: Option<PublicUrl>,
+        "public_url" public_url: Given<PublicUrl>,
         /// Nothing is tracked yet: only `{opens: false, clicks: false}`.
         "track" _track: Option<Track>,
     }
@@ -154,14 +160,23 @@ pub(crate) struct Mailbox(pub(crate) String);
 
 impl Read for Mailbox {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
-        cx.parsed(node, "a sender", |text| {
+        let text = cx.text(node, "a sender")?;
+        let parse = |text: &str| {
             let address = match text.rsplit_once('<') {
-                Some((name, rest)) if !name.contains(['<', '>', '\r', '\n']) => rest.trim_end().strip_suffix('>').unwrap_or(""),
+                Some((name, rest)) if !name.contains(['<', '>', '\r', '\n']) => {
+                    rest.trim_end().strip_suffix('>').unwrap_or("")
+                }
                 Some(_) => "",
                 None => text,
             };
-            model::EmailAddress::parse(address).map(|_| Self(text.to_owned())).map_err(|error| format!("an address, or `Name <address>`: {error}"))
-        })
+            model::EmailAddress::parse(address)
+                .map(|_| Self(text.to_owned()))
+                .map_err(|error| format!("an address, or `Name <address>`: {error}"))
+        };
+        // The message does not repeat what may be an address.
+        parse(&text.text)
+            .map_err(|why| cx.mistake("E0105", text.span, "this is not a sender").label(why).clone())
+            .ok()
     }
 
     fn schema(schemas: &mut Schemas) -> Json {
@@ -177,8 +192,14 @@ impl Read for PublicUrl {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
         cx.parsed(node, "a web address", |text| {
             let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-            let fits = |rest: &&str| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(|c: char| c.is_whitespace() || c.is_control() || "<>\"?#@".contains(c));
-            rest.filter(fits).map(|_| Self(text.trim_end_matches('/').to_owned())).ok_or("such as `https://mail.acme.test`")
+            let fits = |rest: &&str| {
+                !rest.is_empty()
+                    && !rest.starts_with('/')
+                    && !rest.contains(|c: char| c.is_whitespace() || c.is_control() || "<>\"?#@".contains(c))
+            };
+            rest.filter(fits)
+                .map(|_| Self(text.trim_end_matches('/').to_owned()))
+                .ok_or("such as `https://mail.acme.test`")
         })
     }
 
@@ -242,7 +263,11 @@ impl Read for Rate {
                 _ => return Err(expected),
             };
             let digits = count.bytes().all(|byte| byte.is_ascii_digit());
-            let count = count.parse().ok().filter(|count| digits && (1..=1_000_000).contains(count)).ok_or(expected)?;
+            let count = count
+                .parse()
+                .ok()
+                .filter(|count| digits && (1..=1_000_000).contains(count))
+                .ok_or(expected)?;
             Ok(Self { count, per: SignedDuration::from_secs(seconds) })
         })
     }
@@ -415,9 +440,9 @@ record! {
         /// Which playbooks.
         "playbook" playbook: Option<Some1<PlaybookName>>,
         /// From when on; without it, and `to`, the whole day.
-        "from" from: Option<Time>,
+        "from" from: Given<Time>,
         /// Until when; not after `from` means over midnight.
-        "to" to: Option<Time>,
+        "to" to: Given<Time>,
         /// On which days of the week it begins.
         "days" days: Option<Some1<Weekday>>,
         /// On which dates.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::KnownConnector;
 use crate::read::Read;
-use crate::{playbook, root, scenario, segment};
+use crate::{playbook, root, scenario_file, segment};
 
 /// Collects the definitions of one schema.
 pub(crate) struct Schemas {
@@ -25,7 +25,12 @@ pub(crate) struct Property {
 
 impl Schemas {
     /// A map with known keys, defined once and referred to.
-    pub(crate) fn record(&mut self, name: &str, doc: &str, properties: impl FnOnce(&mut Self) -> Vec<Property>) -> Json {
+    pub(crate) fn record(
+        &mut self,
+        name: &str,
+        doc: &str,
+        properties: impl FnOnce(&mut Self) -> Vec<Property>,
+    ) -> Json {
         self.define(name, |schemas| {
             let (mut all, mut required) = (Map::new(), Vec::new());
             for property in properties(schemas) {
@@ -105,7 +110,7 @@ pub fn schemas(connectors: &[KnownConnector]) -> BTreeMap<String, Json> {
     }
     all.insert("segment".to_owned(), of::<segment::RawSegment>("segments/NAME.yml", false));
     all.insert("playbook".to_owned(), of::<playbook::RawPlaybook>("playbooks/NAME.yml", false));
-    all.insert("test".to_owned(), of::<scenario::RawScenario>("tests/NAME.yml", false));
+    all.insert("test".to_owned(), of::<scenario_file::RawScenario>("tests/NAME.yml", false));
     for connector in connectors {
         all.insert(format!("connector.{}", connector.name), (connector.schema)());
     }

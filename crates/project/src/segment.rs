@@ -9,7 +9,7 @@ use model::segment::{Expect, Quantity, Segment, SegmentSource};
 use serde_json::{Value as Json, json};
 
 use crate::query::{Columns, Sql, SqlFile, query};
-use crate::read::{Cx, Given, Read, record};
+use crate::read::{Cx, Given, Needed, Read, record};
 use crate::schema::Schemas;
 use crate::source::Span;
 use crate::values::Some1;
@@ -19,11 +19,11 @@ record! {
     /// Who: a state that people are in.
     pub(crate) struct RawSegment ("a segment") {
         /// What people call it.
-        "title" title: String,
+        "title" title: Needed<String>,
         /// Whose it is.
-        "owner" owner: String,
+        "owner" owner: Needed<String>,
         /// What it is for.
-        "why" why: String,
+        "why" why: Needed<String>,
         /// Words to find it by.
         "tags" tags: Option<Some1<String>>,
         /// When it is refreshed: `15m`, `0 6 * * mon-fri`; 1h unless given.
@@ -82,7 +82,9 @@ impl Read for RawQuantity {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
         cx.parsed(node, "a number of people", |text| match text.parse() {
             Ok(count) => Ok(Self(Quantity::Count(count))),
-            Err(_) => Share::parse(text).map(|share| Self(Quantity::Share(share))).map_err(|_| "a count, or a share such as `20%`"),
+            Err(_) => Share::parse(text)
+                .map(|share| Self(Quantity::Share(share)))
+                .map_err(|_| "a count, or a share such as `20%`"),
         })
     }
 
@@ -109,11 +111,13 @@ pub(crate) fn read(name: SegmentName, node: &Node, cx: &mut Cx<'_>) -> Option<Se
         Given::Wrong => return None,
         Given::Right(condition, at) => {
             if raw.sql.is_there() || raw.sql_file.is_there() {
-                cx.mistake("E0108", at, "`where` and `sql` do not go together").hint("ask for the segment of the query in `where`, from a file of its own");
+                cx.mistake("E0108", at, "`where` and `sql` do not go together")
+                    .hint("ask for the segment of the query in `where`, from a file of its own");
                 return None;
             }
             if let Some(at) = columns_at {
-                cx.mistake("E0108", at, "`columns` belongs to `sql`").hint("with `where` a segment has the columns of the first segment it names");
+                cx.mistake("E0108", at, "`columns` belongs to `sql`")
+                    .hint("with `where` a segment has the columns of the first segment it names");
             }
             SegmentSource::Where(condition)
         }
@@ -121,9 +125,9 @@ pub(crate) fn read(name: SegmentName, node: &Node, cx: &mut Cx<'_>) -> Option<Se
     let definition = definition(&name, &source, node);
     Some(Segment {
         name,
-        title: raw.title,
-        owner: raw.owner,
-        why: raw.why,
+        title: raw.title.0.unwrap_or_default(),
+        owner: raw.owner.0.unwrap_or_default(),
+        why: raw.why.0.unwrap_or_default(),
         tags: raw.tags.unwrap_or_default().0,
         schedule: raw.schedule.unwrap_or_else(|| Schedule::every(SignedDuration::from_hours(1))),
         source,
@@ -164,7 +168,8 @@ pub(crate) fn canonical(node: &Node) -> String {
     fn sorted(json: Json) -> Json {
         match json {
             Json::Object(object) => {
-                let mut entries: Vec<(String, Json)> = object.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+                let mut entries: Vec<(String, Json)> =
+                    object.into_iter().map(|(key, value)| (key, sorted(value))).collect();
                 entries.sort_by(|left, right| left.0.cmp(&right.0));
                 entries.into_iter().collect()
             }

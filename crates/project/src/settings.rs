@@ -7,7 +7,10 @@ use jiff::tz::TimeZone;
 use model::name::{DestinationName, FreshName};
 use model::policy::Channel;
 use model::query::Query;
-use model::settings::{Brand, ConnectorSettings, Data, Deliver, Destination, Fresh, Settings, Throttle, TimeEncoding, WarehouseSettings};
+use model::settings::{
+    Brand, ConnectorSettings, Data, Deliver, Destination, Fresh, Settings, Throttle, TimeEncoding,
+    WarehouseSettings,
+};
 use model::{Secret, Value};
 use serde_json::{Map, Value as Json};
 
@@ -22,23 +25,49 @@ use crate::yaml::{Kind, Node};
 
 /// Connectors that are known and not built yet.
 const LATER: &[&str] = &[
-    "hubspot", "salesforce", "pipedrive", "meta_ads", "google_ads", "linkedin_ads", "tiktok_ads", "slack", "teams", "webhook", "ses", "postmark",
-    "sendgrid", "mailgun", "resend", "brevo", "twilio", "apns", "fcm",
+    "hubspot",
+    "salesforce",
+    "pipedrive",
+    "meta_ads",
+    "google_ads",
+    "linkedin_ads",
+    "tiktok_ads",
+    "slack",
+    "teams",
+    "webhook",
+    "ses",
+    "postmark",
+    "sendgrid",
+    "mailgun",
+    "resend",
+    "brevo",
+    "twilio",
+    "apns",
+    "fcm",
 ];
 
 /// Settings, of the keys that concern them.
-pub(crate) fn settings(root: &Root, destinations: BTreeMap<DestinationName, Destination>, cx: &mut Cx<'_>) -> Settings {
-    let warehouse = &root.warehouse.value;
-    check_url(&warehouse.url, cx);
+pub(crate) fn settings(
+    root: &Root,
+    destinations: BTreeMap<DestinationName, Destination>,
+    cx: &mut Cx<'_>,
+) -> Option<Settings> {
+    let warehouse = root.warehouse.0.as_ref();
+    let url = warehouse.and_then(|warehouse| warehouse.url.0.as_ref());
+    if let Some(url) = url {
+        check_url(url, cx);
+    }
     let state = root.state.clone();
     if let Some(state) = &state {
         check_url(state, cx);
     }
-    let brands = root.brands.as_ref().map(|brands| brands.0.iter().map(brand).collect::<Vec<_>>()).unwrap_or_default();
+    let brands =
+        root.brands.as_ref().map(|brands| brands.0.iter().map(brand).collect::<Vec<_>>()).unwrap_or_default();
     let (admin, public) = root.serve.clone().map_or((None, None), |serve| (serve.admin, serve.public));
     let locales: Vec<String> = root.locales.iter().flatten().map(|locale| locale.0.clone()).collect();
-    Settings {
-        project: root.project.0.clone(),
+    let warehouse = warehouse?;
+    Some(Settings {
+        project: root.project.0.as_ref()?.0.clone(),
         timezone: root.timezone.clone().unwrap_or(TimeZone::UTC),
         locales: if locales.is_empty() { vec!["en".to_owned()] } else { locales },
         production: root.production.unwrap_or(false),
@@ -46,17 +75,19 @@ pub(crate) fn settings(root: &Root, destinations: BTreeMap<DestinationName, Dest
         colleagues: root.colleagues.clone().unwrap_or_default(),
         state: state.map_or_else(|| Secret::new("sqlite://.drumbeat/state.db"), |state| state.value),
         warehouse: WarehouseSettings {
-            url: warehouse.url.value.clone(),
+            url: url?.value.clone(),
             schema: warehouse.schema.clone(),
             times: warehouse.times.unwrap_or(TimeEncoding::Rfc3339),
-            statement_timeout: warehouse.statement_timeout.map_or(SignedDuration::from_secs(60), |timeout| timeout.0),
+            statement_timeout: warehouse
+                .statement_timeout
+                .map_or(SignedDuration::from_secs(60), |timeout| timeout.0),
         },
         brands: brands.into_iter().map(|brand| (brand.name.clone(), brand)).collect(),
         destinations,
         root_key: root.keys.clone().and_then(|keys| keys.root),
         serve_admin: admin.map_or_else(|| "127.0.0.1:7700".to_owned(), |address| address.0),
         serve_public: public.map_or_else(|| "127.0.0.1:7701".to_owned(), |address| address.0),
-    }
+    })
 }
 
 fn brand(thing: &Thing<model::BrandName, RawBrand>) -> Brand {
@@ -66,23 +97,29 @@ fn brand(thing: &Thing<model::BrandName, RawBrand>) -> Brand {
         title: raw.title.clone(),
         from: raw.from.0.clone(),
         reply_to: raw.reply_to.as_ref().map(|mailbox| mailbox.0.clone()),
-        postal_address: raw.postal_address.clone(),
-        public_url: raw.public_url.as_ref().map(|url| url.0.clone()),
+        postal_address: raw.postal_address.right().cloned(),
+        public_url: raw.public_url.right().map(|url| url.0.clone()),
     }
 }
 
 /// A database's address names one of the two databases; what else it says is not shown.
 fn check_url(url: &At<Secret>, cx: &mut Cx<'_>) {
     let text = url.value.reveal();
-    if !["sqlite://", "postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme) && text.len() > scheme.len()) {
-        cx.mistake("E0105", url.span, "this is not the address of a database").label("`sqlite://PATH` or `postgres://...`");
+    if !["sqlite://", "postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme) && text.len() > scheme.len())
+    {
+        cx.mistake("E0105", url.span, "this is not the address of a database")
+            .label("`sqlite://PATH` or `postgres://...`");
     }
 }
 
 /// What the warehouse holds.
 pub(crate) fn data(root: Root, cx: &mut Cx<'_>) -> Option<Data> {
-    let raw = root.profiles;
-    let profiles = query(raw.value.sql, raw.value.sql_file, raw.value.columns, raw.span, cx);
+    let profiles = root
+        .profiles
+        .0
+        .and_then(|raw| query(raw.value.sql, raw.value.sql_file, raw.value.columns, raw.span, cx));
     let fresh = root.fresh.unwrap_or_default().0;
     let fresh: Vec<_> = fresh.into_iter().map(|thing| freshness(thing, cx)).collect();
     Some(Data { profiles: profiles?, fresh: fresh.into_iter().collect::<Option<_>>()? })
@@ -104,7 +141,10 @@ pub(crate) struct Destinations {
 }
 
 /// Destinations, each checked by its connector.
-pub(crate) fn destinations(things: &Things<DestinationName, RawDestination>, cx: &mut Cx<'_>) -> Destinations {
+pub(crate) fn destinations(
+    things: &Things<DestinationName, RawDestination>,
+    cx: &mut Cx<'_>,
+) -> Destinations {
     let mut all = Destinations { complete: true, ..Destinations::default() };
     for thing in &things.0 {
         match destination(&thing.name, &thing.value.0, thing.span, &mut all.channels, cx) {
@@ -159,11 +199,23 @@ fn destination(
     for (key, message) in &mistakes {
         connector_mistake(node, at, key, message, &schema, cx);
     }
-    let throttle = throttle.map(|throttle| throttle.map(|raw| Throttle { count: raw.rate.count, per: raw.rate.per, burst: raw.burst.map_or(raw.rate.count, |burst| u32::try_from(burst.0).unwrap_or(u32::MAX)) }));
+    let throttle = throttle.map(|throttle| {
+        throttle.map(|raw| Throttle {
+            count: raw.rate.count,
+            per: raw.rate.per,
+            burst: raw.burst.map_or(raw.rate.count, |burst| u32::try_from(burst.0).unwrap_or(u32::MAX)),
+        })
+    });
     if matches!(throttle, Some(None)) || matches!(timeout, Some(None)) || !mistakes.is_empty() {
         return None;
     }
-    Some(Destination { name: name.clone(), connector, settings, throttle: throttle.flatten(), timeout: timeout.flatten().map(|timeout| timeout.0) })
+    Some(Destination {
+        name: name.clone(),
+        connector,
+        settings,
+        throttle: throttle.flatten(),
+        timeout: timeout.flatten().map(|timeout| timeout.0),
+    })
 }
 
 fn unknown_connector(connector: &str, at: Span, cx: &mut Cx<'_>) {
@@ -182,10 +234,19 @@ fn unknown_connector(connector: &str, at: Span, cx: &mut Cx<'_>) {
 /// What a connector says of its settings, shown at the key it names.
 fn connector_mistake(node: &Node, at: Span, key: &str, message: &str, schema: &Json, cx: &mut Cx<'_>) {
     let properties = schema.get("properties").and_then(Json::as_object);
-    let known: Vec<&str> = properties.map(|properties| properties.keys().map(String::as_str).collect()).unwrap_or_default();
+    let known: Vec<&str> =
+        properties.map(|properties| properties.keys().map(String::as_str).collect()).unwrap_or_default();
     let first = key.split(['.', '/']).next().unwrap_or(key);
+    let misspelt = |(written, _): &(crate::yaml::Key, Node)| {
+        !known.contains(&written.text.as_str())
+            && nearest(&written.text, known.iter().copied()) == Some(first)
+    };
+    if node.get(first).is_none() && node.entries().iter().any(misspelt) {
+        return;
+    }
     let entry = node.entries().iter().find(|(written, _)| written.text == first);
-    let meant = nearest(first, known.iter().copied()).filter(|_| !known.is_empty() && !known.contains(&first));
+    let meant =
+        nearest(first, known.iter().copied()).filter(|_| !known.is_empty() && !known.contains(&first));
     match entry {
         Some((written, _)) if !known.is_empty() && !known.contains(&first) => {
             let message = format!("unknown key `{first}`");
@@ -217,7 +278,15 @@ fn setting(node: &Node, schema: Option<&Json>, cx: &mut Cx<'_>) -> Option<Json> 
         }
         Kind::Map(entries) => {
             let inner = schema.and_then(|schema| schema.get("properties"));
-            let read: Vec<_> = entries.iter().map(|(key, value)| Some((key.text.clone(), setting(value, inner.and_then(|inner| inner.get(&key.text)), cx)?))).collect();
+            let read: Vec<_> = entries
+                .iter()
+                .map(|(key, value)| {
+                    Some((
+                        key.text.clone(),
+                        setting(value, inner.and_then(|inner| inner.get(&key.text)), cx)?,
+                    ))
+                })
+                .collect();
             read.into_iter().collect::<Option<Map<_, _>>>().map(Json::Object)
         }
     }

@@ -77,8 +77,10 @@ impl Files {
     pub(crate) fn locate(&self, span: Span) -> (usize, usize, usize, &str) {
         let text = self.text(span.file);
         let start = floor(text, span.start as usize);
-        let line_start = text.get(..start).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
-        let line_end = text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |newline| start + newline);
+        let line_start =
+            text.get(..start).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
+        let line_end =
+            text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |newline| start + newline);
         let line = text.get(line_start..line_end).unwrap_or_default().trim_end_matches('\r');
         let end = floor(text, span.end as usize).clamp(start, (line_start + line.len()).max(start));
         let count = |from: usize, to: usize| text.get(from..to).map_or(0, |part| part.chars().count());
@@ -87,7 +89,12 @@ impl Files {
     }
 
     /// A mistake at a place.
-    pub(crate) fn diagnostic(&self, code: &'static str, span: Span, message: impl Into<String>) -> Diagnostic {
+    pub(crate) fn diagnostic(
+        &self,
+        code: &'static str,
+        span: Span,
+        message: impl Into<String>,
+    ) -> Diagnostic {
         let (line, column, len, source) = self.locate(span);
         Diagnostic {
             code,

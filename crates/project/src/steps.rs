@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::condition::value_of;
 use crate::playbook::RawWindow;
-use crate::read::{At, Cx, Given, Read, record};
+use crate::read::{At, Cx, Given, Needed, Read, record};
 use crate::schema::Schemas;
 use crate::source::Span;
 use crate::suggest::nearest;
@@ -45,14 +45,17 @@ pub(crate) fn begin(cx: &mut Cx<'_>) {
 }
 
 /// When the playbook is read: every step that a condition asks about is there, and comes before it.
-pub(crate) fn finish(cx: &mut Cx<'_>) {
+pub(crate) fn finish(playbook: &model::PlaybookName, cx: &mut Cx<'_>) {
     let scope = std::mem::take(&mut cx.steps);
+    let ids = scope.known.iter().map(|(id, _)| id.clone()).collect();
+    cx.step_ids.insert(playbook.clone(), ids);
     for (id, span, so_far) in scope.mentions {
         match scope.known.iter().position(|(known, _)| *known == id) {
             Some(at) if so_far.is_none_or(|so_far| at < so_far) => {}
             Some(at) => {
                 let line = scope.known.get(at).map_or(0, |(_, span)| cx.files.locate(*span).0);
-                cx.mistake("E0205", span, format!("the step `{id}` comes later")).label(format!("it begins in line {line}"));
+                cx.mistake("E0205", span, format!("the step `{id}` comes later"))
+                    .label(format!("it begins in line {line}"));
             }
             None => {
                 let meant = nearest(&id, scope.known.iter().map(|(known, _)| known.as_str()));
@@ -101,7 +104,10 @@ record! {
 impl StepFields {
     /// The keys of what it does.
     fn verbs(&self) -> usize {
-        [self.send.is_there(), self.wait.is_there(), self.branch.is_there(), self.exit.is_there()].into_iter().filter(|there| *there).count()
+        [self.send.is_there(), self.wait.is_there(), self.branch.is_there(), self.exit.is_there()]
+            .into_iter()
+            .filter(|there| *there)
+            .count()
     }
 }
 
@@ -112,9 +118,9 @@ impl Read for Steps {
             return None;
         };
         let before = std::mem::replace(&mut cx.steps.inside, true);
-        let read: Vec<Option<RawStep>> = items.iter().map(|item| step(item, cx)).collect();
+        let steps = items.iter().filter_map(|item| step(item, cx)).collect();
         cx.steps.inside = before;
-        read.into_iter().collect::<Option<_>>().map(Self)
+        Some(Self(steps))
     }
 
     fn schema(schemas: &mut Schemas) -> Json {
@@ -130,9 +136,13 @@ impl Read for Steps {
 }
 
 fn step(node: &Node, cx: &mut Cx<'_>) -> Option<RawStep> {
-    let verb = node.entries().iter().find(|(key, _)| ["send", "wait", "branch", "exit"].contains(&key.text.as_str()));
+    let verb = node
+        .entries()
+        .iter()
+        .find(|(key, _)| ["send", "wait", "branch", "exit"].contains(&key.text.as_str()));
     let given = node.get("id").and_then(Node::text).filter(|id| !id.is_empty());
-    let span = node.get("id").map(Node::place).or(verb.map(|(key, _)| key.span)).unwrap_or_else(|| node.place());
+    let span =
+        node.get("id").map(Node::place).or(verb.map(|(key, _)| key.span)).unwrap_or_else(|| node.place());
     let id = match (given, verb) {
         (Some(id), _) => id.to_owned(),
         (None, Some((key, _))) => unique(&format!("{}.{}", cx.steps.previous, key.text), &cx.steps.known),
@@ -143,7 +153,8 @@ fn step(node: &Node, cx: &mut Cx<'_>) -> Option<RawStep> {
     cx.steps.previous.clone_from(&id);
     if let Some((_, first)) = cx.steps.known.iter().find(|(known, _)| *known == id) {
         let line = cx.files.locate(*first).0;
-        cx.mistake("E0106", span, format!("the step `{id}` is there twice")).label(format!("the first is in line {line}"));
+        cx.mistake("E0106", span, format!("the step `{id}` is there twice"))
+            .label(format!("the first is in line {line}"));
     }
     cx.steps.known.push((id.clone(), span));
     let fields = fields?;
@@ -162,12 +173,15 @@ fn step(node: &Node, cx: &mut Cx<'_>) -> Option<RawStep> {
         }
     }
     if fields.send.is_there() && given.is_none() {
-        cx.mistake("E0103", span, "the key `id` is missing").hint("where something goes out, the step needs a name that stays");
+        cx.mistake("E0103", span, "the key `id` is missing")
+            .hint("where something goes out, the step needs a name that stays");
         return None;
     }
     for (key, given) in [("expires", given_at(&fields.expires)), ("window", given_at(&fields.window))] {
         if let Some(at) = given.filter(|_| !fields.send.is_there()) {
-            cx.mistake("E0108", at, format!("`{key}` does nothing here")).warn().hint("it belongs to a step with `send`");
+            cx.mistake("E0108", at, format!("`{key}` does nothing here"))
+                .warn()
+                .hint("it belongs to a step with `send`");
         }
     }
     Some(RawStep { id: StepId::known(id), fields })
@@ -195,7 +209,13 @@ pub(crate) struct StepName;
 
 impl Read for StepName {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
-        cx.parsed(node, "a step's id", |text| if model::name::is_name(text) && text != "entry" { Ok(Self) } else { Err("lower-case words joined by `_`; `entry` is taken") })
+        cx.parsed(node, "a step's id", |text| {
+            if model::name::is_name(text) && text != "entry" {
+                Ok(Self)
+            } else {
+                Err("lower-case words joined by `_`; `entry` is taken")
+            }
+        })
     }
 
     fn schema(_schemas: &mut Schemas) -> Json {
@@ -220,7 +240,7 @@ record! {
         /// When it fits; the last arm may go without.
         "if" condition: Option<Condition>,
         /// What then.
-        "steps" steps: Steps,
+        "steps" steps: Needed<Steps>,
     }
 }
 
@@ -231,7 +251,11 @@ impl Read for RawArm {
         let fields = ArmFields::read(node, cx);
         cx.steps.previous = branch;
         let span = node.entries().first().map_or(node.span, |(key, _)| key.span);
-        fields.map(|fields| Self { condition: fields.condition, steps: fields.steps, span })
+        fields.map(|fields| Self {
+            condition: fields.condition,
+            steps: fields.steps.0.unwrap_or_default(),
+            span,
+        })
     }
 
     fn schema(schemas: &mut Schemas) -> Json {
@@ -336,27 +360,56 @@ impl Read for RawWait {
         }
         let fields = WaitFields::read(node, cx)?;
         let wrong = |cx: &mut Cx<'_>, message: &str| {
-            cx.mistake("E0108", node.place(), message).hint("a wait is `3d`, `{until: CONDITION, at_most: 4d}` or `{to: profile.COLUMN, minus: 1d}`");
+            cx.mistake("E0108", node.place(), message).hint(
+                "a wait is `3d`, `{until: CONDITION, at_most: 4d}` or `{to: profile.COLUMN, minus: 1d}`",
+            );
         };
         match (fields.time, fields.until, fields.at_most, fields.to, fields.minus, fields.plus) {
-            (Given::Right(time, _), Given::Absent, Given::Absent, Given::Absent, Given::Absent, Given::Absent) => Some(Self(Wait::For(time))),
-            (Given::Absent, Given::Right(condition, _), Given::Right(at_most, _), Given::Absent, Given::Absent, Given::Absent) => {
-                Some(Self(Wait::Until { condition, at_most: at_most.0 }))
-            }
-            (Given::Absent, Given::Right(..) | Given::Wrong, Given::Absent, Given::Absent, Given::Absent, Given::Absent) => {
+            (
+                Given::Right(time, _),
+                Given::Absent,
+                Given::Absent,
+                Given::Absent,
+                Given::Absent,
+                Given::Absent,
+            ) => Some(Self(Wait::For(time))),
+            (
+                Given::Absent,
+                Given::Right(condition, _),
+                Given::Right(at_most, _),
+                Given::Absent,
+                Given::Absent,
+                Given::Absent,
+            ) => Some(Self(Wait::Until { condition, at_most: at_most.0 })),
+            (
+                Given::Absent,
+                Given::Right(..) | Given::Wrong,
+                Given::Absent,
+                Given::Absent,
+                Given::Absent,
+                Given::Absent,
+            ) => {
                 cx.missing(node, "at_most");
                 None
             }
-            (Given::Absent, Given::Absent, Given::Absent, Given::Right(value, _), minus, plus) => match (minus, plus) {
-                (Given::Right(minus, _), Given::Absent) => Some(Self(Wait::To { value: value.0, offset: -minus })),
-                (Given::Absent, Given::Right(plus, _)) => Some(Self(Wait::To { value: value.0, offset: plus })),
-                (Given::Absent, Given::Absent) => Some(Self(Wait::To { value: value.0, offset: SignedDuration::ZERO })),
-                (Given::Wrong, _) | (_, Given::Wrong) => None,
-                (Given::Right(..), Given::Right(..)) => {
-                    wrong(cx, "a wait is before or after a time, not both");
-                    None
+            (Given::Absent, Given::Absent, Given::Absent, Given::Right(value, _), minus, plus) => {
+                match (minus, plus) {
+                    (Given::Right(minus, _), Given::Absent) => {
+                        Some(Self(Wait::To { value: value.0, offset: -minus }))
+                    }
+                    (Given::Absent, Given::Right(plus, _)) => {
+                        Some(Self(Wait::To { value: value.0, offset: plus }))
+                    }
+                    (Given::Absent, Given::Absent) => {
+                        Some(Self(Wait::To { value: value.0, offset: SignedDuration::ZERO }))
+                    }
+                    (Given::Wrong, _) | (_, Given::Wrong) => None,
+                    (Given::Right(..), Given::Right(..)) => {
+                        wrong(cx, "a wait is before or after a time, not both");
+                        None
+                    }
                 }
-            },
+            }
             (time, until, at_most, to, minus, plus) => {
                 let any_wrong = matches!(time, Given::Wrong)
                     || matches!(until, Given::Wrong)
@@ -381,8 +434,5 @@ impl Read for RawWait {
 
 /// The window of a step, if it has one.
 pub(crate) fn window(given: &Given<RawWindow>) -> Option<SendWindow> {
-    match given {
-        Given::Right(window, _) => Some(window.0.clone()),
-        Given::Absent | Given::Wrong => None,
-    }
+    given.right().map(|window| window.0.clone())
 }

@@ -45,7 +45,13 @@ mod tests {
     #[test]
     fn a_slip_of_the_finger_is_seen_and_another_word_is_not() {
         let known = ["title", "owner", "why", "tags", "schedule"];
-        for (written, meant) in [("titel", Some("title")), ("Owner", Some("owner")), ("shcedule", Some("schedule")), ("colour", None), ("", None)] {
+        for (written, meant) in [
+            ("titel", Some("title")),
+            ("Owner", Some("owner")),
+            ("shcedule", Some("schedule")),
+            ("colour", None),
+            ("", None),
+        ] {
             assert_eq!(nearest(written, known), meant, "{written}");
         }
     }

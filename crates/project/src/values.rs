@@ -4,7 +4,10 @@ use jiff::SignedDuration;
 use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use model::duration::{Share, Window, parse_duration};
-use model::name::{BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName, SegmentName, TemplateName};
+use model::name::{
+    BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName, SegmentName,
+    TemplateName,
+};
 use model::policy::{Channel, Localized, MessageClass, OnHit, Permission, RuleZone};
 use model::schedule::Schedule;
 use model::settings::{Deliver, TimeEncoding};
@@ -77,7 +80,11 @@ pub(crate) struct Whole<const MIN: u64, const MAX: u64>(pub(crate) u64);
 
 impl<const MIN: u64, const MAX: u64> Read for Whole<MIN, MAX> {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
-        let expected = if MIN == MAX { format!("the number {MIN}") } else { format!("a whole number from {MIN} to {MAX}") };
+        let expected = if MIN == MAX {
+            format!("the number {MIN}")
+        } else {
+            format!("a whole number from {MIN} to {MAX}")
+        };
         let text = cx.text(node, &expected)?;
         let number = text.text.parse().ok().filter(|number| text.plain && (MIN..=MAX).contains(number));
         if number.is_none() {
@@ -161,10 +168,14 @@ impl Read for TimeZone {
         let found = Self::get(text.text.trim()).ok().filter(|_| !text.text.trim().is_empty());
         if found.is_none() {
             let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
-            let meant = nearest(&text.text, names.iter().map(String::as_str)).filter(|_| text.from.is_none()).map(str::to_owned);
+            let meant = nearest(&text.text, names.iter().map(String::as_str))
+                .filter(|_| text.from.is_none())
+                .map(str::to_owned);
             let message = format!("{} is not a time zone", text.shown());
             let mistake = cx.mistake("E0105", text.span, message);
-            mistake.label("a name of the IANA database, such as `Europe/Berlin`").did_you_mean(meant.as_deref());
+            mistake
+                .label("a name of the IANA database, such as `Europe/Berlin`")
+                .did_you_mean(meant.as_deref());
         }
         found
     }
@@ -177,8 +188,14 @@ impl Read for TimeZone {
 impl Read for Time {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
         cx.parsed(node, "a time of day", |text| {
-            let shape = text.len() == 5 && text.bytes().enumerate().all(|(at, byte)| if at == 2 { byte == b':' } else { byte.is_ascii_digit() });
-            let time = shape.then(|| Self::new(text[..2].parse().ok()?, text[3..].parse().ok()?, 0, 0).ok()).flatten();
+            let shape = text.len() == 5
+                && text
+                    .bytes()
+                    .enumerate()
+                    .all(|(at, byte)| if at == 2 { byte == b':' } else { byte.is_ascii_digit() });
+            let time = shape
+                .then(|| Self::new(text[..2].parse().ok()?, text[3..].parse().ok()?, 0, 0).ok())
+                .flatten();
             time.ok_or("hours and minutes, such as `\"09:00\"`")
         })
     }
@@ -190,7 +207,12 @@ impl Read for Time {
 
 impl Read for Date {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
-        cx.parsed(node, "a date", |text| text.parse::<Self>().ok().filter(|_| text.len() == 10).ok_or("year, month and day, such as `2026-12-24`"))
+        cx.parsed(node, "a date", |text| {
+            text.parse::<Self>()
+                .ok()
+                .filter(|_| text.len() == 10)
+                .ok_or("year, month and day, such as `2026-12-24`")
+        })
     }
 
     fn schema(schemas: &mut Schemas) -> Json {
@@ -200,7 +222,9 @@ impl Read for Date {
 
 impl Read for jiff::Timestamp {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
-        cx.parsed(node, "a time", |text| text.parse::<Self>().map_err(|_| "RFC 3339 with an offset, such as `2026-03-02T09:00:00Z`"))
+        cx.parsed(node, "a time", |text| {
+            text.parse::<Self>().map_err(|_| "RFC 3339 with an offset, such as `2026-03-02T09:00:00Z`")
+        })
     }
 
     fn schema(schemas: &mut Schemas) -> Json {
@@ -354,8 +378,7 @@ impl<T: Read> Read for Vec<T> {
             cx.wrong_kind(node, "a list");
             return None;
         };
-        let read: Vec<Option<T>> = items.iter().map(|item| T::read(item, cx)).collect();
-        read.into_iter().collect()
+        Some(items.iter().filter_map(|item| T::read(item, cx)).collect())
     }
 
     fn schema(schemas: &mut Schemas) -> Json {
@@ -396,7 +419,8 @@ impl Read for Localized {
         let mut texts = std::collections::BTreeMap::new();
         for (key, value) in node.entries() {
             if !is_locale(&key.text) {
-                cx.mistake("E0105", key.span, format!("`{}` is not a language", key.text)).label("a language such as `en` or `de-AT`");
+                cx.mistake("E0105", key.span, format!("`{}` is not a language", key.text))
+                    .label("a language such as `en` or `de-AT`");
             }
             if let Some(text) = String::read(value, cx) {
                 texts.insert(key.text.clone(), text);
@@ -417,7 +441,9 @@ pub(crate) fn is_locale(text: &str) -> bool {
     let language = parts.next().unwrap_or_default();
     (2..=3).contains(&language.len())
         && language.bytes().all(|byte| byte.is_ascii_lowercase())
-        && parts.all(|part| (2..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        && parts.all(|part| {
+            (2..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        })
 }
 
 /// A language.
@@ -426,7 +452,13 @@ pub(crate) struct Locale(pub(crate) String);
 
 impl Read for Locale {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
-        cx.parsed(node, "a language", |text| if is_locale(text) { Ok(Self(text.to_owned())) } else { Err("a language such as `en` or `de-AT`") })
+        cx.parsed(node, "a language", |text| {
+            if is_locale(text) {
+                Ok(Self(text.to_owned()))
+            } else {
+                Err("a language such as `en` or `de-AT`")
+            }
+        })
     }
 
     fn schema(schemas: &mut Schemas) -> Json {
@@ -454,8 +486,9 @@ impl Read for Value {
 
 /// Booleans, integers and decimal numbers as YAML 1.2 reads them; everything else is text.
 pub(crate) fn by_look(text: &str, plain: bool) -> Value {
-    let is_number = text.bytes().next().is_some_and(|first| first.is_ascii_digit() || b"+-.".contains(&first))
-        && text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+    let is_number =
+        text.bytes().next().is_some_and(|first| first.is_ascii_digit() || b"+-.".contains(&first))
+            && text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
     match text {
         "true" if plain => Value::Boolean(true),
         "false" if plain => Value::Boolean(false),

@@ -112,7 +112,7 @@ impl Node {
 /// Reads a file into a tree. `None` if it is not YAML as a project has it; what is wrong goes to `mistakes`.
 pub(crate) fn parse(files: &Files, file: u32, mistakes: &mut Vec<Diagnostic>) -> Option<Node> {
     let text = files.text(file);
-    let options = granit_parser::options! { flow_nesting_limit: MAX_DEPTH, block_nesting_limit: MAX_DEPTH, emit_comments: false, disallow_directives: true };
+    let options = granit_parser::options! { flow_nesting_limit: MAX_DEPTH, block_nesting_limit: MAX_DEPTH, emit_comments: false, emit_unresolved_aliases: true, disallow_directives: true };
     let parser = Parser::new_from_str_with_options(text, options);
     let mut tree = Tree { files, file, mistakes, open: Vec::new(), root: None, documents: 0, refused: false };
     for event in parser {
@@ -156,7 +156,11 @@ impl Tree<'_> {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents == 2 {
-                    self.refuse(span, "a file holds one document", "put what follows `---` into a file of its own");
+                    self.refuse(
+                        span,
+                        "a file holds one document",
+                        "put what follows `---` into a file of its own",
+                    );
                 }
             }
             Event::Scalar(text, style, ..) => {
@@ -168,7 +172,9 @@ impl Tree<'_> {
                 };
                 self.put(Kind::Scalar { text: text.into_owned(), style }, span);
             }
-            Event::MappingStart(..) => self.open.push(Open::Map { start: span, entries: Vec::new(), waiting: None }),
+            Event::MappingStart(..) => {
+                self.open.push(Open::Map { start: span, entries: Vec::new(), waiting: None })
+            }
             Event::SequenceStart(..) => self.open.push(Open::List { start: span, items: Vec::new() }),
             Event::MappingEnd | Event::SequenceEnd => self.close(span),
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
@@ -202,7 +208,11 @@ impl Tree<'_> {
                     if let Kind::Scalar { text, .. } = kind {
                         if let Some((first, _)) = entries.iter().find(|(known, _)| known.text == text) {
                             let first = self.files.locate(first.span).0;
-                            let mut mistake = self.files.diagnostic("E0106", span, format!("the key `{text}` is there twice"));
+                            let mut mistake = self.files.diagnostic(
+                                "E0106",
+                                span,
+                                format!("the key `{text}` is there twice"),
+                            );
                             mistake.label(format!("the first is in line {first}"));
                             self.mistakes.push(mistake);
                             self.refused = true;
@@ -262,7 +272,9 @@ pub(crate) fn origin(source: &str, span: Span, style: Style, text: &str, at: usi
                 let escaped = characters.next().map_or(' ', |(_, escaped)| escaped);
                 wanted -= usize::from(!"ntr \n".contains(escaped));
             }
-            (Style::Quoted { double: false }, '\'') if characters.peek().is_some_and(|(_, next)| *next == '\'') => {
+            (Style::Quoted { double: false }, '\'')
+                if characters.peek().is_some_and(|(_, next)| *next == '\'') =>
+            {
                 characters.next();
                 wanted -= 1;
             }

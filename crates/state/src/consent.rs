@@ -158,7 +158,7 @@ async fn folds(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<BTreeMap<Key, C
     const SQL: Sql = page!(
         "profile, channel, purpose, status, changed_at_ms, origin",
         "SELECT profile, channel, purpose, status, changed_at_ms, origin FROM", each,
-        "JOIN consent ON consent.profile = CAST(each.value ->> 0 AS BIGINT)"
+        "CROSS JOIN consent WHERE consent.profile = CAST(each.value ->> 0 AS BIGINT)"
     );
     let rows: Vec<(u32, String, String, String, i64, String)> =
         tx.page("read consents", &SQL, binds![row::numbers(numbers)]).await?;

@@ -12,7 +12,7 @@ use model::Secret;
 use serde::de::DeserializeOwned;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Database, Encode, FromRow, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction, Type};
+use sqlx::{ConnectOptions as _, Connection as _, Database, Encode, FromRow, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction, Type};
 
 use crate::dialect::{LEASE_NOW_POSTGRES, Sql};
 use crate::error::StateError;
@@ -24,6 +24,11 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 const READERS_MAX: u32 = 4;
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 const STATEMENTS_CACHED: usize = 256;
+
+/// Postgres keeps the plan it made for a statement when the tables were still empty: a scan, which is then a scan of a million rows a page until
+/// the next ANALYZE. Every statement here is meant to go through an index; what must scan (counting) still does.
+const FIXED_PLANS: [(&str, &str); 5] =
+    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("enable_material", "off"), ("jit", "off")];
 
 /// What a process wants of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +48,14 @@ pub struct State {
 }
 
 enum Db {
-    Sqlite { path: PathBuf, writer: SqlitePool, readers: SqlitePool, opened: Instant },
+    Sqlite {
+        path: PathBuf,
+        writer: SqlitePool,
+        readers: SqlitePool,
+        opened: Instant,
+        /// The folder of a scratch state, gone with its last handle.
+        _scratch: Option<tempfile::TempDir>,
+    },
     Postgres { options: PgConnectOptions, pool: PgPool },
 }
 
@@ -104,24 +116,32 @@ impl State {
         Ok(state)
     }
 
+    /// A state that is thrown away: nothing of it has to survive a power cut.
+    pub(crate) async fn connect_scratch(path: PathBuf, folder: tempfile::TempDir) -> Result<Self, StateError> {
+        Self::connect(path, Access::Create, SqliteSynchronous::Off, Some(folder)).await
+    }
+
     pub(crate) async fn connect_sqlite(path: PathBuf, access: Access) -> Result<Self, StateError> {
+        Self::connect(path, access, SqliteSynchronous::Full, None).await
+    }
+
+    async fn connect(
+        path: PathBuf,
+        access: Access,
+        synchronous: SqliteSynchronous,
+        scratch: Option<tempfile::TempDir>,
+    ) -> Result<Self, StateError> {
         if access == Access::Create {
             make_private(&path)?;
         }
-        let common = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(false)
-            .busy_timeout(WAIT_MAX)
-            .foreign_keys(true)
-            .statement_cache_capacity(STATEMENTS_CACHED)
-            .disable_statement_logging();
+        let common = sqlite_options(&path);
         let readers = common.clone().read_only(access == Access::ReadOnly).pragma("query_only", "1").pragma("cache_size", "-16384");
         let writer = if access == Access::ReadOnly {
             readers.clone()
         } else {
             common
                 .journal_mode(SqliteJournalMode::Wal)
-                .synchronous(SqliteSynchronous::Full)
+                .synchronous(synchronous)
                 // Pages of the hot indexes stay in memory; a checkpoint waits until it pays.
                 .pragma("cache_size", "-65536")
                 .pragma("wal_autocheckpoint", "8192")
@@ -133,7 +153,7 @@ impl State {
         let writer = pool().max_connections(1).connect_with(writer).await.map_err(|source| StateError::Open { source })?;
         let readers = pool().max_connections(READERS_MAX).connect_lazy_with(readers);
         refuse_old_sqlite(&writer).await?;
-        Ok(Self { db: Arc::new(Db::Sqlite { path, writer, readers, opened: Instant::now() }) })
+        Ok(Self { db: Arc::new(Db::Sqlite { path, writer, readers, opened: Instant::now(), _scratch: scratch }) })
     }
 
     async fn connect_postgres(options: PgConnectOptions) -> Result<Self, StateError> {
@@ -202,15 +222,16 @@ impl State {
 
     /// A copy as of now, into a file that must not be there yet. SQLite only.
     pub async fn backup(&self, to: &Path) -> Result<(), StateError> {
-        let Db::Sqlite { readers, .. } = &*self.db else { return Err(StateError::BackupPostgres) };
+        let Db::Sqlite { path, .. } = &*self.db else { return Err(StateError::BackupPostgres) };
         let failed = |source| StateError::Query { operation: "copy the state", source };
-        let mut connection = readers.acquire().await.map_err(failed)?;
+        // A connection of its own: a reader may not even write elsewhere, and the writer is not to wait.
+        let mut connection = sqlite_options(path).connect().await.map_err(failed)?;
         sqlx::query("VACUUM INTO $1")
             .bind(to.to_string_lossy().into_owned())
-            .execute(&mut *connection)
+            .execute(&mut connection)
             .await
             .map_err(failed)?;
-        Ok(())
+        connection.close().await.map_err(failed)
     }
 
     /// Lease time in milliseconds: the database's clock on Postgres, a monotonic reading of this process on SQLite, where the
@@ -246,9 +267,20 @@ fn place(url: &Secret, dir: &Path) -> Result<Place, StateError> {
         options
             .application_name("drumbeat")
             .options([("lock_timeout", wait.as_str()), ("synchronous_commit", "on"), ("timezone", "UTC")])
+            .options(FIXED_PLANS)
             .statement_cache_capacity(STATEMENTS_CACHED)
             .disable_statement_logging(),
     ))
+}
+
+pub(crate) fn sqlite_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .busy_timeout(WAIT_MAX)
+        .foreign_keys(true)
+        .statement_cache_capacity(STATEMENTS_CACHED)
+        .disable_statement_logging()
 }
 
 /// Makes the folder and an empty file that only its owner may read.
@@ -347,6 +379,11 @@ impl Tx {
             Inner::Postgres(tx) => tx.rollback().await,
         };
         done.map_err(|source| StateError::Query { operation: "roll back", source })
+    }
+
+    /// Whether no other transaction can write while this one does: SQLite.
+    pub(crate) fn has_the_only_writer(&self) -> bool {
+        matches!(self.inner, Inner::Sqlite(_))
     }
 
     /// Executes a statement; how many rows it changed.

@@ -130,7 +130,7 @@ fn write(rows: &mut Rows, delivery: &Delivery, now: Timestamp) {
         .integer(i64::from(delivery.priority))
         .text(delivery.state.as_str())
         .text(delivery.reason.as_str())
-        .text(&read::write_gates(&delivery.gates))
+        .json(&read::write_gates(&delivery.gates))
         .integer(row::ms(delivery.created_at))
         .integer(row::ms(delivery.decided_at))
         .integer(row::ms(delivery.due_at))
@@ -193,8 +193,8 @@ pub async fn touches(tx: &mut Tx, numbers: &[ProfileNumber], since: Timestamp) -
         "profile, id, at_ms, channel, class, purpose, brand, playbook, state",
         "SELECT delivery.profile, delivery.id, COALESCE(settled_at_ms, armed_at_ms, due_at_ms) AS at_ms,
             channel, class, purpose, brand, playbook, state FROM", each,
-        "JOIN delivery ON delivery.profile = CAST(each.value ->> 0 AS BIGINT)
-        WHERE state IN ('pending', 'leased', 'armed', 'accepted', 'in_doubt', 'withheld')
+        "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT)
+        AND state IN ('pending', 'leased', 'armed', 'accepted', 'in_doubt', 'withheld')
             AND COALESCE(settled_at_ms, armed_at_ms, due_at_ms) >= $2"
     );
     let rows: Vec<TouchRow> = tx.page("read touches", &SQL, binds![row::numbers(numbers), row::ms(since)]).await?;
@@ -219,7 +219,7 @@ pub async fn of_enrollments(tx: &mut Tx, enrollments: &[(ProfileNumber, Enrollme
     const SQL: Sql = page!(
         columns!(),
         concat!("SELECT ", columns!(), " FROM"), each,
-        "JOIN delivery ON delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.enrollment = each.value ->> 1"
+        "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.enrollment = each.value ->> 1"
     );
     let rows: Vec<read::Read> =
         tx.page("read enrollments' deliveries", &SQL, binds![crate::enrollment::keys(enrollments)]).await?;
@@ -245,8 +245,8 @@ pub async fn cancel(tx: &mut Tx, deliveries: &[(DeliveryKey, Reason)], now: Time
     const OPEN: Sql = page_locked!(
         "profile, id",
         "SELECT delivery.profile, delivery.id FROM", each,
-        "JOIN delivery ON delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
-        WHERE state IN ('pending', 'deferred', 'leased') ORDER BY delivery.profile, delivery.id",
+        "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
+        AND state IN ('pending', 'deferred', 'leased') ORDER BY delivery.profile, delivery.id",
         "FOR UPDATE OF delivery"
     );
     let found: Vec<(u32, String)> =

@@ -142,7 +142,7 @@ fn write(rows: &mut Rows, enrollment: &Enrollment, sealed: Option<&[u8]>) {
         .maybe_text(exit)
         .maybe_integer(ended_at.map(row::ms))
         .maybe_integer(enrollment.goal_reached_at.map(row::ms))
-        .text(&outcomes)
+        .json(&outcomes)
         .maybe_text(sealed.filter(|_| enrollment.is_active()).map(row::base64).as_deref());
 }
 
@@ -224,7 +224,7 @@ pub async fn of_profiles_active(tx: &mut Tx, playbook: &PlaybookName, numbers: &
     const SQL: Sql = page!(
         columns!(),
         concat!("SELECT ", columns!(), " FROM"), each,
-        "JOIN enrollment ON enrollment.playbook = $2 AND enrollment.state <> 'ended'
+        "CROSS JOIN enrollment WHERE enrollment.playbook = $2 AND enrollment.state <> 'ended'
             AND enrollment.profile = CAST(each.value ->> 0 AS BIGINT)"
     );
     let binds = binds![row::numbers(numbers), playbook.as_str()];
@@ -240,7 +240,7 @@ pub async fn standings(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<Vec<Sta
     const SQL: Sql = page!(
         "profile, playbook, state, goal_reached_at_ms, ended_at_ms, entered_at_ms, id",
         "SELECT profile, playbook, state, goal_reached_at_ms, ended_at_ms, entered_at_ms, id FROM", each,
-        "JOIN enrollment ON enrollment.profile = CAST(each.value ->> 0 AS BIGINT)"
+        "CROSS JOIN enrollment WHERE enrollment.profile = CAST(each.value ->> 0 AS BIGINT)"
     );
     let rows: Vec<StandingRow> = tx.page("read standings", &SQL, binds![row::numbers(numbers)]).await?;
     let mut latest: BTreeMap<(u32, String), StandingRow> = BTreeMap::new();
@@ -276,7 +276,7 @@ pub async fn get_many(tx: &mut Tx, ids: &[(ProfileNumber, EnrollmentId)]) -> Res
     const SQL: Sql = page!(
         columns!(),
         concat!("SELECT ", columns!(), " FROM"), each,
-        "JOIN enrollment ON enrollment.profile = CAST(each.value ->> 0 AS BIGINT) AND enrollment.id = each.value ->> 1"
+        "CROSS JOIN enrollment WHERE enrollment.profile = CAST(each.value ->> 0 AS BIGINT) AND enrollment.id = each.value ->> 1"
     );
     let mut rows = read_all(tx.page("read enrollments", &SQL, binds![keys(ids)]).await?)?;
     rows.sort_by(|one, other| (one.enrollment.profile, &one.enrollment.id).cmp(&(other.enrollment.profile, &other.enrollment.id)));

@@ -33,7 +33,7 @@ pub async fn take(
     const SQL: Sql = page!(
         "profile, sealed",
         "SELECT entering.profile AS profile, entering.sealed AS sealed FROM", each,
-        "JOIN entering ON entering.playbook = $2 AND entering.profile = CAST(each.value ->> 0 AS BIGINT)"
+        "CROSS JOIN entering WHERE entering.playbook = $2 AND entering.profile = CAST(each.value ->> 0 AS BIGINT)"
     );
     let found: Vec<(u32, String)> =
         tx.page("read rows of the entering", &SQL, binds![row::numbers(numbers), playbook.as_str()]).await?;

@@ -115,4 +115,19 @@ impl StateError {
         let Self::Query { source: sqlx::Error::Database(error), .. } = self else { return false };
         matches!(error.code().as_deref(), Some("40001" | "40P01" | "55P03" | "5" | "517"))
     }
+
+    /// Whether there is no state yet.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { .. })
+    }
+
+    /// Whether the database cannot be reached, as against refusing something.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Open { source } | Self::Query { source, .. } => {
+                matches!(source, sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut)
+            }
+            _ => false,
+        }
+    }
 }

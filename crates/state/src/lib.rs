@@ -23,6 +23,7 @@ pub mod playbook;
 pub mod profile;
 mod row;
 mod runlock;
+mod scratch;
 pub mod segment;
 pub mod suppression;
 

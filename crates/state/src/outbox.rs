@@ -15,7 +15,7 @@ use model::{DeliveryId, DeliveryState, DestinationName, ProfileNumber, Reason};
 use crate::db::binds;
 use crate::delivery::read::{LeasedRead, leased_columns, write_gates};
 use crate::delivery::{DeliveryKey, keys};
-use crate::dialect::{Rows, Sql, each, page, page_locked};
+use crate::dialect::{LOCK_ADDRESSES, LOCK_PROFILES, Rows, Sql, each, page, page_locked};
 use crate::enrollment::look_at;
 use crate::row;
 use crate::{StateError, Tx};
@@ -178,8 +178,8 @@ pub async fn arm(
                 "SELECT delivery.profile, delivery.id, delivery.attempts, delivery.fence FROM",
                 each,
                 concat!(
-                    "JOIN delivery ON delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
-                    WHERE state = 'leased' ", $proof, " ORDER BY delivery.profile, delivery.id"
+                    "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
+                    AND state = 'leased' ", $proof, " ORDER BY delivery.profile, delivery.id"
                 ),
                 "FOR UPDATE OF delivery"
             )
@@ -223,22 +223,18 @@ pub async fn arm(
 /// Locks people, so that no consent of theirs is recorded and no other row of theirs is armed until this transaction ends. Always in
 /// sorted order, whatever order is given. In SQLite the one writer is lock enough.
 pub async fn lock_profiles(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<(), StateError> {
-    const SQL: Sql = Sql {
-        sqlite: "SELECT 1 WHERE $1 IS NULL",
-        postgres: "SELECT 1 FROM profile WHERE number IN (
-            SELECT CAST(value ->> 0 AS BIGINT) FROM jsonb_array_elements(CAST($1 AS jsonb))) ORDER BY number FOR UPDATE",
-    };
-    tx.execute("lock profiles", &SQL, binds![row::numbers(numbers)]).await?;
+    if tx.has_the_only_writer() {
+        return Ok(());
+    }
+    tx.execute("lock profiles", &LOCK_PROFILES, binds![row::numbers(numbers)]).await?;
     Ok(())
 }
 
 /// Locks addresses against being suppressed until this transaction ends; after [`lock_profiles`], never before.
 pub async fn lock_addresses(tx: &mut Tx, addresses: &[AddressHash]) -> Result<(), StateError> {
-    const SQL: Sql = Sql {
-        sqlite: "SELECT 1 WHERE $1 IS NULL",
-        postgres: "SELECT pg_advisory_xact_lock(hashtextextended(address, 0)) FROM (
-            SELECT value ->> 0 AS address FROM jsonb_array_elements(CAST($1 AS jsonb)) ORDER BY 1) AS addresses",
-    };
+    if tx.has_the_only_writer() {
+        return Ok(());
+    }
     let mut sorted: Vec<&AddressHash> = addresses.iter().collect();
     sorted.sort_unstable();
     sorted.dedup();
@@ -246,7 +242,7 @@ pub async fn lock_addresses(tx: &mut Tx, addresses: &[AddressHash]) -> Result<()
     for address in sorted {
         rows.row().text(address.as_str());
     }
-    tx.execute("lock addresses", &SQL, binds![rows.finish()]).await?;
+    tx.execute("lock addresses", &LOCK_ADDRESSES, binds![rows.finish()]).await?;
     Ok(())
 }
 
@@ -263,8 +259,8 @@ pub async fn give_back(
         "profile, id, enrollment",
         "SELECT delivery.profile, delivery.id, delivery.enrollment FROM",
         each,
-        "JOIN delivery ON delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
-        WHERE state = 'leased' AND delivery.fence = CAST(each.value ->> 2 AS BIGINT) ORDER BY delivery.profile, delivery.id",
+        "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
+        AND state = 'leased' AND delivery.fence = CAST(each.value ->> 2 AS BIGINT) ORDER BY delivery.profile, delivery.id",
         "FOR UPDATE OF delivery"
     );
     let mut asked: BTreeMap<&DeliveryKey, (i64, &Back)> = BTreeMap::new();
@@ -295,7 +291,7 @@ pub async fn give_back(
             .text(key.id.as_str())
             .text(state.as_str())
             .maybe_text(reason.map(Reason::as_str))
-            .maybe_text(gates.map(|gates| write_gates(gates)).as_deref())
+            .maybe_json(gates.map(|gates| write_gates(gates)).as_deref())
             .maybe_integer(due_at.map(row::ms))
             .maybe_integer(settled_at.map(row::ms));
         if state != DeliveryState::Pending {

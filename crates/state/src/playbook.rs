@@ -92,12 +92,25 @@ pub async fn all(tx: &mut Tx) -> Result<Vec<PlaybookState>, StateError> {
     rows.into_iter().map(read).collect()
 }
 
-/// Keeps all of it.
+/// The playbooks that are paused.
+pub async fn paused(tx: &mut Tx) -> Result<Vec<PlaybookName>, StateError> {
+    let sql = Sql::same("SELECT name FROM playbook WHERE status = 'paused' ORDER BY name");
+    let rows: Vec<(String,)> = tx.rows("read paused playbooks", &sql, vec![]).await?;
+    Ok(rows.into_iter().map(|(name,)| PlaybookName::known(name)).collect())
+}
+
+/// Changes only whether it runs: a person's act, which a run under way must not undo. `false`: there is no such playbook.
+pub async fn set_status(tx: &mut Tx, name: &PlaybookName, status: Status) -> Result<bool, StateError> {
+    let sql = Sql::same("UPDATE playbook SET status = $2 WHERE name = $1");
+    Ok(tx.execute("change a playbook's status", &sql, binds![name.as_str(), status.as_str()]).await? == 1)
+}
+
+/// Keeps all of it. Of a playbook that is there already, all but its status, which is a person's to change.
 pub async fn save(tx: &mut Tx, playbook: &PlaybookState) -> Result<(), StateError> {
     let sql = Sql::same(
         "INSERT INTO playbook (name, status, version, activated_at_ms, seen_bits, applying_run, applying_after)
         VALUES ($1, $2, $3, $4, $5, $6, $7)
-        ON CONFLICT (name) DO UPDATE SET status = excluded.status, version = excluded.version,
+        ON CONFLICT (name) DO UPDATE SET version = excluded.version,
             activated_at_ms = excluded.activated_at_ms, seen_bits = excluded.seen_bits,
             applying_run = excluded.applying_run, applying_after = excluded.applying_after",
     );

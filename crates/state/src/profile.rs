@@ -88,7 +88,7 @@ async fn erased(tx: &mut Tx, keys: &Keys, ids: &[String]) -> Result<Vec<String>,
     }
     const SQL: Sql = page!(
         "place",
-        "SELECT CAST(each.value ->> 0 AS BIGINT) AS place FROM", each, "JOIN erased ON erased.id_hash = each.value ->> 1"
+        "SELECT CAST(each.value ->> 0 AS BIGINT) AS place FROM", each, "CROSS JOIN erased WHERE erased.id_hash = each.value ->> 1"
     );
     let places: Vec<(usize,)> = tx.page("look for erased profiles", &SQL, binds![rows.finish()]).await?;
     Ok(places.into_iter().filter_map(|(place,)| ids.get(place).cloned()).collect())
@@ -104,7 +104,7 @@ pub async fn numbers_of(tx: &mut Tx, ids: &[String]) -> Result<Vec<Option<Profil
     const SQL: Sql = page!(
         "place, number",
         "SELECT CAST(each.value ->> 0 AS BIGINT) AS place, profile.number AS number FROM", each,
-        "JOIN profile ON profile.id = each.value ->> 1"
+        "CROSS JOIN profile WHERE profile.id = each.value ->> 1"
     );
     let found: Vec<(usize, u32)> = tx.page("look up profiles", &SQL, binds![rows.finish()]).await?;
     for (place, number) in found {
@@ -120,7 +120,7 @@ pub async fn ids_of(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<BTreeMap<P
     const SQL: Sql = page!(
         "number, id",
         "SELECT profile.number AS number, profile.id AS id FROM", each,
-        "JOIN profile ON profile.number = CAST(each.value ->> 0 AS BIGINT)"
+        "CROSS JOIN profile WHERE profile.number = CAST(each.value ->> 0 AS BIGINT)"
     );
     let found: Vec<(u32, String)> = tx.page("look up profiles' ids", &SQL, binds![row::numbers(numbers)]).await?;
     Ok(found.into_iter().map(|(number, id)| (ProfileNumber(number), id)).collect())

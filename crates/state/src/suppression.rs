@@ -91,7 +91,7 @@ pub async fn suppressions(
     const SQL: Sql = page!(
         "kind, subject, channel, reason, since_ms, source, spares_transactional",
         "SELECT DISTINCT kind, subject, channel, reason, since_ms, source, spares_transactional FROM", each,
-        "JOIN suppression ON suppression.kind = each.value ->> 0 AND suppression.subject = each.value ->> 1"
+        "CROSS JOIN suppression WHERE suppression.kind = each.value ->> 0 AND suppression.subject = each.value ->> 1"
     );
     let mut rows = Rows::new();
     for number in numbers {

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use crate::error::{QueryError, failed};
 use crate::look::{rows_about, tables, words};
-use crate::query::{self, Argument, Described, IdType, Statement};
+use crate::query::{self, Described, IdType, Ids, Statement};
 use crate::session::{Connection, place};
 use crate::snapshot::{Snapshot, id_column};
 use crate::value::Cell;
@@ -58,22 +58,25 @@ impl Warehouse {
 impl Snapshot {
     async fn advise(&mut self, query: &Query, usage: Use) -> Result<Vec<Advice>, QueryError> {
         let place = place(query);
-        let (bound, mut arguments) = query::bound(query, &self.binding()).map_err(QueryError::Mistake)?;
-        let mut columns = self.session.describe(&bound).await.map_err(|error| failed(place, error, self.timeout))?;
+        let (bound, arguments) = query::bound(query, &self.binding()).map_err(QueryError::Mistake)?;
+        let mut columns =
+            self.session.describe(&bound).await.map_err(|error| failed(place, error, self.timeout))?;
         if let Connection::Postgres(session) = &mut self.session.connection {
-            session.origins(&bound, &mut columns).await.map_err(|error| failed(place, error, self.timeout))?;
+            session
+                .origins(&bound, &mut columns)
+                .await
+                .map_err(|error| failed(place, error, self.timeout))?;
         }
         let id = id_column(&columns).ok();
-        let sql = match (usage, id) {
-            (Use::Segment, _) => query::rows(self.kind, &bound, &columns),
+        let statement = match (usage, id) {
+            (Use::Segment, _) => Statement { sql: query::rows(self.kind, &bound, &columns), arguments },
             (Use::ProfilesById, None) => return Ok(Vec::new()),
             (Use::ProfilesById, Some(id)) => {
-                let sql = query::by_id(self.kind, &bound, &columns, id, arguments.len() + 1);
-                arguments.push(some_ids(self.kind, columns.get(id)));
-                sql
+                let ids = some_ids(self.kind, columns.get(id));
+                query::by_id(&bound, arguments, &columns, id, ids)
             }
         };
-        let statement = Statement { sql: query::explain(self.kind, &sql), arguments };
+        let statement = Statement { sql: query::explain(self.kind, &statement.sql), ..statement };
         let origin = id.and_then(|id| columns.get(id)?.origin.clone());
         match self.kind {
             Kind::Sqlite => self.advise_sqlite(place, &bound, &statement, usage, origin).await,
@@ -104,11 +107,7 @@ impl Snapshot {
                 (Reading::Walk(_) | Reading::OwnIndex(_), Use::Segment) => INDEX_ROWS,
                 (Reading::Scan, Use::Segment) => continue,
             };
-            let known = table.rows;
-            let many = match known {
-                Some(rows) => rows,
-                None => rows_about(&mut self.session, self.kind, &table.name, least).await.unwrap_or(0),
-            };
+            let many = rows_about(&mut self.session, self.kind, &table.name, least).await.unwrap_or(0);
             if many >= least {
                 advice.push(say(table, &reading, usage, origin.as_ref(), &words));
             }
@@ -146,7 +145,9 @@ impl Snapshot {
                 continue;
             }
             let column = match &origin {
-                Some((table, column)) if usage == Use::ProfilesById && *table == scan.table => Some(column.clone()),
+                Some((table, column)) if usage == Use::ProfilesById && *table == scan.table => {
+                    Some(column.clone())
+                }
                 _ => scan.column.clone(),
             };
             advice.push(spoken(&scan.table, column.as_deref(), usage));
@@ -156,10 +157,12 @@ impl Snapshot {
 }
 
 /// Ids that nobody need have, as many as a real look-up has.
-fn some_ids(kind: Kind, column: Option<&Described>) -> Argument {
+fn some_ids(kind: Kind, column: Option<&Described>) -> Ids {
     let id = column.map_or(IdType::Dynamic, |column| column.id);
     let texts: Vec<String> = match id {
-        IdType::Uuid => (1..=1_000u128).map(|number| sqlx::types::Uuid::from_u128(number).to_string()).collect(),
+        IdType::Uuid => {
+            (1..=1_000u128).map(|number| sqlx::types::Uuid::from_u128(number).to_string()).collect()
+        }
         _ => (1..=1_000).map(|number| number.to_string()).collect(),
     };
     query::ids(kind, id, &texts)
@@ -172,7 +175,9 @@ fn spoken(table: &str, column: Option<&str>, usage: Use) -> Advice {
     };
     let hint = match column {
         Some(column) => format!("an index on {table}({column}) would help"),
-        None => format!("an index on the column by which `{table}` is looked up would help; an expression or a cast around it hides it"),
+        None => format!(
+            "an index on the column by which `{table}` is looked up would help; an expression or a cast around it hides it"
+        ),
     };
     Advice { message, hint }
 }
@@ -198,7 +203,9 @@ enum Reading {
 impl Step {
     fn read(row: &[Cell]) -> Option<Self> {
         match (row.get(1)?, row.get(3)?) {
-            (Cell::Integer(parent), Cell::Text(detail)) => Some(Self { parent: *parent, detail: detail.clone() }),
+            (Cell::Integer(parent), Cell::Text(detail)) => {
+                Some(Self { parent: *parent, detail: detail.clone() })
+            }
             _ => None,
         }
     }
@@ -213,7 +220,10 @@ impl Step {
         let table = resolve(name, tables, words)?;
         let reading = if how.contains("USING AUTOMATIC") {
             let columns = how.rsplit_once('(').map_or("", |(_, columns)| columns.trim_end_matches(')'));
-            let columns: Vec<&str> = columns.split(" AND ").map(|test| test.split(['=', '<', '>']).next().unwrap_or(test).trim()).collect();
+            let columns: Vec<&str> = columns
+                .split(" AND ")
+                .map(|test| test.split(['=', '<', '>']).next().unwrap_or(test).trim())
+                .collect();
             Reading::OwnIndex(columns.join(", "))
         } else if verb == "SEARCH" {
             Reading::Lookup
@@ -229,7 +239,12 @@ impl Step {
     fn is_inner(&self, steps: &[Self], index: usize) -> bool {
         let reads = |step: &Self| step.detail.starts_with("SCAN ") || step.detail.starts_with("SEARCH ");
         let is_behind = steps.iter().take(index).any(|other| other.parent == self.parent && reads(other));
-        is_behind || steps.iter().take(index).next_back().is_some_and(|before| before.detail.starts_with("CORRELATED"))
+        is_behind
+            || steps
+                .iter()
+                .take(index)
+                .next_back()
+                .is_some_and(|before| before.detail.starts_with("CORRELATED"))
     }
 }
 
@@ -239,7 +254,8 @@ fn resolve<'a>(name: &str, tables: &'a [TableInfo], words: &[String]) -> Option<
     let alias = name.to_lowercase();
     named(name).or_else(|| {
         let at = words.iter().enumerate().filter(|(_, word)| **word == alias).map(|(at, _)| at);
-        let before = |at: usize, back: usize| at.checked_sub(back).and_then(|at| words.get(at)).map(String::as_str);
+        let before =
+            |at: usize, back: usize| at.checked_sub(back).and_then(|at| words.get(at)).map(String::as_str);
         at.filter_map(|at| match before(at, 1)? {
             "as" => named(before(at, 2)?),
             table => named(table),
@@ -248,7 +264,13 @@ fn resolve<'a>(name: &str, tables: &'a [TableInfo], words: &[String]) -> Option<
     })
 }
 
-fn say(table: &TableInfo, reading: &Reading, usage: Use, origin: Option<&(String, String)>, words: &[String]) -> Advice {
+fn say(
+    table: &TableInfo,
+    reading: &Reading,
+    usage: Use,
+    origin: Option<&(String, String)>,
+    words: &[String],
+) -> Advice {
     let name = &table.name;
     match reading {
         Reading::OwnIndex(columns) => Advice {
@@ -257,15 +279,26 @@ fn say(table: &TableInfo, reading: &Reading, usage: Use, origin: Option<&(String
         },
         Reading::Walk(index) if usage == Use::Segment => {
             let used: BTreeSet<&String> = words.iter().collect();
-            let columns = table.columns.iter().map(|column| column.name.to_lowercase()).filter(|column| used.contains(column));
+            let columns = table
+                .columns
+                .iter()
+                .map(|column| column.name.to_lowercase())
+                .filter(|column| used.contains(column));
             let columns: Vec<String> = columns.collect();
             Advice {
-                message: format!("all of `{name}` is read through the index `{index}`, with a look-up for each row: slower than reading it plainly"),
-                hint: format!("an index that holds all the query needs would help: {name}({})", columns.join(", ")),
+                message: format!(
+                    "all of `{name}` is read through the index `{index}`, with a look-up for each row: slower than reading it plainly"
+                ),
+                hint: format!(
+                    "an index that holds all the query needs would help: {name}({})",
+                    columns.join(", ")
+                ),
             }
         }
         Reading::Scan | Reading::Walk(_) | Reading::Lookup => {
-            let column = origin.filter(|(table, _)| table.eq_ignore_ascii_case(name)).map(|(_, column)| column.as_str());
+            let column = origin
+                .filter(|(table, _)| table.eq_ignore_ascii_case(name))
+                .map(|(_, column)| column.as_str());
             spoken(name, column.filter(|_| usage == Use::ProfilesById), usage)
         }
     }
@@ -289,13 +322,16 @@ fn collect_scans(node: &Json, is_inner: bool, whole: &str, scans: &mut Vec<SeqSc
         scans.push(SeqScan { table: table.to_owned(), column, is_inner });
     }
     let is_loop = text("Node Type") == Some("Nested Loop");
-    let outer_rows = |plans: &[Json]| plans.first().and_then(|outer| outer.get("Plan Rows")).and_then(Json::as_f64).unwrap_or(0.0);
+    let outer_rows = |plans: &[Json]| {
+        plans.first().and_then(|outer| outer.get("Plan Rows")).and_then(Json::as_f64).unwrap_or(0.0)
+    };
     let plans = node.get("Plans").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
     for plan in plans {
         let role = plan.get("Parent Relationship").and_then(Json::as_str);
         let name = plan.get("Subplan Name").and_then(Json::as_str);
         let is_hashed = name.is_some_and(|name| whole.contains(&format!("hashed {name}")));
-        let repeats = is_loop && role == Some("Inner") && outer_rows(plans) > 1.0 || role == Some("SubPlan") && !is_hashed;
+        let repeats = is_loop && role == Some("Inner") && outer_rows(plans) > 1.0
+            || role == Some("SubPlan") && !is_hashed;
         collect_scans(plan, is_inner || repeats, whole, scans);
     }
 }

@@ -69,6 +69,13 @@ pub enum WarehouseError {
     },
 }
 
+impl WarehouseError {
+    /// Whether the warehouse itself is away, rather than one query wrong: exit code 69.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
 /// Why pages ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum PagesError<E> {
@@ -106,13 +113,16 @@ pub(crate) fn failed(place: &str, error: sqlx::Error, timeout: Duration) -> Ware
     let place = place.to_owned();
     match error {
         sqlx::Error::Database(error) => {
-            let code = error.code().unwrap_or_default().into_owned();
+            let code = simple_code(&*error);
             match code.as_str() {
                 // Postgres: query_canceled; SQLite: interrupted.
                 "57014" | "9" => WarehouseError::Timeout { place, timeout },
                 // Postgres: connection, authorization, no such database, operator intervention; SQLite: cannot open, no database.
                 "14" | "26" | "3D000" => WarehouseError::Unreachable { why: said(&*error) },
-                code if ["08", "28", "57", "53"].iter().any(|class| code.len() == 5 && code.starts_with(class)) => {
+                code if ["08", "28", "57", "53"]
+                    .iter()
+                    .any(|class| code.len() == 5 && code.starts_with(class)) =>
+                {
                     WarehouseError::Unreachable { why: said(&*error) }
                 }
                 _ => WarehouseError::Database { place, message: said(&*error) },
@@ -120,8 +130,19 @@ pub(crate) fn failed(place: &str, error: sqlx::Error, timeout: Duration) -> Ware
         }
         sqlx::Error::Io(error) => WarehouseError::Unreachable { why: error.to_string() },
         sqlx::Error::Tls(error) => WarehouseError::Unreachable { why: format!("TLS: {error}") },
-        sqlx::Error::WorkerCrashed => WarehouseError::Unreachable { why: "the thread that reads it has died".to_owned() },
+        sqlx::Error::WorkerCrashed => {
+            WarehouseError::Unreachable { why: "the thread that reads it has died".to_owned() }
+        }
         other => WarehouseError::Database { place, message: other.to_string() },
+    }
+}
+
+/// Postgres' SQLSTATE of five letters, or SQLite's primary code: the lowest byte of the extended one.
+pub(crate) fn simple_code(error: &dyn DatabaseError) -> String {
+    let code = error.code().unwrap_or_default();
+    match code.parse::<u32>() {
+        Ok(number) if code.len() < 5 => (number & 0xff).to_string(),
+        _ => code.into_owned(),
     }
 }
 

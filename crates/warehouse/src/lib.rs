@@ -25,7 +25,7 @@ use model::settings::{TimeEncoding, WarehouseSettings};
 pub use advice::{Advice, Use};
 pub use error::{PagesError, QueryError, WarehouseError};
 pub use look::{Prepared, PreparedColumn, TableColumn, TableInfo};
-pub use snapshot::{Counts, IDS_MAX, Page, ProfileRow, RawPage, Row, Snapshot};
+pub use snapshot::{Counts, IDS_MAX, Page, Pages, ProfileRow, RawPage, Row, Snapshot};
 
 use postgres::PostgresAccess;
 use session::{Access, Idle};
@@ -65,9 +65,15 @@ impl Warehouse {
     /// # Errors
     /// [`WarehouseError::Url`] for a URL that is neither `sqlite://` nor `postgres://`, [`WarehouseError::Unreachable`]
     /// for a file that is not there or a server that does not answer.
-    pub async fn open(settings: &WarehouseSettings, dir: &Path, zone: &TimeZone) -> Result<Self, WarehouseError> {
+    pub async fn open(
+        settings: &WarehouseSettings,
+        dir: &Path,
+        zone: &TimeZone,
+    ) -> Result<Self, WarehouseError> {
         let url = settings.url.reveal();
-        let timeout = Duration::try_from(settings.statement_timeout).unwrap_or(Duration::ZERO).max(Duration::from_millis(1));
+        let timeout = Duration::try_from(settings.statement_timeout)
+            .unwrap_or(Duration::ZERO)
+            .max(Duration::from_millis(1));
         let wrong = |why| WarehouseError::Url { why };
         let (kind, access) = if url.starts_with("sqlite:") {
             (Kind::Sqlite, Access::Sqlite(SqliteAccess::new(url, dir).map_err(wrong)?))
@@ -77,7 +83,8 @@ impl Warehouse {
         } else {
             return Err(wrong("must begin with `sqlite://` or `postgres://`"));
         };
-        let warehouse = Self { access, idle: Arc::default(), kind, times: settings.times, zone: zone.clone(), timeout };
+        let warehouse =
+            Self { access, idle: Arc::default(), kind, times: settings.times, zone: zone.clone(), timeout };
         warehouse.snapshot(Timestamp::UNIX_EPOCH).await?.close().await;
         Ok(warehouse)
     }

@@ -8,7 +8,7 @@ use model::settings::TimeEncoding;
 use model::sql::{Bound, Parameter, nearest};
 use model::value::ValueType;
 
-use crate::error::{QueryError, WarehouseError, failed, refusal};
+use crate::error::{QueryError, WarehouseError, failed, refusal, simple_code};
 use crate::query::{self, Argument, Statement};
 use crate::session::{Session, place};
 use crate::snapshot::{Snapshot, declared, id_column, unique, wanted};
@@ -75,14 +75,27 @@ impl Warehouse {
     /// The tables and views that a query can name without a schema, with their columns.
     pub async fn tables(&self) -> Result<Vec<TableInfo>, WarehouseError> {
         let mut snapshot = self.snapshot(Timestamp::UNIX_EPOCH).await?;
-        let tables = tables(&mut snapshot.session, self.kind).await;
+        let mut found = tables(&mut snapshot.session, self.kind).await;
+        if let (Ok(tables), Kind::Sqlite) = (&mut found, self.kind) {
+            // To count a view is to run it.
+            let views =
+                snapshot.session.all("looking at the tables", &Statement::constant(SQLITE_VIEWS)).await?;
+            let views: BTreeSet<String> = views.iter().filter_map(|row| text(row.first())).collect();
+            for table in tables.iter_mut().filter(|table| !views.contains(&table.name)) {
+                table.rows = rows_about(&mut snapshot.session, self.kind, &table.name, COUNTED_MAX).await;
+            }
+        }
         snapshot.close().await;
-        tables
+        found
     }
 
     /// Warnings about columns of SQLite that hold times in another form than `warehouse.times` says: in those `columns`
     /// of the query, and in columns of its tables that it may compare with `:now`. At most 200 values of each are read.
-    pub async fn sample_times(&self, query: &Query, columns: &[String]) -> Result<Vec<String>, WarehouseError> {
+    pub async fn sample_times(
+        &self,
+        query: &Query,
+        columns: &[String],
+    ) -> Result<Vec<String>, WarehouseError> {
         if self.kind != Kind::Sqlite {
             return Ok(Vec::new());
         }
@@ -114,7 +127,12 @@ impl Snapshot {
     }
 
     /// The database's refusal, led back to the user's text.
-    async fn refused(&mut self, error: &dyn sqlx::error::DatabaseError, bound: &Bound, query: &Query) -> QueryError {
+    async fn refused(
+        &mut self,
+        error: &dyn sqlx::error::DatabaseError,
+        bound: &Bound,
+        query: &Query,
+    ) -> QueryError {
         let (message, position, hint) = refusal(error);
         let from_position = position.and_then(|position| {
             bound.sql.char_indices().nth(position.checked_sub(1)?).map(|(at, _)| bound.origin(at))
@@ -140,14 +158,21 @@ impl Snapshot {
         nearest(last, names.iter().copied()).map(|meant| format!("did you mean `{meant}`?"))
     }
 
-    async fn sample_times(&mut self, query: &Query, columns: &[String]) -> Result<Vec<String>, WarehouseError> {
+    async fn sample_times(
+        &mut self,
+        query: &Query,
+        columns: &[String],
+    ) -> Result<Vec<String>, WarehouseError> {
         let place = place(query);
         let (bound, arguments) = query::bound(query, &self.binding())
             .map_err(|mistake| WarehouseError::Mistake { place: place.to_owned(), mistake })?;
-        let described = self.session.describe(&bound).await.map_err(|error| failed(place, error, self.timeout))?;
+        let described =
+            self.session.describe(&bound).await.map_err(|error| failed(place, error, self.timeout))?;
         let mut warnings = Vec::new();
         let mut sampled = BTreeSet::new();
-        for (index, column) in described.iter().enumerate().filter(|(_, column)| columns.contains(&column.name)) {
+        for (index, column) in
+            described.iter().enumerate().filter(|(_, column)| columns.contains(&column.name))
+        {
             let statement = match &column.origin {
                 Some((table, name)) => {
                     sampled.insert((table.to_ascii_lowercase(), name.to_ascii_lowercase()));
@@ -169,15 +194,25 @@ impl Snapshot {
                 }
                 for column in table.columns {
                     let lower = column.name.to_ascii_lowercase();
-                    if !words.contains(&lower) || !sampled.insert((table.name.to_ascii_lowercase(), lower.clone())) {
+                    if !words.contains(&lower)
+                        || !sampled.insert((table.name.to_ascii_lowercase(), lower.clone()))
+                    {
                         continue;
                     }
                     if matches!(declared(query, &column.name), Some(kind) if kind != ValueType::Time) {
                         continue;
                     }
-                    let cells = self.session.all(place, &query::sample_column(&table.name, &column.name, SAMPLE_MAX)).await?;
+                    let cells = self
+                        .session
+                        .all(place, &query::sample_column(&table.name, &column.name, SAMPLE_MAX))
+                        .await?;
                     let is_named_so = lower == "at" || lower.ends_with("_at") || lower.ends_with("_time");
-                    warnings.extend(disagreement(&format!("{}.{}", table.name, column.name), &cells, self.times, is_named_so));
+                    warnings.extend(disagreement(
+                        &format!("{}.{}", table.name, column.name),
+                        &cells,
+                        self.times,
+                        is_named_so,
+                    ));
                 }
             }
         }
@@ -187,14 +222,16 @@ impl Snapshot {
 
 /// Whether an error is about the server and not about the query: no connection, no login, going down, stopped.
 fn is_of_the_server(error: &dyn sqlx::error::DatabaseError) -> bool {
-    let code = error.code().unwrap_or_default();
-    matches!(&*code, "5" | "9" | "10" | "14" | "26")
+    let code = simple_code(error);
+    matches!(code.as_str(), "5" | "9" | "10" | "14" | "26")
         || code.len() == 5 && ["08", "28", "53", "57", "58"].iter().any(|class| code.starts_with(class))
 }
 
 /// The name that SQLite did not know: `no such column: c.emial`.
 fn missing_name(message: &str) -> Option<&str> {
-    let rest = ["no such column: ", "no such table: ", "no such function: "].iter().find_map(|start| message.strip_prefix(start));
+    let rest = ["no such column: ", "no such table: ", "no such function: "]
+        .iter()
+        .find_map(|start| message.strip_prefix(start));
     let near = || message.strip_prefix("near \"").and_then(|rest| rest.split('"').next());
     rest.map(|rest| rest.split(" - ").next().unwrap_or(rest)).or_else(near).filter(|name| !name.is_empty())
 }
@@ -214,7 +251,9 @@ fn only_place(sql: &str, name: &str) -> Option<usize> {
 
 /// The words of a text in lower case.
 pub(crate) fn words(sql: &str) -> impl Iterator<Item = String> + '_ {
-    sql.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).map(str::to_lowercase)
+    sql.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
 }
 
 /// A warning about the first value that is stored otherwise than `times` says.
@@ -234,7 +273,9 @@ fn disagreement(column: &str, cells: &[Vec<Cell>], times: TimeEncoding, is_time:
                     encoding.as_str()
                 ));
             }
-            None if shown.len() > 16 && cell.clone().read(Some(ValueType::Time), times).is_some_and(|time| !time.is_missing()) => {
+            None if shown.len() > 16
+                && cell.clone().read(Some(ValueType::Time), times).is_some_and(|time| !time.is_missing()) =>
+            {
                 return Some(format!(
                     "column `{column}` holds `{shown}`, whose offset is not that of UTC: comparisons with :now will be wrong"
                 ));
@@ -245,10 +286,12 @@ fn disagreement(column: &str, cells: &[Vec<Cell>], times: TimeEncoding, is_time:
     None
 }
 
-const SQLITE_TABLES: &str = r"select name, type from sqlite_schema
+const SQLITE_TABLES: &str = r"select name from sqlite_schema
     where type in ('table', 'view') and name not like 'sqlite\_%' escape '\' order by name";
+const SQLITE_VIEWS: &str = "select name from sqlite_schema where type = 'view'";
 const SQLITE_COLUMNS: &str = "select name, type from pragma_table_info($1) order by cid";
-const POSTGRES_COLUMNS: &str = "select c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod)::text,
+const POSTGRES_COLUMNS: &str =
+    "select c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod)::text,
         case when c.relkind in ('r', 'm') and c.reltuples >= 0 then c.reltuples::bigint end
     from pg_class c join pg_attribute a on a.attrelid = c.oid join pg_namespace n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p', 'v', 'm', 'f') and a.attnum > 0 and not a.attisdropped
@@ -263,12 +306,17 @@ fn text(cell: Option<&Cell>) -> Option<String> {
     }
 }
 
+/// Tables and views with their columns; on SQLite without numbers of rows, which take time there.
 pub(crate) async fn tables(session: &mut Session, kind: Kind) -> Result<Vec<TableInfo>, WarehouseError> {
     let what = "looking at the tables";
     let mut tables: Vec<TableInfo> = Vec::new();
     if kind == Kind::Postgres {
         for row in session.all(what, &Statement::constant(POSTGRES_COLUMNS)).await? {
-            let (Some(table), Some(name), Some(type_name)) = (text(row.first()), text(row.get(1)), text(row.get(2))) else { continue };
+            let (Some(table), Some(name), Some(type_name)) =
+                (text(row.first()), text(row.get(1)), text(row.get(2)))
+            else {
+                continue;
+            };
             if tables.last().is_none_or(|last| last.name != table) {
                 let rows = match row.get(3) {
                     Some(Cell::Integer(rows)) => u64::try_from(*rows).ok(),
@@ -283,16 +331,17 @@ pub(crate) async fn tables(session: &mut Session, kind: Kind) -> Result<Vec<Tabl
         return Ok(tables);
     }
     for row in session.all(what, &Statement::constant(SQLITE_TABLES)).await? {
-        let (Some(name), Some(shape)) = (text(row.first()), text(row.get(1))) else { continue };
-        let statement = Statement { sql: SQLITE_COLUMNS.to_owned(), arguments: vec![Argument::Cell(Cell::Text(name.clone()))] };
+        let Some(name) = text(row.first()) else { continue };
+        let statement = Statement {
+            sql: SQLITE_COLUMNS.to_owned(),
+            arguments: vec![Argument::Cell(Cell::Text(name.clone()))],
+        };
         // A view on what is gone is an error of its own: it has no columns then.
         let rows = session.all(what, &statement).await.unwrap_or_default();
         let columns = rows.iter().filter_map(|row| {
             Some(TableColumn { name: text(row.first())?, type_name: text(row.get(1)).unwrap_or_default() })
         });
-        let columns = columns.collect();
-        let rows = if shape == "table" { rows_about(session, kind, &name, COUNTED_MAX).await } else { None };
-        tables.push(TableInfo { name, columns, rows });
+        tables.push(TableInfo { columns: columns.collect(), name, rows: None });
     }
     Ok(tables)
 }
@@ -300,10 +349,15 @@ pub(crate) async fn tables(session: &mut Session, kind: Kind) -> Result<Vec<Tabl
 /// About how many rows a table has: the database's estimate, else counted up to `limit`. None: cannot be told.
 pub(crate) async fn rows_about(session: &mut Session, kind: Kind, table: &str, limit: u64) -> Option<u64> {
     let estimate = match kind {
-        Kind::Sqlite => "select cast(stat as integer) from sqlite_stat1 where tbl = $1 collate nocase limit 1",
-        Kind::Postgres => "select reltuples::bigint from pg_class where oid = to_regclass(quote_ident($1)) and reltuples > 0",
+        Kind::Sqlite => {
+            "select cast(stat as integer) from sqlite_stat1 where tbl = $1 collate nocase limit 1"
+        }
+        Kind::Postgres => {
+            "select reltuples::bigint from pg_class where oid = to_regclass(quote_ident($1)) and reltuples > 0"
+        }
     };
-    let statement = Statement { sql: estimate.to_owned(), arguments: vec![Argument::Cell(Cell::Text(table.to_owned()))] };
+    let statement =
+        Statement { sql: estimate.to_owned(), arguments: vec![Argument::Cell(Cell::Text(table.to_owned()))] };
     // Without ANALYZE there is no such table; then the question fails, and the next one is asked.
     let rows = match session.all("looking at the tables", &statement).await {
         Ok(rows) if !rows.is_empty() => rows,

@@ -14,7 +14,9 @@ use sqlx::encode::{Encode, IsNull};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgConnectOptions, PgConnection, PgRow, PgTypeInfo, PgValueRef};
-use sqlx::{Column, ConnectOptions, Connection, Executor, Postgres, Row, Statement as _, Type, TypeInfo, ValueRef};
+use sqlx::{
+    Column, ConnectOptions, Connection, Executor, Postgres, Row, Statement as _, Type, TypeInfo, ValueRef,
+};
 
 use crate::query::{Described, IdType, Statement, parameter_types, prepared};
 use crate::value::Cell;
@@ -76,8 +78,10 @@ pub(crate) struct PostgresAccess {
 impl PostgresAccess {
     /// From the URL and the settings. The error's text holds no part of the URL.
     pub(crate) fn new(url: &str, schema: Option<String>, timeout: Duration) -> Result<Self, &'static str> {
-        let options = PgConnectOptions::from_str(url).or(Err("is no URL that Postgres knows: `postgres://USER@HOST/DATABASE`"))?;
-        let options = options.application_name("drumbeat").statement_cache_capacity(0).disable_statement_logging();
+        let options = PgConnectOptions::from_str(url)
+            .or(Err("is no URL that Postgres knows: `postgres://USER@HOST/DATABASE`"))?;
+        let options =
+            options.application_name("drumbeat").statement_cache_capacity(0).disable_statement_logging();
         Ok(Self { options, schema, timeout })
     }
 
@@ -129,8 +133,17 @@ impl PostgresSession {
     }
 
     /// Back to where the transaction began: after a failure, and after a stream.
+    ///
+    /// The driver hands the error of a statement that was cut short to whatever comes next, and a cancellation may reach
+    /// the server a moment late and hit this very statement: so it is tried again.
     pub(crate) async fn back(&mut self) -> Result<(), sqlx::Error> {
-        self.connection.execute("rollback to savepoint clean").await.map(drop)
+        const BACK: &str = "rollback to savepoint clean";
+        for _ in 0..2 {
+            if self.connection.execute(BACK).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.connection.execute(BACK).await.map(drop)
     }
 
     /// Stops what the server does for this connection.
@@ -147,11 +160,17 @@ impl PostgresSession {
     }
 
     /// Where each column of a query comes from: the table and its column.
-    pub(crate) async fn origins(&mut self, bound: &Bound, columns: &mut [Described]) -> Result<(), sqlx::Error> {
+    pub(crate) async fn origins(
+        &mut self,
+        bound: &Bound,
+        columns: &mut [Described],
+    ) -> Result<(), sqlx::Error> {
         let types = parameter_types(bound);
         let statement = (&mut self.connection).prepare_with(prepared(bound), &types).await?;
         for (column, described) in statement.columns().iter().zip(columns) {
-            let (Some(table), Some(number)) = (column.relation_id(), column.relation_attribute_no()) else { continue };
+            let (Some(table), Some(number)) = (column.relation_id(), column.relation_attribute_no()) else {
+                continue;
+            };
             let row = sqlx::query(
                 "select c.relname::text, a.attname::text from pg_class c join pg_attribute a on a.attrelid = c.oid
                  where c.oid = $1 and a.attnum = $2",
@@ -195,7 +214,9 @@ fn described(column: &sqlx::postgres::PgColumn) -> Described {
 
 /// A row's values, read from the binary form by the type each column has.
 pub(crate) fn cells(row: &PgRow) -> Vec<Cell> {
-    (0..row.len()).map(|index| row.try_get_raw(index).map_or(Cell::Unreadable, |value| cell(&value))).collect()
+    (0..row.len())
+        .map(|index| row.try_get_raw(index).map_or(Cell::Unreadable, |value| cell(&value)))
+        .collect()
 }
 
 fn cell(value: &PgValueRef<'_>) -> Cell {

@@ -95,7 +95,8 @@ pub(crate) fn style(kind: Kind) -> Style {
 /// The user's query with its parameters numbered, and their values.
 pub(crate) fn bound(query: &Query, binding: &Binding<'_>) -> Result<(Bound, Vec<Argument>), SqlMistake> {
     let bound = bind(&query.sql, style(binding.kind))?;
-    let arguments = bound.parameters.iter().map(|parameter| Argument::Cell(binding.value(*parameter))).collect();
+    let arguments =
+        bound.parameters.iter().map(|parameter| Argument::Cell(binding.value(*parameter))).collect();
     Ok((bound, arguments))
 }
 
@@ -144,7 +145,9 @@ fn around(kind: Kind, sql: &str, columns: usize, select: &str, rest: &str) -> St
 }
 
 fn all_columns(columns: &[Described]) -> String {
-    let column = |(index, column): (usize, &Described)| if column.as_text { format!("c{index}::text") } else { format!("c{index}") };
+    let column = |(index, column): (usize, &Described)| {
+        if column.as_text { format!("c{index}::text") } else { format!("c{index}") }
+    };
     columns.iter().enumerate().map(column).collect::<Vec<_>>().join(", ")
 }
 
@@ -166,39 +169,69 @@ pub(crate) fn count_ids(kind: Kind, bound: &Bound, columns: &[Described], id: us
     around(kind, &bound.sql, columns.len(), &format!("count(distinct {id})"), "")
 }
 
-/// The rows of these ids. `place` is the number of the first parameter that is still free.
-pub(crate) fn by_id(kind: Kind, bound: &Bound, columns: &[Described], id: usize, place: usize) -> String {
+/// The rows of these ids, whose parameters stand behind the query's own.
+///
+/// SQLite gets one parameter an id: a list reaches into a query that groups, a sub-select does not.
+pub(crate) fn by_id(
+    bound: &Bound,
+    arguments: Vec<Argument>,
+    columns: &[Described],
+    id: usize,
+    ids: Ids,
+) -> Statement {
+    let place = arguments.len() + 1;
+    let kind = ids.kind;
     let list = match (kind, columns.get(id).map(|column| column.id)) {
-        (Kind::Sqlite, _) => format!("where c{id} in (select value from json_each(${place}))"),
-        (Kind::Postgres, Some(IdType::PaddedText)) => format!("where c{id} = any(${place}::text[]::bpchar[])"),
-        (Kind::Postgres, Some(IdType::CaselessText)) => format!("where c{id} = any(${place}::text[]::citext[])"),
+        (Kind::Sqlite, _) => {
+            let list: Vec<String> =
+                (place..place + ids.arguments.len()).map(|place| format!("${place}")).collect();
+            format!("where c{id} in ({})", list.join(", "))
+        }
+        (Kind::Postgres, Some(IdType::PaddedText)) => {
+            format!("where c{id} = any(${place}::text[]::bpchar[])")
+        }
+        (Kind::Postgres, Some(IdType::CaselessText)) => {
+            format!("where c{id} = any(${place}::text[]::citext[])")
+        }
         (Kind::Postgres, _) => format!("where c{id} = any(${place})"),
     };
-    around(kind, &bound.sql, columns.len(), &all_columns(columns), &list)
+    let sql = around(kind, &bound.sql, columns.len(), &all_columns(columns), &list);
+    Statement { sql, arguments: [arguments, ids.arguments].concat() }
 }
 
-/// Ids as one parameter, in the type of the column.
+/// Ids as parameters.
+pub(crate) struct Ids {
+    kind: Kind,
+    arguments: Vec<Argument>,
+}
+
+/// Ids as parameters, in the type of the column: one on Postgres, many on SQLite.
 ///
 /// SQLite compares a number with a text as the column's own affinity says, and not at all where it has none (an
 /// expression): then both forms are bound.
-pub(crate) fn ids(kind: Kind, id: IdType, ids: &[String]) -> Argument {
+pub(crate) fn ids(kind: Kind, id: IdType, ids: &[String]) -> Ids {
     let canonical = |id: &String| id.parse::<i64>().ok().filter(|number| number.to_string() == *id);
-    match (kind, id) {
+    let arguments = match (kind, id) {
         (Kind::Sqlite, id) => {
             let mut list = Vec::with_capacity(ids.len());
             for text in ids {
                 let number = if id == IdType::Text { None } else { canonical(text) };
                 if id != IdType::Integer || number.is_none() {
-                    list.push(serde_json::Value::from(text.as_str()));
+                    list.push(Argument::Cell(Cell::Text(text.clone())));
                 }
-                list.extend(number.map(serde_json::Value::from));
+                list.extend(number.map(|number| Argument::Cell(Cell::Integer(number))));
             }
-            Argument::Cell(Cell::Text(serde_json::Value::from(list).to_string()))
+            list
         }
-        (Kind::Postgres, IdType::Integer) => Argument::Integers(ids.iter().filter_map(canonical).collect()),
-        (Kind::Postgres, IdType::Uuid) => Argument::Uuids(ids.iter().filter_map(|id| id.parse().ok()).collect()),
-        (Kind::Postgres, _) => Argument::Texts(ids.to_vec()),
-    }
+        (Kind::Postgres, IdType::Integer) => {
+            vec![Argument::Integers(ids.iter().filter_map(canonical).collect())]
+        }
+        (Kind::Postgres, IdType::Uuid) => {
+            vec![Argument::Uuids(ids.iter().filter_map(|id| id.parse().ok()).collect())]
+        }
+        (Kind::Postgres, _) => vec![Argument::Texts(ids.to_vec())],
+    };
+    Ids { kind, arguments }
 }
 
 /// `explain` in the form that a program can read.

@@ -43,8 +43,21 @@ pub(crate) enum Connection {
 pub(crate) struct Session {
     pub(crate) connection: Connection,
     timeout: Duration,
+    /// What the last stream of rows left behind.
+    stream: StreamState,
     /// Nobody knows what state it is in: it is not used again.
     broken: bool,
+}
+
+/// Where a stream of rows has got to. It may be let go of at any time, so whoever uses the connection next clears up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StreamState {
+    /// There is none.
+    None,
+    /// Rows may still come: the statement must be stopped.
+    Running,
+    /// All rows were read, or the statement failed.
+    Ended,
 }
 
 /// Connections that are open and do nothing.
@@ -70,7 +83,9 @@ impl Access {
         if let Self::Sqlite(access) = self
             && !access.path.is_file()
         {
-            return Err(WarehouseError::Unreachable { why: format!("there is no file {}", access.path.display()) });
+            return Err(WarehouseError::Unreachable {
+                why: format!("there is no file {}", access.path.display()),
+            });
         }
         let connecting = async {
             Ok(match self {
@@ -80,7 +95,9 @@ impl Access {
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(connected) => connected.map_err(|error| failed("opening the warehouse", error, timeout)),
-            Err(_) => Err(WarehouseError::Unreachable { why: format!("no answer in {}s", CONNECT_TIMEOUT.as_secs()) }),
+            Err(_) => Err(WarehouseError::Unreachable {
+                why: format!("no answer in {}s", CONNECT_TIMEOUT.as_secs()),
+            }),
         }
     }
 
@@ -92,11 +109,16 @@ impl Access {
             Some(connection) => connection,
             None => self.connect(timeout).await?,
         };
-        let mut session = Session { connection, timeout, broken: false };
+        let mut session = Session { connection, timeout, stream: StreamState::None, broken: false };
         match session.begin().await {
             // A server that was restarted meanwhile is no failure.
             Err(_) if was_known => {
-                session = Session { connection: self.connect(timeout).await?, timeout, broken: false };
+                session = Session {
+                    connection: self.connect(timeout).await?,
+                    timeout,
+                    stream: StreamState::None,
+                    broken: false,
+                };
                 session.begin().await?;
             }
             other => other?,
@@ -116,12 +138,15 @@ impl Session {
         };
         match tokio::time::timeout(timeout + GRACE, begun).await {
             Ok(begun) => begun.map_err(|error| failed("opening a snapshot", error, timeout)),
-            Err(_) => Err(WarehouseError::Unreachable { why: "no answer when a snapshot was opened".to_owned() }),
+            Err(_) => {
+                Err(WarehouseError::Unreachable { why: "no answer when a snapshot was opened".to_owned() })
+            }
         }
     }
 
     /// Ends the transaction and keeps the connection, if it is sound.
     pub(crate) async fn close(mut self, idle: &Idle) {
+        self.clear().await;
         if self.broken {
             return;
         }
@@ -137,6 +162,7 @@ impl Session {
     }
 
     pub(crate) async fn describe(&mut self, bound: &Bound) -> Result<Vec<Described>, sqlx::Error> {
+        self.clear().await;
         match &mut self.connection {
             Connection::Sqlite(session) => session.describe(bound).await,
             Connection::Postgres(session) => {
@@ -150,10 +176,17 @@ impl Session {
     }
 
     /// Runs a statement whose rows are few. One that takes too long is stopped: by the server, or here.
-    pub(crate) async fn all(&mut self, place: &str, statement: &Statement) -> Result<Vec<Vec<Cell>>, WarehouseError> {
+    pub(crate) async fn all(
+        &mut self,
+        place: &str,
+        statement: &Statement,
+    ) -> Result<Vec<Vec<Cell>>, WarehouseError> {
+        self.clear().await;
         let timeout = self.timeout;
         let (answer, limit) = match &mut self.connection {
-            Connection::Sqlite(session) => (tokio::time::timeout(timeout, session.all(statement)).await, timeout),
+            Connection::Sqlite(session) => {
+                (tokio::time::timeout(timeout, session.all(statement)).await, timeout)
+            }
             Connection::Postgres(session) => {
                 let limit = timeout + GRACE;
                 let run = async {
@@ -176,9 +209,15 @@ impl Session {
     }
 
     /// Begins a statement whose rows are read page by page.
-    pub(crate) async fn stream<'a>(&'a mut self, place: &'a str, statement: &Statement) -> Result<Rows<'a>, WarehouseError> {
+    pub(crate) async fn stream<'a>(
+        &'a mut self,
+        place: &'a str,
+        statement: &Statement,
+    ) -> Result<Rows<'a>, WarehouseError> {
+        self.clear().await;
         let timeout = self.timeout;
         let fail = |error| failed(place, error, timeout);
+        self.stream = StreamState::Running;
         let stream = match &mut self.connection {
             Connection::Sqlite(session) => {
                 RowStream::Sqlite(session.connection.fetch(statement.sqlite().map_err(fail)?))
@@ -188,18 +227,17 @@ impl Session {
                 RowStream::Postgres(session.connection.fetch(statement.postgres().map_err(fail)?))
             }
         };
-        Ok(Rows { stream, place, timeout, left: timeout, ended: false })
+        Ok(Rows { stream, state: &mut self.stream, place, timeout, left: timeout })
     }
 
-    /// Leaves a stream behind. `completed`: all its rows were read; otherwise what it does is stopped first.
-    pub(crate) async fn streamed(&mut self, completed: bool) {
-        if !completed {
+    /// Clears up behind a stream: stops what still runs, and on Postgres goes back to before the time limit was lifted.
+    pub(crate) async fn clear(&mut self) {
+        let state = std::mem::replace(&mut self.stream, StreamState::None);
+        if state == StreamState::Running {
             self.stop().await;
-        }
-        if let Connection::Postgres(session) = &mut self.connection
-            && !self.broken
+        } else if state == StreamState::Ended
+            && let Connection::Postgres(session) = &mut self.connection
         {
-            // Back to before the time limit was lifted, or to before the failure.
             let back = tokio::time::timeout(GRACE, session.back()).await;
             self.broken = !matches!(back, Ok(Ok(())));
         }
@@ -229,18 +267,17 @@ enum RowStream<'a> {
 /// The rows of a statement, as they come.
 pub(crate) struct Rows<'a> {
     stream: RowStream<'a>,
+    state: &'a mut StreamState,
     place: &'a str,
     timeout: Duration,
     /// What is left of the time the database may take. Ours, between two pages, is not counted.
     left: Duration,
-    /// The stream has ended, and must not be asked again.
-    ended: bool,
 }
 
 impl Rows<'_> {
     /// At most `limit` rows; none at the end.
     pub(crate) async fn next(&mut self, limit: usize) -> Result<Vec<Vec<Cell>>, WarehouseError> {
-        if self.ended {
+        if *self.state != StreamState::Running {
             return Ok(Vec::new());
         }
         let begun = Instant::now();
@@ -254,9 +291,10 @@ impl Rows<'_> {
             return Err(WarehouseError::Timeout { place: self.place.to_owned(), timeout: self.timeout });
         };
         self.left = self.left.saturating_sub(begun.elapsed());
-        let page = page.map_err(|error| failed(self.place, error, self.timeout))?;
-        self.ended = page.len() < limit;
-        Ok(page)
+        if !matches!(&page, Ok(page) if page.len() == limit) {
+            *self.state = StreamState::Ended;
+        }
+        page.map_err(|error| failed(self.place, error, self.timeout))
     }
 }
 

@@ -15,7 +15,7 @@ use model::value::ValueType;
 use crate::Kind;
 use crate::error::{PagesError, WarehouseError, failed};
 use crate::query::{self, Argument, Binding, Described, IdType, Statement};
-use crate::session::{Idle, Session, place};
+use crate::session::{Idle, Rows, Session, place};
 use crate::value::Cell;
 
 /// Most ids that [`Snapshot::profiles`] takes at once.
@@ -85,7 +85,10 @@ pub struct Counts {
 
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Snapshot").field("kind", &self.kind).field("as_of", &self.now).finish_non_exhaustive()
+        out.debug_struct("Snapshot")
+            .field("kind", &self.kind)
+            .field("as_of", &self.now)
+            .finish_non_exhaustive()
     }
 }
 
@@ -155,7 +158,9 @@ fn id_text(cell: Cell, place: &str) -> Result<Option<String>, WarehouseError> {
         Cell::Integer(integer) => Some(integer.to_string()),
         Cell::Text(text) => (!text.is_empty()).then_some(text),
         Cell::Number(_) => return Err(wrong("a number with a fraction")),
-        Cell::Boolean(_) | Cell::Date(_) | Cell::Time(_) | Cell::Json(_) => return Err(wrong("of another type")),
+        Cell::Boolean(_) | Cell::Date(_) | Cell::Time(_) | Cell::Json(_) => {
+            return Err(wrong("of another type"));
+        }
         Cell::Unreadable => return Err(wrong("made of bytes")),
     })
 }
@@ -179,10 +184,32 @@ impl Snapshot {
         self.now
     }
 
-    /// Reads a query about people (a column called `id`) in pages of at most `page_rows`. Memory stays bounded: no
-    /// more than a page, and what the driver is ahead.
+    /// Begins to read a query about people (a column called `id`) in pages of at most `page_rows`. Memory stays bounded:
+    /// no more than a page, and what the driver is ahead.
     ///
-    /// Rows come as the database gives them: a repeated id comes repeatedly.
+    /// Rows come as the database gives them: a repeated id comes repeatedly. What is returned may be let go of at any
+    /// time; the rest is then not read.
+    pub async fn read<'a>(
+        &'a mut self,
+        query: &'a Query,
+        page_rows: usize,
+    ) -> Result<Pages<'a>, WarehouseError> {
+        self.begin(query, page_rows, true).await
+    }
+
+    /// Begins to read any query; no column need be called `id`, and each row's id is none.
+    pub async fn read_any<'a>(
+        &'a mut self,
+        query: &'a Query,
+        page_rows: usize,
+    ) -> Result<Pages<'a>, WarehouseError> {
+        self.begin(query, page_rows, false).await
+    }
+
+    /// [`Self::read`], with `each` called for every page.
+    ///
+    /// The compiler cannot tell that a task may move between threads that calls this with a closure that borrows: in a
+    /// spawned task use [`Self::read`].
     ///
     /// # Errors
     /// The warehouse's, or the first that `each` returns; then the rest is not read.
@@ -192,36 +219,14 @@ impl Snapshot {
         page_rows: usize,
         mut each: impl AsyncFnMut(Page) -> Result<(), E>,
     ) -> Result<Counts, PagesError<E>> {
-        let place = place(query);
-        let ready = self.ready(query).await?;
-        let id = ready.id(place)?;
-        let columns = ready.names_without(Some(id));
-        let times = self.times;
-        let statement = ready.statement(query::rows(self.kind, &ready.bound, &ready.columns));
-        let mut counts = Counts::default();
-        let mut rows = self.session.stream(place, &statement).await?;
-        let result = loop {
-            let cells = match rows.next(page_rows.max(1)).await {
-                Ok(cells) if cells.is_empty() => break Ok(()),
-                Ok(cells) => cells,
-                Err(error) => break Err(PagesError::Warehouse(error)),
-            };
-            let page: Result<Vec<Row>, WarehouseError> =
-                cells.into_iter().map(|cells| counts.row(cells, id, &ready, times, place)).collect();
-            let page = match page {
-                Ok(rows) => Page { columns: Arc::clone(&columns), rows },
-                Err(error) => break Err(PagesError::Warehouse(error)),
-            };
-            if let Err(error) = each(page).await {
-                break Err(PagesError::Each(error));
-            }
-        };
-        drop(rows);
-        self.session.streamed(result.is_ok()).await;
-        result.map(|()| counts)
+        let mut pages = self.read(query, page_rows).await?;
+        while let Some(page) = pages.next().await? {
+            each(page).await.map_err(PagesError::Each)?;
+        }
+        Ok(pages.finish())
     }
 
-    /// Reads any query in pages of at most `page_rows`; no column need be called `id`.
+    /// [`Self::read_any`], with `each` called for every page; about spawned tasks see [`Self::pages`].
     ///
     /// # Errors
     /// As [`Self::pages`].
@@ -231,36 +236,28 @@ impl Snapshot {
         page_rows: usize,
         mut each: impl AsyncFnMut(RawPage) -> Result<(), E>,
     ) -> Result<Counts, PagesError<E>> {
-        let place = place(query);
-        let ready = self.ready(query).await?;
-        let columns = ready.names_without(None);
-        let times = self.times;
-        let statement = ready.statement(query::rows(self.kind, &ready.bound, &ready.columns));
-        let mut counts = Counts::default();
-        let mut rows = self.session.stream(place, &statement).await?;
-        let result = loop {
-            let cells = match rows.next(page_rows.max(1)).await {
-                Ok(cells) if cells.is_empty() => break Ok(()),
-                Ok(cells) => cells,
-                Err(error) => break Err(PagesError::Warehouse(error)),
-            };
-            let page = cells.into_iter().map(|cells| counts.values(cells, None, &ready, times)).collect();
-            if let Err(error) = each(RawPage { columns: Arc::clone(&columns), rows: page }).await {
-                break Err(PagesError::Each(error));
-            }
-        };
-        drop(rows);
-        self.session.streamed(result.is_ok()).await;
-        result.map(|()| counts)
+        let mut pages = self.read_any(query, page_rows).await?;
+        while let Some(page) = pages.next().await? {
+            let rows = page.rows.into_iter().map(|row| row.values).collect();
+            each(RawPage { columns: page.columns, rows }).await.map_err(PagesError::Each)?;
+        }
+        Ok(pages.finish())
     }
 
     /// The people with these ids, at most [`IDS_MAX`] of them (more are left out); the first row of a repeated id
     /// stands, and who is not there is not among them. In no particular order.
-    pub async fn profiles(&mut self, query: &Query, ids: &[String]) -> Result<Vec<ProfileRow>, WarehouseError> {
+    pub async fn profiles(
+        &mut self,
+        query: &Query,
+        ids: &[String],
+    ) -> Result<Vec<ProfileRow>, WarehouseError> {
         let place = place(query);
         let ready = self.ready(query).await?;
         let id = ready.id(place)?;
-        let (statement, times) = (self.by_id(&ready, id, ids.get(..IDS_MAX).unwrap_or(ids)), self.times);
+        let id_type = ready.columns.get(id).map_or(IdType::Dynamic, |column| column.id);
+        let ids = query::ids(self.kind, id_type, ids.get(..IDS_MAX).unwrap_or(ids));
+        let statement = query::by_id(&ready.bound, ready.arguments.clone(), &ready.columns, id, ids);
+        let times = self.times;
         let mut counts = Counts::default();
         let mut seen = BTreeSet::new();
         let names = ready.names_without(Some(id));
@@ -295,7 +292,9 @@ impl Snapshot {
         let ready = self.ready(query).await?;
         let statement = ready.statement(query::rows(self.kind, &ready.bound, &ready.columns));
         let rows = self.session.all(place, &statement).await?;
-        let Some(cell) = rows.into_iter().next().and_then(|row| row.into_iter().next()) else { return Ok(None) };
+        let Some(cell) = rows.into_iter().next().and_then(|row| row.into_iter().next()) else {
+            return Ok(None);
+        };
         match cell.read(Some(ValueType::Time), self.times) {
             Some(Value::Time(time)) => Ok(Some(time)),
             Some(_) => Ok(None),
@@ -312,6 +311,30 @@ impl Snapshot {
         Binding { kind: self.kind, times: self.times, zone: &self.zone, now: self.now }
     }
 
+    async fn begin<'a>(
+        &'a mut self,
+        query: &'a Query,
+        page_rows: usize,
+        by_id: bool,
+    ) -> Result<Pages<'a>, WarehouseError> {
+        let place = place(query);
+        let ready = self.ready(query).await?;
+        let id = if by_id { Some(ready.id(place)?) } else { None };
+        let names = ready.names_without(id);
+        let statement = ready.statement(query::rows(self.kind, &ready.bound, &ready.columns));
+        let rows = self.session.stream(place, &statement).await?;
+        Ok(Pages {
+            rows,
+            ready,
+            id,
+            names,
+            page_rows: page_rows.max(1),
+            times: self.times,
+            counts: Counts::default(),
+            place,
+        })
+    }
+
     /// Binds a query and asks the database, once a snapshot, what its columns are.
     async fn ready(&mut self, query: &Query) -> Result<Ready, WarehouseError> {
         let place = place(query);
@@ -320,7 +343,11 @@ impl Snapshot {
         let columns = match self.known.get(&query.sql) {
             Some(columns) => Arc::clone(columns),
             None => {
-                let described = self.session.describe(&bound).await.map_err(|error| failed(place, error, self.timeout))?;
+                let described = self
+                    .session
+                    .describe(&bound)
+                    .await
+                    .map_err(|error| failed(place, error, self.timeout))?;
                 unique(place, &described)?;
                 let columns: Arc<[Described]> = described.into();
                 self.known.insert(query.sql.clone(), Arc::clone(&columns));
@@ -330,13 +357,48 @@ impl Snapshot {
         let wanted = wanted(self.kind, query, &columns);
         Ok(Ready { bound, arguments, columns, wanted })
     }
+}
 
-    fn by_id(&self, ready: &Ready, id: usize, ids: &[String]) -> Statement {
-        let place = ready.arguments.len() + 1;
-        let mut statement = ready.statement(query::by_id(self.kind, &ready.bound, &ready.columns, id, place));
-        let id_type = ready.columns.get(id).map_or(IdType::Dynamic, |column| column.id);
-        statement.arguments.push(query::ids(self.kind, id_type, ids));
-        statement
+/// A query whose rows are being read.
+pub struct Pages<'a> {
+    rows: Rows<'a>,
+    ready: Ready,
+    id: Option<usize>,
+    names: Arc<[String]>,
+    page_rows: usize,
+    times: TimeEncoding,
+    counts: Counts,
+    place: &'a str,
+}
+
+impl std::fmt::Debug for Pages<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Pages")
+            .field("place", &self.place)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pages<'_> {
+    /// The next page; none when all rows were read. What the caller does between two pages is not counted as the
+    /// database's time.
+    pub async fn next(&mut self) -> Result<Option<Page>, WarehouseError> {
+        let cells = self.rows.next(self.page_rows).await?;
+        if cells.is_empty() {
+            return Ok(None);
+        }
+        let rows = cells.into_iter().map(|cells| match self.id {
+            Some(id) => self.counts.row(cells, id, &self.ready, self.times, self.place),
+            None => Ok(Row { id: None, values: self.counts.values(cells, None, &self.ready, self.times) }),
+        });
+        let rows = rows.collect::<Result<_, _>>()?;
+        Ok(Some(Page { columns: Arc::clone(&self.names), rows }))
+    }
+
+    /// Ends the reading: what the rows came to that were read.
+    pub fn finish(self) -> Counts {
+        self.counts
     }
 }
 
@@ -355,7 +417,13 @@ impl Counts {
         Ok(Row { id: key, values: self.values(cells, Some(id), ready, times) })
     }
 
-    fn values(&mut self, cells: Vec<Cell>, without: Option<usize>, ready: &Ready, times: TimeEncoding) -> Vec<Value> {
+    fn values(
+        &mut self,
+        cells: Vec<Cell>,
+        without: Option<usize>,
+        ready: &Ready,
+        times: TimeEncoding,
+    ) -> Vec<Value> {
         self.rows += 1;
         let columns = ready.columns.iter().zip(&ready.wanted);
         let kept = cells.into_iter().zip(columns).enumerate().filter(|(index, _)| Some(*index) != without);

@@ -11,7 +11,9 @@ use std::time::Duration;
 use model::sql::Bound;
 use model::value::ValueType;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
-use sqlx::{Column, ColumnOrigin, ConnectOptions, Connection, Executor, Row, Statement as _, TypeInfo, ValueRef};
+use sqlx::{
+    Column, ColumnOrigin, ConnectOptions, Connection, Executor, Row, Statement as _, TypeInfo, ValueRef,
+};
 
 use crate::query::{Described, IdType, Statement, prepared};
 use crate::value::Cell;

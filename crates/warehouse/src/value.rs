@@ -70,8 +70,13 @@ impl Cell {
         match self {
             Self::Integer(integer) => Some(*integer),
             Self::Boolean(boolean) => Some(i64::from(*boolean)),
-            #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53: checked in the guard")]
-            Self::Number(number) if number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0 => Some(*number as i64),
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "whole and within 2^53: checked in the guard"
+            )]
+            Self::Number(number) if number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0 => {
+                Some(*number as i64)
+            }
             Self::Text(text) => text.trim().parse().ok(),
             _ => None,
         }
@@ -139,7 +144,8 @@ impl Cell {
         match self {
             Self::Integer(_) | Self::Number(_) => {
                 // The year 5138 in seconds is 1973 in milliseconds: nobody's data holds both.
-                self.number().map(|number| if number.abs() < 1e11 { TimeEncoding::Unix } else { TimeEncoding::UnixMs })
+                self.number()
+                    .map(|number| if number.abs() < 1e11 { TimeEncoding::Unix } else { TimeEncoding::UnixMs })
             }
             Self::Text(text) => {
                 let civil = text.trim_end_matches('Z').trim_end_matches(":00").trim_end_matches("+00");
@@ -226,7 +232,9 @@ mod tests {
         ] {
             assert_eq!(cell.clone().read(Some(ValueType::Time), times), Some(nine.clone()), "{cell:?}");
         }
-        for (cell, times) in [(Cell::Integer(1_767_603_600), Rfc3339), (text("soon"), Sql), (Cell::Number(f64::MAX), Unix)] {
+        for (cell, times) in
+            [(Cell::Integer(1_767_603_600), Rfc3339), (text("soon"), Sql), (Cell::Number(f64::MAX), Unix)]
+        {
             assert_eq!(cell.clone().read(Some(ValueType::Time), times), None, "{cell:?}");
         }
     }
@@ -243,7 +251,10 @@ mod tests {
         assert_eq!(read(Cell::Integer(1), ValueType::Boolean), Some(Value::Boolean(true)));
         assert_eq!(read(Cell::Integer(2), ValueType::Boolean), None);
         assert_eq!(read(text("No"), ValueType::Boolean), Some(Value::Boolean(false)));
-        assert_eq!(read(text("2026-01-05 23:30:00"), ValueType::Date), Some(Value::Date(jiff::civil::date(2026, 1, 5))));
+        assert_eq!(
+            read(text("2026-01-05 23:30:00"), ValueType::Date),
+            Some(Value::Date(jiff::civil::date(2026, 1, 5)))
+        );
         assert_eq!(read(text("{\"a\": 1}"), ValueType::Json), Some(Value::Json(serde_json::json!({"a": 1}))));
         assert_eq!(read(text("{"), ValueType::Json), None);
         assert_eq!(read(text(""), ValueType::Time), Some(Value::Missing));

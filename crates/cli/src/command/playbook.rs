@@ -115,11 +115,9 @@ async fn set(context: &Context, project: &Project, name: &str, status: Status, s
     let state = context.state_to_write(project).await?;
     let now = context.clock().now();
     let mut tx = state.write().await?;
-    let Some(mut known) = state::playbook::load(&mut tx, &name).await? else {
+    if !state::playbook::set_status(&mut tx, &name, status).await? {
         return Err(Failure::new(format!("playbook `{name}` has not begun yet")).hint("it begins with the first run that sees it; in production, `playbook activate` lets it"));
-    };
-    known.status = status;
-    state::playbook::save(&mut tx, &known).await?;
+    }
     let body = json!({ "playbook": name.as_str(), "status": word(Some(status)), "actor": actor() });
     state::audit::append(&mut tx, &[Entry { kind: "playbook_status", at: now, body }]).await?;
     tx.commit().await?;

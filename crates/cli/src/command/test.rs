@@ -68,13 +68,11 @@ async fn on_rows(project: &Project, scenario: &Scenario) -> Result<Verdict, Fail
         let names = columns.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ");
         let places = (1..=columns.len()).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
         #[expect(clippy::disallowed_types, reason = "names of given tables and columns were checked just above; values are bound")]
-        let (create, insert) = (
-            sqlx::AssertSqlSafe(format!("CREATE TABLE \"{table}\" ({names})")),
-            sqlx::AssertSqlSafe(format!("INSERT INTO \"{table}\" ({names}) VALUES ({places})")),
-        );
-        sqlx::query(create).execute(&mut connection).await.map_err(failed)?;
+        let safe = |sql: String| sqlx::AssertSqlSafe(sql);
+        let insert = format!("INSERT INTO \"{table}\" ({names}) VALUES ({places})");
+        sqlx::query(safe(format!("CREATE TABLE \"{table}\" ({names})"))).execute(&mut connection).await.map_err(failed)?;
         for row in rows {
-            let mut query = sqlx::query(insert.clone());
+            let mut query = sqlx::query(safe(insert.clone()));
             for column in &columns {
                 query = match row.get(*column).unwrap_or(&Value::Missing) {
                     Value::Missing => query.bind(None::<String>),

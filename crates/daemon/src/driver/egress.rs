@@ -24,7 +24,7 @@ pub fn may_go(
         return Ok(());
     }
     let saw = match deliver {
-        Deliver::Colleagues if colleagues.iter().any(|pattern| matches(pattern, rcpt)) => return Ok(()),
+        Deliver::Colleagues if is_colleague(colleagues, rcpt) => return Ok(()),
         Deliver::Colleagues => format!(
             "`deliver: colleagues` lets messages go to {host}:{port} for the addresses of `colleagues` only, and this is none of \
              them; set `deliver: all` in drumbeat.yml to send to everybody"
@@ -35,6 +35,11 @@ pub fn may_go(
         ),
     };
     Err(Refusal { reason: Reason::SysConnectorDisabled, saw })
+}
+
+/// Whether an address is one of our own people's: all that a test may reach.
+pub fn is_colleague(colleagues: &[String], address: &EmailAddress) -> bool {
+    colleagues.iter().any(|pattern| matches(pattern, address))
 }
 
 /// Whether a host's name says "this machine".

@@ -24,7 +24,7 @@ use model::settings::{Deliver, Destination};
 use model::{DestinationName, EmailAddress, Reason, Refusal};
 use tokio::time::Instant;
 
-pub use self::egress::may_go;
+pub use self::egress::{is_colleague, may_go};
 use self::file::Files;
 use self::smtp::Smtp;
 use self::throttle::Pace;

@@ -115,7 +115,7 @@ impl Smtp {
         if std::mem::take(&mut live.needs_reset) {
             // Whatever it says to that, it is not about this message: the connection is of no use.
             let reset = self.command(live, SmtpPhase::Mail, Rset, rcpt).await;
-            reset.map_err(|_| {
+            reset.map_err(|_refused| {
                 failed(false, Failure::Closed, "the server did not take back the transaction before")
             })?;
         }
@@ -241,10 +241,9 @@ impl Smtp {
     /// Resolves, checks every address where that is the rule, and connects to one of those that were checked.
     async fn open(&self, server: &SmtpServer) -> Result<TcpStream, NoLine> {
         let (host, port) = (server.host.as_str(), server.port);
-        let resolved =
-            timeout(self.limits.connect, tokio::net::lookup_host((host, port))).await.map_err(|_| {
-                failed(false, Failure::Timeout, &format!("the name {host} was not resolved in time"))
-            })?;
+        let resolved = timeout(self.limits.connect, tokio::net::lookup_host((host, port))).await.map_err(
+            |_elapsed| failed(false, Failure::Timeout, &format!("the name {host} was not resolved in time")),
+        )?;
         let addresses: Vec<SocketAddr> = resolved
             .map_err(|error| failed(false, Failure::Unresolved, &format!("cannot resolve {host}: {error}")))?
             .collect();
@@ -314,7 +313,8 @@ impl Smtp {
             Err(_) => return Err(timed_out(SmtpPhase::Tls, false)),
         };
         drop(connection);
-        back.await.map_err(|_| failed(false, Failure::Tls, "the server went on in the clear after STARTTLS"))
+        back.await
+            .map_err(|_kept| failed(false, Failure::Tls, "the server went on in the clear after STARTTLS"))
     }
 
     async fn handshake(
@@ -382,7 +382,7 @@ fn parameters(live: &Live, request: &SmtpRequest) -> Result<Vec<MailParameter>, 
 }
 
 fn address(address: &EmailAddress) -> Result<Address, Reply> {
-    Address::new(address.local(), address.domain()).map_err(|_| {
+    Address::new(address.local(), address.domain()).map_err(|_not_one| {
         failed(false, Failure::NotInternational, "an address of the envelope is not one for mail servers")
     })
 }

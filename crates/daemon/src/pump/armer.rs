@@ -114,12 +114,34 @@ async fn arm(daemon: &Daemon, members: &Arc<Members>, requests: Vec<Request>, no
     let enrollments = state::enrollment::get_many(&mut tx, &ids).await?;
     let active: BTreeSet<EnrollmentId> =
         enrollments.into_iter().filter(|row| row.enrollment.is_active()).map(|row| row.enrollment.id).collect();
+    let (armings, backs) = look(daemon, &surroundings, &requests, facts, &active, now);
+    let lease_now = daemon.state.lease_now(&mut tx).await?;
+    let armed = state::outbox::arm(&mut tx, &armings, now, lease_now).await?;
+    settler::give_back_in(&mut tx, &backs, now).await?;
+    model::fault::point("arm.before_commit");
+    tx.commit().await?;
+    for request in requests {
+        let is_armed = armed.iter().any(|one| one.delivery == request.claimed.delivery.id);
+        // Nobody waits any more: then nothing is handed over, and the row is in doubt at worst.
+        let _ = request.reply.send(is_armed);
+    }
+    Ok(())
+}
+
+/// The last look of each, in turn: what one arms, the next of the same person sees.
+fn look(
+    daemon: &Daemon,
+    surroundings: &Surroundings,
+    requests: &[Request],
+    mut people: People,
+    active: &BTreeSet<EnrollmentId>,
+    now: Timestamp,
+) -> (Vec<(DeliveryKey, i64, AddressHash)>, Vec<BackRow>) {
     let world = surroundings.world(&daemon.project);
     let (mut armings, mut backs) = (Vec::new(), Vec::new());
-    let mut touched = facts;
-    for request in &requests {
+        for request in requests {
         let delivery = &request.claimed.delivery;
-        let Some(facts) = touched.get_mut(&delivery.profile) else { continue };
+        let Some(facts) = people.get_mut(&delivery.profile) else { continue };
         let suppressions: Vec<_> = facts
             .suppressions
             .iter()
@@ -149,17 +171,7 @@ async fn arm(daemon: &Daemon, members: &Arc<Members>, requests: Vec<Request>, no
             other => backs.push((DeliveryKey::of(delivery), request.claimed.fence, back(other, delivery))),
         }
     }
-    let lease_now = daemon.state.lease_now(&mut tx).await?;
-    let armed = state::outbox::arm(&mut tx, &armings, now, lease_now).await?;
-    settler::give_back_in(&mut tx, &backs, now).await?;
-    model::fault::point("arm.before_commit");
-    tx.commit().await?;
-    for request in requests {
-        let is_armed = armed.iter().any(|one| one.delivery == request.claimed.delivery.id);
-        // Nobody waits any more: then nothing is handed over, and the row is in doubt at worst.
-        let _ = request.reply.send(is_armed);
-    }
-    Ok(())
+    (armings, backs)
 }
 
 async fn read(

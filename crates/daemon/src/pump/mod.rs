@@ -116,7 +116,7 @@ async fn pass(
     let settler = Settler::start(Arc::clone(daemon), now);
     let (ready_in, ready_out) = mpsc::channel::<Ready>(PREPARE_MAX);
     let workers = Workers::start(daemon, destination, carrier, &armer, &settler, ready_out, now);
-    let mut refused = BTreeMap::new();
+    let mut refused: BTreeMap<Reason, u64> = BTreeMap::new();
     let mut prepared = Ok(());
     for rows in chunks(claimed) {
         match prepare::prepare(daemon, &surroundings, rows, now).await {

@@ -10,7 +10,7 @@ use message::{Letter, Rendered, Scope};
 use model::delivery::{Delivery, GateRecord};
 use model::reason::ReasonClass;
 use model::enrollment::Enrollment;
-use model::playbook::{Action, Playbook, Send, SendWindow};
+use model::playbook::{Action, Playbook, Send};
 use model::policy::Purpose;
 use model::settings::Brand;
 use model::{DeliveryState, EnrollmentId, ProfileNumber, Reason, Refusal};
@@ -18,7 +18,7 @@ use state::delivery::DeliveryKey;
 use state::outbox::{Back, Claimed};
 
 use super::{Ready, refuse};
-use crate::daemon::{Daemon, DaemonError, Surroundings};
+use crate::daemon::{Daemon, DaemonError, Pinned, Surroundings};
 use crate::people::{self, Facts};
 
 /// What became of a batch.
@@ -43,7 +43,7 @@ pub(super) async fn prepare(
     let mut view = daemon.source.view(now).await?;
     let read = read(daemon, &mut view, &rows, &numbers, now).await;
     view.close().await;
-    let (people, mut enrollments) = read?;
+    let Read { people, mut enrollments, versions } = read?;
     let world = surroundings.world(&daemon.project);
     let mut prepared = Prepared::default();
     let mut backs = Vec::new();
@@ -51,7 +51,8 @@ pub(super) async fn prepare(
         let Some(facts) = people.get(&claimed.delivery.profile) else { continue };
         let enrollment = enrollments.remove(&claimed.delivery.enrollment);
         let active = enrollment.as_ref().is_some_and(Enrollment::is_active);
-        let window = window(daemon, enrollment.as_ref(), &claimed.delivery).await?;
+        let pinned = enrollment.as_ref().and_then(|enrollment| versions.get(&enrollment.version));
+        let window = pinned.and_then(|pinned| pinned.version.window(&claimed.delivery.step)).cloned();
         let arm_facts = ArmFacts {
             enrollment_active: active,
             profile: facts.profile.as_ref(),
@@ -62,9 +63,11 @@ pub(super) async fn prepare(
             window: window.as_ref(),
         };
         let made = match engine::last_look(&world, &claimed.delivery, &arm_facts, now) {
-            LastLook::Arm => match enrollment {
-                Some(enrollment) => make(daemon, &claimed.delivery, &enrollment, facts, claimed.attempts + 1, now).await?,
-                None => Err(Refusal { reason: Reason::FailInternal, saw: "the enrollment is gone".to_owned() }),
+            LastLook::Arm => match (&enrollment, pinned) {
+                (Some(enrollment), Some(pinned)) => {
+                    make(daemon, pinned, &claimed.delivery, enrollment, facts, claimed.attempts + 1, now)
+                }
+                _ => Err(Refusal { reason: Reason::FailInternal, saw: "the enrollment is gone".to_owned() }),
             }
             .map_err(content_back),
             other => Err(back(other, &claimed.delivery)),
@@ -87,31 +90,35 @@ pub(super) async fn prepare(
     Ok(prepared)
 }
 
+/// What a batch needs.
+struct Read {
+    people: people::People,
+    enrollments: BTreeMap<EnrollmentId, Enrollment>,
+    versions: BTreeMap<String, Arc<Pinned>>,
+}
+
 async fn read(
     daemon: &Daemon,
     view: &mut crate::source::View,
     rows: &[Claimed],
     numbers: &[ProfileNumber],
     now: Timestamp,
-) -> Result<(people::People, BTreeMap<EnrollmentId, Enrollment>), DaemonError> {
+) -> Result<Read, DaemonError> {
     let mut tx = daemon.state.read().await?;
     let project = &daemon.project;
     let people = people::read(&mut tx, view, &project.data.profiles, &project.policy, &daemon.keys, numbers, now).await?;
     let ids: Vec<(ProfileNumber, EnrollmentId)> = rows.iter().map(|row| (row.delivery.profile, row.delivery.enrollment.clone())).collect();
-    let mut enrollments = BTreeMap::new();
+    let (mut enrollments, mut versions) = (BTreeMap::new(), BTreeMap::new());
     for row in state::enrollment::get_many(&mut tx, &ids).await? {
         let entry = crate::entry::open(&daemon.keys, row.sealed_entry.as_deref())?;
+        let version = row.enrollment.version.clone();
+        if !versions.contains_key(&version) {
+            let pinned = daemon.pinned(&mut tx, &row.enrollment.playbook, &version).await?;
+            versions.insert(version, pinned);
+        }
         enrollments.insert(row.enrollment.id.clone(), Enrollment { entry, ..row.enrollment });
     }
-    Ok((people, enrollments))
-}
-
-/// The send window of a delivery's step, in the version it was decided by.
-async fn window(daemon: &Daemon, enrollment: Option<&Enrollment>, delivery: &Delivery) -> Result<Option<SendWindow>, DaemonError> {
-    let Some(enrollment) = enrollment else { return Ok(None) };
-    let mut tx = daemon.state.read().await?;
-    let pinned = daemon.pinned(&mut tx, &enrollment.playbook, &enrollment.version).await?;
-    Ok(pinned.version.window(&delivery.step).cloned())
+    Ok(Read { people, enrollments, versions })
 }
 
 /// What the last look says, as what becomes of the row.
@@ -143,37 +150,26 @@ fn content_back(refusal: Refusal) -> Back {
 type Made = (Item, Rendered, model::id::AddressHash);
 
 /// Renders and composes one message.
-pub async fn make(
+fn make(
     daemon: &Daemon,
+    pinned: &Pinned,
     delivery: &Delivery,
     enrollment: &Enrollment,
     facts: &Facts,
     attempt: u32,
     now: Timestamp,
-) -> Result<Result<Made, Refusal>, DaemonError> {
-    let mut tx = daemon.state.read().await?;
-    let pinned = daemon.pinned(&mut tx, &enrollment.playbook, &enrollment.version).await?;
-    drop(tx);
+) -> Result<Made, Refusal> {
     let playbook = pinned.version.playbook();
-    let refusal = |reason, saw: &str| Ok(Err(Refusal { reason, saw: saw.to_owned() }));
-    let Some(send) = send_of(playbook, delivery) else {
-        return refusal(Reason::FailInternal, "the step is not in the version");
-    };
-    let Some(Ok(to)) = facts.profile.as_ref().and_then(model::profile::Profile::email) else {
-        return refusal(Reason::AddressMissing, "no usable address");
-    };
-    let Some(compiled) = pinned.compiled.get(&send.template) else {
-        return refusal(Reason::FailInternal, "the template is not in the version");
-    };
-    let Some((purpose, brand)) = voice(daemon, delivery) else {
-        return refusal(Reason::FailInternal, "the purpose or the brand is gone from the project");
-    };
-    let rendered = match render(daemon, compiled, playbook, send, purpose, brand, enrollment, facts, delivery, now) {
-        Ok(rendered) => rendered,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
+    let refusal = |reason, saw: &str| Refusal { reason, saw: saw.to_owned() };
+    let missing = |what| refusal(Reason::FailInternal, what);
+    let send = send_of(playbook, delivery).ok_or_else(|| missing("the step is not in the version"))?;
+    let to = facts.profile.as_ref().and_then(model::profile::Profile::email).and_then(Result::ok);
+    let to = to.ok_or_else(|| refusal(Reason::AddressMissing, "no usable address"))?;
+    let compiled = pinned.compiled.get(&send.template).ok_or_else(|| missing("the template is not in the version"))?;
+    let (purpose, brand) = voice(daemon, delivery).ok_or_else(|| missing("the purpose or the brand is gone from the project"))?;
+    let rendered = render(daemon, compiled, playbook, send, purpose, brand, enrollment, facts, delivery, now)?;
     let links = crate::links::Links::of(daemon, delivery, purpose, brand);
-    let letter = Letter {
+    let mail = message::compose(&Letter {
         rendered: &rendered,
         from: &brand.from,
         reply_to: brand.reply_to.as_deref(),
@@ -184,15 +180,9 @@ pub async fn make(
         list_id: links.list_id.as_deref(),
         unsubscribe_url: links.unsubscribe.as_deref(),
         test: false,
-    };
-    let mail = match message::compose(&letter) {
-        Ok(mail) => mail,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
-    match crate::links::item(delivery, attempt, &rendered, mail) {
-        Ok(item) => Ok(Ok((item, rendered, daemon.keys.address_hash(&to)))),
-        Err(refusal) => Ok(Err(refusal)),
-    }
+    })?;
+    let item = crate::links::item(delivery, attempt, &rendered, mail)?;
+    Ok((item, rendered, daemon.keys.address_hash(&to)))
 }
 
 /// Renders a message for a person.

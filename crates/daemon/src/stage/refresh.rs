@@ -47,7 +47,7 @@ pub async fn refresh(
     };
     let stale = stale_sources(daemon, view, segment, now).await;
     let pulled = match &segment.source {
-        SegmentSource::Sql(query) => pull(daemon, view, segment, query, &run_id, now).await,
+        SegmentSource::Sql(query) => pull(daemon, view, segment, query, &run_id).await,
         SegmentSource::Where(condition) => select(daemon, view, segment, condition, &run_id, now).await,
     };
     let old = before.as_ref().map(|current| current.members.clone()).unwrap_or_default();
@@ -144,7 +144,6 @@ async fn pull(
     segment: &Segment,
     query: &Query,
     run_id: &str,
-    now: Timestamp,
 ) -> Result<Pulled, DaemonError> {
     let keep = Keeping::of(daemon, &segment.name, run_id).await?;
     let mut pulled = Pulled::default();

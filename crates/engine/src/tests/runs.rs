@@ -98,7 +98,7 @@ fn all_that_is_broken_is_told() {
 fn pauses_grow_as_they_should() {
     let pauses = |backoff: Backoff| -> Vec<i64> { (0..=12).map(|n| backoff.pause(n).as_secs()).collect() };
     let (hours_4, hours_12) = (14_400, 43_200);
-    assert_eq!(pauses(Backoff::Smtp4xx)[..7], [300, 300, 900, 3_600, hours_4, hours_12, hours_12]);
+    assert_eq!(pauses(Backoff::Smtp4xx)[..7], [600, 600, 900, 3_600, hours_4, hours_12, hours_12]);
     assert_eq!(pauses(Backoff::Connect), [2, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900]);
     assert_eq!(Backoff::Connect.pause(u32::MAX).as_secs(), 900);
     assert_eq!(Backoff::Smtp4xx.pause(u32::MAX).as_secs(), hours_12);

@@ -135,7 +135,10 @@ fn unknown_parameters_come_with_what_was_meant() {
         assert_eq!((found[0].code, found[0].hint.as_deref()), ("sql.parameter", Some(hint)), "{sql}");
     }
     assert_eq!(codes("select :customer_id"), vec!["sql.parameter"]);
-    assert_eq!(codes("select ? , ?1, $1, @x, $name, :1"), [vec!["sql.placeholder"; 5], vec!["sql.parameter"]].concat());
+    assert_eq!(
+        codes("select ? , ?1, $1, @x, $name, :1"),
+        [vec!["sql.placeholder"; 5], vec!["sql.parameter"]].concat()
+    );
     assert_eq!(codes("select 1 where a = ? and b between ? and ?"), vec!["sql.placeholder"; 3]);
 }
 
@@ -167,12 +170,15 @@ fn parameters_are_numbered_once_each() {
     let sql = "select ':now', a::text, :now, :today_minus_7d, :now_plus_3d -- :now\n from t where :now > x and :now_minus_1w < :now_minus_7d;";
     let bound = bind(sql, Style::Postgres).unwrap();
     assert_eq!(bound.sql, "select ':now', a::text, $1, $2, $3 -- :now\n from t where $1 > x and $4 < $4");
-    assert_eq!(bound.parameters, [
-        Parameter::Now { offset: SignedDuration::ZERO },
-        Parameter::Today { offset: hours(-7 * 24) },
-        Parameter::Now { offset: hours(72) },
-        Parameter::Now { offset: hours(-7 * 24) },
-    ]);
+    assert_eq!(
+        bound.parameters,
+        [
+            Parameter::Now { offset: SignedDuration::ZERO },
+            Parameter::Today { offset: hours(-7 * 24) },
+            Parameter::Now { offset: hours(72) },
+            Parameter::Now { offset: hours(-7 * 24) },
+        ]
+    );
 }
 
 #[test]
@@ -217,7 +223,17 @@ fn parameters_know_their_names() {
     for name in ["now", "today", "now_minus_14d", "now_plus_3h", "today_minus_2w", "now_minus_90s"] {
         assert!(Parameter::parse(name).is_some(), "{name}");
     }
-    for name in ["nowadays", "now_", "now_minus_", "now_minus_3", "now_times_3d", "today_plus_3y", "yesterday", "now_minus_-3d", ""] {
+    for name in [
+        "nowadays",
+        "now_",
+        "now_minus_",
+        "now_minus_3",
+        "now_times_3d",
+        "today_plus_3y",
+        "yesterday",
+        "now_minus_-3d",
+        "",
+    ] {
         assert_eq!(Parameter::parse(name), None, "{name}");
     }
     assert_eq!(Parameter::parse("now_minus_14d").unwrap().name(), ":now_minus_2w");

@@ -103,14 +103,19 @@ impl Lexer<'_> {
                 self.push(Kind::QuotedName, end + 1);
             }
             b'[' | b']' => {
-                self.subscripts = if byte == b'[' { self.subscripts + 1 } else { self.subscripts.saturating_sub(1) };
+                self.subscripts =
+                    if byte == b'[' { self.subscripts + 1 } else { self.subscripts.saturating_sub(1) };
                 self.push(Kind::Symbol, self.at + 1);
             }
-            b'e' | b'E' if self.peek(1) == b'\'' && !self.is(Style::Sqlite) => self.quoted(Kind::Text, self.at + 1, b'\'', true),
+            b'e' | b'E' if self.peek(1) == b'\'' && !self.is(Style::Sqlite) => {
+                self.quoted(Kind::Text, self.at + 1, b'\'', true)
+            }
             b';' => self.push(Kind::Semicolon, self.at + 1),
             b':' => self.colon(),
             b'$' => self.dollar(),
-            b'?' if self.is_placeholder_mark() => self.push(Kind::Placeholder, self.run(self.at + 1, |byte| byte.is_ascii_digit())),
+            b'?' if self.is_placeholder_mark() => {
+                self.push(Kind::Placeholder, self.run(self.at + 1, |byte| byte.is_ascii_digit()))
+            }
             b'@' if !self.is(Style::Postgres) && starts_word(self.peek(1)) && !self.follows_operator() => {
                 self.push(Kind::Placeholder, self.run(self.at + 1, continues_word));
             }
@@ -167,7 +172,8 @@ impl Lexer<'_> {
         if self.peek(1) == b':' {
             self.push(Kind::Cast, self.at + 2);
         } else if self.peek(1).is_ascii_alphanumeric() || self.peek(1) == b'_' {
-            let end = self.run(self.at + 1, |byte| byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii());
+            let end = self
+                .run(self.at + 1, |byte| byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii());
             let is_slice = self.subscripts > 0 && {
                 let name = self.bytes.get(self.at + 1..end).unwrap_or_default();
                 !name.starts_with(b"now") && !name.starts_with(b"today")
@@ -197,19 +203,22 @@ impl Lexer<'_> {
     }
 
     fn is_backtick_quote(&self) -> bool {
-        !self.is(Style::Postgres) && (self.is(Style::Sqlite) || self.run(self.at + 1, |byte| byte != b'`') < self.bytes.len())
+        !self.is(Style::Postgres)
+            && (self.is(Style::Sqlite) || self.run(self.at + 1, |byte| byte != b'`') < self.bytes.len())
     }
 
     /// `[name]` in SQLite; a subscript in Postgres, where it touches what it is taken of.
     fn is_bracket_quote(&self) -> bool {
         let closes = self.run(self.at, |byte| byte != b']') < self.bytes.len();
         let touches = self.at.checked_sub(1).and_then(|before| self.bytes.get(before));
-        let is_subscript = touches.is_some_and(|byte| continues_word(*byte) || matches!(byte, b']' | b')' | b'"' | b'['));
-        closes && match self.style {
-            Some(Style::Sqlite) => true,
-            Some(Style::Postgres) => false,
-            None => !is_subscript && self.subscripts == 0,
-        }
+        let is_subscript =
+            touches.is_some_and(|byte| continues_word(*byte) || matches!(byte, b']' | b')' | b'"' | b'['));
+        closes
+            && match self.style {
+                Some(Style::Sqlite) => true,
+                Some(Style::Postgres) => false,
+                None => !is_subscript && self.subscripts == 0,
+            }
     }
 
     /// Whether a `?` stands for a value. In Postgres it is an operator of `jsonb`: `data ? 'key'`, `data ?| array[...]`.
@@ -218,14 +227,23 @@ impl Lexer<'_> {
             Some(Style::Sqlite) => true,
             Some(Style::Postgres) => false,
             None => {
-                let next = self.bytes.get(self.run(self.at + 1, |byte| byte.is_ascii_whitespace())).copied().unwrap_or(0);
-                !matches!(self.peek(1), b'|' | b'&' | b'#' | b'-') && !matches!(next, b'\'' | b':') && !self.follows_operator()
+                let next = self
+                    .bytes
+                    .get(self.run(self.at + 1, |byte| byte.is_ascii_whitespace()))
+                    .copied()
+                    .unwrap_or(0);
+                !matches!(self.peek(1), b'|' | b'&' | b'#' | b'-')
+                    && !matches!(next, b'\'' | b':')
+                    && !self.follows_operator()
             }
         }
     }
 
     /// Whether the character before is one of an operator's, such as the `@` of `@?`.
     fn follows_operator(&self) -> bool {
-        self.at.checked_sub(1).and_then(|before| self.bytes.get(before)).is_some_and(|byte| matches!(byte, b'@' | b'?' | b'#'))
+        self.at
+            .checked_sub(1)
+            .and_then(|before| self.bytes.get(before))
+            .is_some_and(|byte| matches!(byte, b'@' | b'?' | b'#'))
     }
 }

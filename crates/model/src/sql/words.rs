@@ -7,10 +7,55 @@ use super::{ONE_SELECT, SqlMistake, mistake};
 
 /// Commands that are not queries, for a message that says so.
 const COMMANDS: &[&str] = &[
-    "alter", "analyze", "attach", "begin", "call", "checkpoint", "cluster", "comment", "commit", "copy", "create", "deallocate",
-    "declare", "delete", "detach", "discard", "do", "drop", "end", "execute", "explain", "fetch", "grant", "import", "insert",
-    "listen", "load", "lock", "merge", "notify", "pragma", "prepare", "reassign", "refresh", "reindex", "release", "replace",
-    "reset", "revoke", "rollback", "savepoint", "security", "set", "show", "start", "truncate", "unlisten", "update", "vacuum",
+    "alter",
+    "analyze",
+    "attach",
+    "begin",
+    "call",
+    "checkpoint",
+    "cluster",
+    "comment",
+    "commit",
+    "copy",
+    "create",
+    "deallocate",
+    "declare",
+    "delete",
+    "detach",
+    "discard",
+    "do",
+    "drop",
+    "end",
+    "execute",
+    "explain",
+    "fetch",
+    "grant",
+    "import",
+    "insert",
+    "listen",
+    "load",
+    "lock",
+    "merge",
+    "notify",
+    "pragma",
+    "prepare",
+    "reassign",
+    "refresh",
+    "reindex",
+    "release",
+    "replace",
+    "reset",
+    "revoke",
+    "rollback",
+    "savepoint",
+    "security",
+    "set",
+    "show",
+    "start",
+    "truncate",
+    "unlisten",
+    "update",
+    "vacuum",
 ];
 
 /// Commands that may stand within a query: in a `WITH`, or after it.
@@ -18,18 +63,71 @@ const EMBEDDED: &[&str] = &["insert", "update", "delete", "merge", "replace"];
 
 /// Words after which the one before was a name and no command.
 const AFTER_A_NAME: &[&str] = &[
-    "and", "or", "not", "is", "in", "like", "ilike", "glob", "between", "as", "asc", "desc", "from", "where", "group", "order",
-    "having", "join", "left", "right", "full", "inner", "cross", "natural", "on", "using", "union", "except", "intersect",
-    "limit", "offset", "over", "collate", "then", "else", "end", "when", "nulls", "isnull", "notnull", "filter", "window",
+    "and",
+    "or",
+    "not",
+    "is",
+    "in",
+    "like",
+    "ilike",
+    "glob",
+    "between",
+    "as",
+    "asc",
+    "desc",
+    "from",
+    "where",
+    "group",
+    "order",
+    "having",
+    "join",
+    "left",
+    "right",
+    "full",
+    "inner",
+    "cross",
+    "natural",
+    "on",
+    "using",
+    "union",
+    "except",
+    "intersect",
+    "limit",
+    "offset",
+    "over",
+    "collate",
+    "then",
+    "else",
+    "end",
+    "when",
+    "nulls",
+    "isnull",
+    "notnull",
+    "filter",
+    "window",
 ];
 
 /// Words that read the clock without parentheses.
-const CLOCK_WORDS: &[&str] = &["current_timestamp", "current_date", "current_time", "localtime", "localtimestamp"];
+const CLOCK_WORDS: &[&str] =
+    &["current_timestamp", "current_date", "current_time", "localtime", "localtimestamp"];
 
 /// Functions that read the clock, whatever their arguments.
 const CLOCK_CALLS: &[&str] = &[
-    "now", "clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday", "getdate", "getutcdate", "sysdate",
-    "sysdatetime", "utc_timestamp", "utc_date", "curdate", "curtime", "unix_timestamp", "pg_postmaster_start_time",
+    "now",
+    "clock_timestamp",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "timeofday",
+    "getdate",
+    "getutcdate",
+    "sysdate",
+    "sysdatetime",
+    "utc_timestamp",
+    "utc_date",
+    "curdate",
+    "curtime",
+    "unix_timestamp",
+    "pg_postmaster_start_time",
 ];
 
 /// SQLite's functions on times: they read the clock when no time is given, and when it is `'now'`.
@@ -40,24 +138,74 @@ const TIME_TYPES: &[&str] = &["date", "time", "timestamp", "timestamptz", "timet
 
 /// Functions that answer otherwise each time.
 const DRAWING_CALLS: &[&str] = &[
-    "random", "randomblob", "random_normal", "setseed", "gen_random_uuid", "gen_random_bytes", "uuid_generate_v1",
-    "uuid_generate_v1mc", "uuid_generate_v4", "uuidv4", "uuidv7", "rand", "newid",
+    "random",
+    "randomblob",
+    "random_normal",
+    "setseed",
+    "gen_random_uuid",
+    "gen_random_bytes",
+    "uuid_generate_v1",
+    "uuid_generate_v1mc",
+    "uuid_generate_v4",
+    "uuidv4",
+    "uuidv7",
+    "rand",
+    "newid",
 ];
 
 /// Functions that do something, or reach out of the database.
 const DOING_CALLS: &[&str] = &[
-    "changes", "currval", "edit", "fts3_tokenizer", "last_insert_rowid", "lastval", "load_extension", "lowrite", "nextval",
-    "pg_cancel_backend", "pg_current_xact_id", "pg_file_write", "pg_ls_dir", "pg_notify", "pg_promote", "pg_read_binary_file",
-    "pg_read_file", "pg_reload_conf", "pg_rotate_logfile", "pg_switch_wal", "pg_terminate_backend", "query_to_xml", "readfile",
-    "set_config", "setval", "total_changes", "txid_current", "writefile",
+    "changes",
+    "currval",
+    "fts3_tokenizer",
+    "last_insert_rowid",
+    "lastval",
+    "load_extension",
+    "lo_creat",
+    "lo_create",
+    "lo_export",
+    "lo_from_bytea",
+    "lo_import",
+    "lo_open",
+    "lo_put",
+    "lo_truncate",
+    "lo_unlink",
+    "lowrite",
+    "nextval",
+    "pg_cancel_backend",
+    "pg_current_xact_id",
+    "pg_file_write",
+    "pg_ls_dir",
+    "pg_notify",
+    "pg_promote",
+    "pg_read_binary_file",
+    "pg_read_file",
+    "pg_reload_conf",
+    "pg_rotate_logfile",
+    "pg_switch_wal",
+    "pg_terminate_backend",
+    "query_to_xml",
+    "readfile",
+    "set_config",
+    "setval",
+    "total_changes",
+    "txid_current",
+    "writefile",
 ];
 
 /// Beginnings of the names of such functions.
-const DOING_PREFIXES: &[&str] =
-    &["dblink", "lo_", "pg_advisory_", "pg_try_advisory_", "pg_sleep", "pg_create_", "pg_drop_", "pg_logical_", "pg_stat_reset"];
+const DOING_PREFIXES: &[&str] = &[
+    "dblink",
+    "pg_advisory_",
+    "pg_try_advisory_",
+    "pg_sleep",
+    "pg_create_",
+    "pg_drop_",
+    "pg_logical_",
+    "pg_stat_reset",
+];
 
-const CLOCK_HINT: &str =
-    "a run that cannot be repeated cannot be audited: use `:now` or `:today`, or `:now_minus_14d`, `:today_plus_3d`";
+const CLOCK_HINT: &str = "a run that cannot be repeated cannot be audited: use `:now` or `:today`, or `:now_minus_14d`, `:today_plus_3d`";
 
 pub(super) fn is_command(word: &str) -> bool {
     has(COMMANDS, word)
@@ -71,8 +219,8 @@ fn has(words: &[&str], word: &str) -> bool {
 pub(super) fn mistakes(sql: &str, tokens: &[Token]) -> Vec<SqlMistake> {
     let view = View { sql, tokens };
     let mut found = Vec::new();
-    for at in 0..tokens.len() {
-        match tokens[at].kind {
+    for (at, token) in tokens.iter().enumerate() {
+        match token.kind {
             Kind::Word => {
                 found.extend(view.writing(at).or_else(|| view.clock_word(at)).or_else(|| view.call(at)));
             }
@@ -92,7 +240,9 @@ struct View<'a> {
 impl View<'_> {
     /// The token `offset` places from `at`, as text; empty where there is none.
     fn near(&self, at: usize, offset: isize) -> &str {
-        at.checked_add_signed(offset).and_then(|at| self.tokens.get(at)).map_or("", |token| token.text(self.sql))
+        at.checked_add_signed(offset)
+            .and_then(|at| self.tokens.get(at))
+            .map_or("", |token| token.text(self.sql))
     }
 
     fn near_kind(&self, at: usize, offset: isize) -> Option<Kind> {
@@ -106,7 +256,8 @@ impl View<'_> {
     /// A word that writes: a command within a `WITH` or after it, `SELECT ... INTO`, `FOR UPDATE`.
     fn writing(&self, at: usize) -> Option<SqlMistake> {
         let (token, word) = (self.tokens[at], self.near(at, 0));
-        let refuse = |message: String| Some(mistake(token, "sql.writes", message, Some(ONE_SELECT.to_owned())));
+        let refuse =
+            |message: String| Some(mistake(token, "sql.writes", message, Some(ONE_SELECT.to_owned())));
         let opens = at > 0 && matches!(self.near(at, -1), "(" | ")");
         let names = matches!(self.near_kind(at, 1), Some(Kind::Word | Kind::QuotedName));
         if has(EMBEDDED, word) && opens && names && !has(AFTER_A_NAME, self.near(at, 1)) {
@@ -116,14 +267,22 @@ impl View<'_> {
         if word.eq_ignore_ascii_case("delete") && opens && self.near_is(at, 1, "from") {
             return refuse(format!("`{word}` writes"));
         }
-        let follows_command = ["insert", "merge", "replace"].iter().any(|command| self.near_is(at, -1, command))
-            || self.near_is(at, -2, "or");
-        if word.eq_ignore_ascii_case("into") && !follows_command && !matches!(self.near(at, -1), "." | "") && self.near(at, 1) != "." {
+        let follows_command =
+            ["insert", "merge", "replace"].iter().any(|command| self.near_is(at, -1, command))
+                || self.near_is(at, -2, "or");
+        if word.eq_ignore_ascii_case("into")
+            && !follows_command
+            && !matches!(self.near(at, -1), "." | "")
+            && self.near(at, 1) != "."
+        {
             return refuse("`INTO` makes a table".to_owned());
         }
         if word.eq_ignore_ascii_case("for") {
             let next = ["update", "share", "no", "key"].iter().any(|lock| self.near_is(at, 1, lock));
-            let is_length = self.near_kind(at, 2).is_some() && self.near(at, 2) == ")" && self.depth(at) > 0 && self.is_in_call(at, "substring");
+            let is_length = self.near_kind(at, 2).is_some()
+                && self.near(at, 2) == ")"
+                && self.depth(at) > 0
+                && self.is_in_call(at, "substring");
             if next && !is_length {
                 return refuse(format!("`{word} {}` locks rows", self.near(at, 1)));
             }
@@ -145,7 +304,9 @@ impl View<'_> {
 
     /// A call of a function that reads the clock, draws, or does something.
     fn call(&self, at: usize) -> Option<SqlMistake> {
-        if self.near(at, 1) != "(" || (self.near(at, -1) == "." && !self.near(at, -2).eq_ignore_ascii_case("pg_catalog")) {
+        if self.near(at, 1) != "("
+            || (self.near(at, -1) == "." && !self.near(at, -2).eq_ignore_ascii_case("pg_catalog"))
+        {
             return None;
         }
         let token = self.tokens[at];
@@ -161,7 +322,8 @@ impl View<'_> {
             _ => false,
         };
         if without_time {
-            let what = if arguments == 0 { format!("{name}()") } else { format!("{name}() with one argument") };
+            let what =
+                if arguments == 0 { format!("{name}()") } else { format!("{name}() with one argument") };
             return Some(self.clock(at, what));
         }
         if has(DRAWING_CALLS, name) {

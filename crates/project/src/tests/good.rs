@@ -19,11 +19,17 @@ fn good() -> Project {
 #[test]
 fn settings_have_what_is_written_and_defaults_for_the_rest() {
     let settings = good().settings;
-    assert_eq!((settings.project.as_str(), settings.locales.clone()), ("acme", vec!["en".to_owned(), "de".to_owned()]));
+    assert_eq!(
+        (settings.project.as_str(), settings.locales.clone()),
+        ("acme", vec!["en".to_owned(), "de".to_owned()])
+    );
     assert_eq!(settings.timezone.iana_name(), Some("Europe/Berlin"));
     assert_eq!(settings.warehouse.statement_timeout, SignedDuration::from_secs(30));
     let mail = &settings.destinations[&DestinationName::known("mail")];
-    assert_eq!(serde_json::Value::Object(mail.settings.0.clone()), serde_json::json!({"host": "127.0.0.1", "port": 1025, "password": "hunter2-secret"}));
+    assert_eq!(
+        serde_json::Value::Object(mail.settings.0.clone()),
+        serde_json::json!({"host": "127.0.0.1", "port": 1025, "password": "hunter2-secret"})
+    );
     let throttle = mail.throttle.unwrap();
     assert_eq!((throttle.count, throttle.per, throttle.burst), (200, SignedDuration::from_secs(1), 50));
     let brand = &settings.brands[&BrandName::known("acme")];
@@ -57,10 +63,17 @@ fn segments_have_queries_or_conditions_and_an_order() {
     let SegmentSource::Sql(query) = &at_risk.source else { panic!("no query") };
     assert_eq!(query.place, "segments/at_risk.yml:7");
     assert_eq!(at_risk.expect.rows_min, Some(Quantity::Count(1)));
-    let SegmentSource::Sql(query) = &project.segments[&SegmentName::known("open_ticket")].source else { panic!("no query") };
+    let SegmentSource::Sql(query) = &project.segments[&SegmentName::known("open_ticket")].source else {
+        panic!("no query")
+    };
     assert_eq!(query.place, "segments/sql/open_ticket.sql:1");
-    let SegmentSource::Where(condition) = &project.segments[&SegmentName::known("reachable")].source else { panic!("no condition") };
-    assert_eq!(condition.segments()[0], (&SegmentName::known("at_risk"), SegmentTest::MemberFor(SignedDuration::from_hours(24))));
+    let SegmentSource::Where(condition) = &project.segments[&SegmentName::known("reachable")].source else {
+        panic!("no condition")
+    };
+    assert_eq!(
+        condition.segments()[0],
+        (&SegmentName::known("at_risk"), SegmentTest::MemberFor(SignedDuration::from_hours(24)))
+    );
     assert_eq!(project.segment_order.last().map(SegmentName::as_str), Some("reachable"));
 }
 
@@ -72,30 +85,61 @@ fn playbooks_have_steps_with_ids_given_and_made() {
     win_back.walk(&mut |step| ids.push(step.id.as_str().to_owned()));
     assert_eq!(
         ids,
-        ["nudge", "nudge.wait", "reaction", "reaction.wait", "by_plan", "offer", "offer.wait", "by_plan.exit", "by_plan.exit.2"],
+        [
+            "nudge",
+            "nudge.wait",
+            "reaction",
+            "reaction.wait",
+            "by_plan",
+            "offer",
+            "offer.wait",
+            "by_plan.exit",
+            "by_plan.exit.2"
+        ],
     );
-    assert_eq!((win_back.backfill, win_back.reenter), (Backfill::Since(SignedDuration::from_hours(720)), Reenter::After(SignedDuration::from_hours(2160))));
+    assert_eq!(
+        (win_back.backfill, win_back.reenter),
+        (Backfill::Since(SignedDuration::from_hours(720)), Reenter::After(SignedDuration::from_hours(2160)))
+    );
     let sends = win_back.sends();
     let (_, offer) = sends[1];
     assert_eq!((offer.purpose.as_str(), offer.destination.as_str()), ("product", "mail"));
     assert_eq!(offer.with["last"], Value::Boolean(true));
-    assert!(matches!(&win_back.steps[3].action, Action::Wait(Wait::To { offset, .. }) if *offset == SignedDuration::from_hours(-24)));
+    assert!(
+        matches!(&win_back.steps[3].action, Action::Wait(Wait::To { offset, .. }) if *offset == SignedDuration::from_hours(-24))
+    );
     let other = &project.playbooks[&PlaybookName::known("other")];
-    assert_eq!((other.priority, other.purpose.as_str(), other.holdout.as_ref().unwrap().salt.as_str()), (50, "service", "other"));
+    assert_eq!(
+        (other.priority, other.purpose.as_str(), other.holdout.as_ref().unwrap().salt.as_str()),
+        (50, "service", "other")
+    );
     assert_eq!(other.expires, SignedDuration::from_hours(72));
-    assert!(win_back.filter.as_ref().is_some_and(|filter| matches!(filter, Condition::All(all) if all.len() == 2)));
+    assert!(
+        win_back
+            .filter
+            .as_ref()
+            .is_some_and(|filter| matches!(filter, Condition::All(all) if all.len() == 2))
+    );
 }
 
 #[test]
 fn a_version_changes_with_what_it_pins_and_with_nothing_else() {
-    let version = |made: &Made, name: &str| made.load().unwrap_or_else(|wrong| panic!("{wrong}")).project.playbooks[&PlaybookName::known(name)].version.clone();
+    let version = |made: &Made, name: &str| {
+        made.load().unwrap_or_else(|wrong| panic!("{wrong}")).project.playbooks[&PlaybookName::known(name)]
+            .version
+            .clone()
+    };
     let before = version(&Made::good(), "win_back");
     let same = [
         ("playbooks/win_back.yml", "title: Win back", "title: \"Win them back\" # better"),
         ("playbooks/win_back.yml", "priority: 60", "priority: 70"),
         ("playbooks/win_back.yml", "per_run: 5000", "per_run: 1"),
         ("playbooks/win_back.yml", "backfill: 30d", "backfill: none"),
-        ("playbooks/win_back.yml", "send: {template: nudge, destination: mail,", "send: {destination: mail, template: 'nudge',"),
+        (
+            "playbooks/win_back.yml",
+            "send: {template: nudge, destination: mail,",
+            "send: {destination: mail, template: 'nudge',",
+        ),
         ("templates/hello.md", "Hello {{", "Hi {{"),
         ("segments/at_risk.yml", "mrr > 0", "mrr > 1"),
     ];
@@ -121,7 +165,9 @@ fn a_version_changes_with_what_it_pins_and_with_nothing_else() {
 
 #[test]
 fn a_segments_definition_is_its_query_and_not_its_title() {
-    let definition = |made: &Made| made.load().unwrap().project.segments[&SegmentName::known("at_risk")].definition.clone();
+    let definition = |made: &Made| {
+        made.load().unwrap().project.segments[&SegmentName::known("at_risk")].definition.clone()
+    };
     let (made, before) = (Made::good(), definition(&Made::good()));
     made.replace("segments/at_risk.yml", "title: At risk", "title: Quiet");
     assert_eq!(definition(&made), before);
@@ -139,11 +185,21 @@ fn scenarios_have_their_world_and_what_must_come_of_it() {
     assert!(win_back.with_policy);
     let ana = &win_back.given.profiles[0];
     assert!(ana["first_name"].is_missing());
-    assert_eq!(ana["trial_ends_at"], Value::Time("2026-04-01T00:00:00Z".parse::<Timestamp>().unwrap()), "declared as time");
+    assert_eq!(
+        ana["trial_ends_at"],
+        Value::Time("2026-04-01T00:00:00Z".parse::<Timestamp>().unwrap()),
+        "declared as time"
+    );
     assert_eq!(win_back.given.consent[0].purpose, None);
-    assert_eq!(win_back.then[5].act, Act::Set([("plan".to_owned(), Value::Text("business".to_owned()))].into()));
+    assert_eq!(
+        win_back.then[5].act,
+        Act::Set([("plan".to_owned(), Value::Text("business".to_owned()))].into())
+    );
     let Expected::Rows(rows) = &win_back.expect else { panic!("no rows") };
-    assert_eq!((rows[1].place.as_str(), rows[1].exit.as_deref()), ("tests/win_back.yml:17", Some("criteria_met")));
+    assert_eq!(
+        (rows[1].place.as_str(), rows[1].exit.as_deref()),
+        ("tests/win_back.yml:17", Some("criteria_met"))
+    );
     assert_eq!(rows[1].at, Some("2026-03-04T09:00:00Z".parse().unwrap()));
 }
 
@@ -167,7 +223,11 @@ fn a_bundle_reads_back_as_the_version_it_was_made_of() {
     assert_eq!(pinned.playbook.version, project.playbooks[&name].version);
     assert_ne!(pinned.playbook.version, now.playbooks[&name].version);
     assert_eq!(pinned.playbook.priority, 10, "priority is live");
-    assert_eq!(pinned.playbook.sends()[0].1.destination.as_str(), "mail", "the destination it had is still there");
+    assert_eq!(
+        pinned.playbook.sends()[0].1.destination.as_str(),
+        "mail",
+        "the destination it had is still there"
+    );
     assert_eq!(pinned.playbook.steps[1].action, Action::Wait(Wait::For(SignedDuration::from_hours(72))));
 
     assert!(crate::from_bundle(&now, "{}").is_err() && crate::from_bundle(&now, "no").is_err());

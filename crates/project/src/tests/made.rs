@@ -98,7 +98,10 @@ expect:
   fresh: [orders]
 "#,
     ),
-    ("segments/open_ticket.yml", "title: Open ticket\nowner: o@acme.test\nwhy: Waits.\nsql_file: sql/open_ticket.sql\n"),
+    (
+        "segments/open_ticket.yml",
+        "title: Open ticket\nowner: o@acme.test\nwhy: Waits.\nsql_file: sql/open_ticket.sql\n",
+    ),
     ("segments/sql/open_ticket.sql", "select customer_id as id\nfrom tickets where state = 'open'\n"),
     (
         "segments/reachable.yml",
@@ -228,8 +231,13 @@ impl Made {
 }
 
 /// Loads with these environment variables besides those the good project needs.
-pub(super) fn load(dir: &Path, environment: Option<&str>, variables: &[(&str, &str)]) -> Result<Loaded, Diagnostics> {
-    let mut all: BTreeMap<&str, &str> = [("MAIL_PASSWORD", "hunter2-secret"), ("ROOT_KEY", "cm9vdC1rZXktc2VjcmV0")].into();
+pub(super) fn load(
+    dir: &Path,
+    environment: Option<&str>,
+    variables: &[(&str, &str)],
+) -> Result<Loaded, Diagnostics> {
+    let mut all: BTreeMap<&str, &str> =
+        [("MAIL_PASSWORD", "hunter2-secret"), ("ROOT_KEY", "cm9vdC1rZXktc2VjcmV0")].into();
     all.extend(variables.iter().copied());
     crate::load(dir, environment, &connectors(), &|name| all.get(name).map(|value| (*value).to_owned()))
 }
@@ -254,7 +262,17 @@ pub(super) fn connectors() -> Vec<KnownConnector> {
     let schema = || json!({"type": "object", "properties": {"host": {"type": "string"}, "port": {"type": "integer"}, "password": {"type": "string"}}});
     vec![
         KnownConnector { name: "smtp", channel: Channel::Email, check: Box::new(check), schema },
-        KnownConnector { name: "pigeon", channel: Channel::Email, check: Box::new(|_| Vec::new()), schema: || json!({"type": "object"}) },
-        KnownConnector { name: "text", channel: Channel::Sms, check: Box::new(|_| Vec::new()), schema: || json!({"type": "object"}) },
+        KnownConnector {
+            name: "pigeon",
+            channel: Channel::Email,
+            check: Box::new(|_| Vec::new()),
+            schema: || json!({"type": "object"}),
+        },
+        KnownConnector {
+            name: "text",
+            channel: Channel::Sms,
+            check: Box::new(|_| Vec::new()),
+            schema: || json!({"type": "object"}),
+        },
     ]
 }

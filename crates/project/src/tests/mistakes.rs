@@ -1,1 +1,108 @@
-//! x
+//! Each mistake made on purpose: what is said of it, the picture that a user sees, and many at once.
+
+use super::elsewhere::ELSEWHERE;
+use super::in_root_files::IN_ROOT_FILES;
+use super::made::Made;
+
+/// One line a diagnostic: code, place and length, message, label, hint.
+fn short(made: &Made) -> Vec<String> {
+    let diagnostics = match made.load() {
+        Ok(loaded) => loaded.warnings.0,
+        Err(wrong) => wrong.0,
+    };
+    let line = |one: &crate::Diagnostic| {
+        let level = if one.warning { "warning " } else { "" };
+        let more: String = [("; ", &one.label), (" = ", &one.hint)]
+            .iter()
+            .filter_map(|(mark, text)| Some(format!("{mark}{}", text.as_ref()?)))
+            .collect();
+        format!(
+            "{level}{} {}:{}:{}+{} {}{more}",
+            one.code, one.file, one.line, one.column, one.len, one.message
+        )
+    };
+    diagnostics.iter().map(line).collect()
+}
+
+#[test]
+fn every_mistake_is_said_at_its_place_and_nothing_else_is() {
+    for (path, from, to, expected) in IN_ROOT_FILES.iter().chain(ELSEWHERE) {
+        let made = Made::good();
+        made.replace(path, from, to);
+        assert_eq!(short(&made), *expected, "{path}: {to}");
+    }
+}
+
+#[test]
+fn the_picture_is_that_of_rustc() {
+    let made = Made::good();
+    made.replace("segments/at_risk.yml", "  where c.mrr > 0", "  where c.mrr > 0 and e.at < now()");
+    made.replace("segments/reachable.yml", "  segment.open_ticket: false", "  segment.open_tickets: false");
+    made.replace("playbooks/win_back.yml", "priority: 60", "priority: 101");
+    let expected = "\
+error[E0105]: `101` is not a whole number from 0 to 100
+  --> playbooks/win_back.yml:14:11
+   |
+14 | priority: 101
+   |           ^^^
+
+error[E0301]: `now()` reads the database's own clock
+ --> segments/at_risk.yml:9:30
+  |
+9 |   where c.mrr > 0 and e.at < now()
+  |                              ^^^
+  |
+  = hint: a run that cannot be repeated cannot be audited: use `:now` or `:today`, or `:now_minus_14d`, `:today_plus_3d`
+
+error[E0201]: there is no segment `open_tickets`
+ --> segments/reachable.yml:6:11
+  |
+6 |   segment.open_tickets: false
+  |           ^^^^^^^^^^^^
+  |
+  = hint: did you mean `open_ticket`?
+";
+    assert_eq!(made.wrong(), expected);
+}
+
+#[test]
+fn a_password_written_into_a_file_is_not_drawn() {
+    let made = Made::good();
+    made.replace("drumbeat.yml", "  url: sqlite://warehouse.db", "  url: mysql://root:topsecret@db/shop");
+    assert!(made.wrong().contains("url: mysql://root:*********@db/shop"), "{}", made.wrong());
+}
+
+#[test]
+fn all_mistakes_are_said_at_once() {
+    let made = Made::good();
+    let mut expected = Vec::new();
+    for (path, from, to, said) in IN_ROOT_FILES.iter().chain(ELSEWHERE) {
+        // Those that do not move or hide what others say: on a line of their own, and only about themselves.
+        let alone = said.len() == 1
+            && said.iter().all(|one| {
+                one.contains(path)
+                    && !one.starts_with("E0101")
+                    && !one.starts_with("E0106")
+                    && !one.starts_with("E0107")
+            });
+        let moves = from.matches('\n').count() != to.matches('\n').count();
+        let line = |text: &str| text.split(':').nth(1).unwrap_or_default().to_owned();
+        let taken =
+            expected.iter().any(|earlier: &&str| earlier.contains(path) && line(earlier) == line(said[0]));
+        let other_file = path.ends_with(".sql");
+        if alone
+            && !moves
+            && !taken
+            && !other_file
+            && !["E0202", "E0103", "E0306"].iter().any(|code| said[0].starts_with(code))
+        {
+            made.replace(path, from, to);
+            expected.extend(said.iter());
+        }
+    }
+    assert!(expected.len() > 40, "{}", expected.len());
+    let said = short(&made);
+    for one in &expected {
+        assert!(said.iter().any(|other| other == one), "not said: {one}\nbut: {said:#?}");
+    }
+}

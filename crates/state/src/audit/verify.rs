@@ -41,7 +41,7 @@ pub struct Fault {
 /// Checks everything, in one snapshot, and names the first wrong place.
 pub async fn verify(state: &State, key: &LogKey) -> Result<Verified, StateError> {
     let mut tx = state.read().await?;
-    let mut walk = Walk { key, ..Walk::start(key) };
+    let mut walk = Walk::start(key);
     let mut fault = walk.through(&mut tx).await?;
     // SQLite has one writer: numbers follow the order of commits there, and a batch between sealed ones was put there later.
     if !state.is_postgres() {
@@ -56,8 +56,30 @@ pub async fn verify(state: &State, key: &LogKey) -> Result<Verified, StateError>
     Ok(Verified { entries: walk.tree.size(), checkpoints: walk.checkpoints, unsealed, first_fault: fault })
 }
 
-/// A sealed batch, as it is read.
-type SealRow = (i64, i64, i64, Vec<u8>, Vec<u8>, Option<String>);
+/// A sealed batch, as it is read. What was changed need not be text any more: bytes are compared.
+type SealRow = (i64, i64, i64, Vec<u8>, Vec<u8>, Option<Vec<u8>>);
+
+macro_rules! seals {
+    ($payload:expr) => {
+        concat!(
+            "SELECT audit_seal.first_index, audit_seal.batch, audit_seal.entries, audit_seal.leaves, audit_seal.root, ",
+            $payload,
+            " FROM audit_seal LEFT JOIN audit_batch ON audit_batch.number = audit_seal.batch
+            WHERE audit_seal.first_index > $1 ORDER BY audit_seal.first_index LIMIT $2"
+        )
+    };
+}
+const SEALS: Sql = Sql {
+    sqlite: seals!("CAST(audit_batch.payload AS BLOB)"),
+    postgres: seals!("convert_to(audit_batch.payload, 'UTF8')"),
+};
+const CHECKPOINTS: Sql = Sql {
+    sqlite: "SELECT size, frontier, CAST(note AS BLOB) FROM audit_checkpoint WHERE size > $1 ORDER BY size LIMIT $2",
+    postgres: "SELECT size, frontier, convert_to(note, 'UTF8') FROM audit_checkpoint WHERE size > $1 ORDER BY size LIMIT $2",
+};
+
+/// A checkpoint: size, frontier and note.
+type Checkpoint = (u64, Vec<u8>, Vec<u8>);
 
 struct Walk<'a> {
     key: &'a LogKey,
@@ -66,7 +88,7 @@ struct Walk<'a> {
     /// The size of the last checkpoint that holds: nothing before it can be wrong.
     proved: u64,
     proved_batch: i64,
-    ahead: VecDeque<(u64, Vec<u8>, String)>,
+    ahead: VecDeque<Checkpoint>,
     read_to: i64,
 }
 
@@ -84,15 +106,9 @@ impl<'a> Walk<'a> {
     }
 
     async fn through(&mut self, tx: &mut Tx) -> Result<Option<Fault>, StateError> {
-        let sql = Sql::same(
-            "SELECT audit_seal.first_index, audit_seal.batch, audit_seal.entries, audit_seal.leaves, audit_seal.root,
-                audit_batch.payload
-            FROM audit_seal LEFT JOIN audit_batch ON audit_batch.number = audit_seal.batch
-            WHERE audit_seal.first_index > $1 ORDER BY audit_seal.first_index LIMIT $2",
-        );
         let mut after = -1_i64;
         loop {
-            let seals: Vec<SealRow> = tx.rows("read the log", &sql, binds![after, SEALS_AT_ONCE]).await?;
+            let seals: Vec<SealRow> = tx.rows("read the log", &SEALS, binds![after, SEALS_AT_ONCE]).await?;
             let Some(last) = seals.last() else { break };
             after = last.0;
             for seal in seals {
@@ -117,11 +133,11 @@ impl<'a> Walk<'a> {
         }
         let Some(payload) = payload else { return fault(here, "the batch is gone") };
         let (leaves, rest) = leaves.as_chunks::<32>();
-        let mut lines = payload.split('\n');
+        let mut lines = payload.split(|byte| *byte == b'\n');
         for (place, kept) in (0_u64..).zip(leaves) {
             match lines.next() {
                 None => return fault(here + place, "the entry is gone from its batch"),
-                Some(line) if leaf(line.as_bytes()) != *kept => return fault(here + place, "the entry or its leaf was changed"),
+                Some(line) if leaf(line) != *kept => return fault(here + place, "the entry or its leaf was changed"),
                 Some(_) => self.tree.push(*kept),
             }
         }
@@ -149,7 +165,7 @@ impl<'a> Walk<'a> {
             if size < self.tree.size() {
                 return Ok(fault("a checkpoint stands where none was signed, or a batch after it was lengthened"));
             }
-            let Some(text) = self.key.open_note(&note) else {
+            let Some(text) = str::from_utf8(&note).ok().and_then(|note| self.key.open_note(note)) else {
                 return Ok(fault("the checkpoint after this entry is not signed with this key, or was changed"));
             };
             if text != checkpoint_text(&self.key.origin, &self.tree) {
@@ -165,11 +181,10 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
-    async fn next_checkpoint(&mut self, tx: &mut Tx) -> Result<Option<(u64, Vec<u8>, String)>, StateError> {
+    async fn next_checkpoint(&mut self, tx: &mut Tx) -> Result<Option<Checkpoint>, StateError> {
         if self.ahead.is_empty() {
-            let sql = Sql::same("SELECT size, frontier, note FROM audit_checkpoint WHERE size > $1 ORDER BY size LIMIT $2");
-            let rows: Vec<(i64, Vec<u8>, String)> =
-                tx.rows("read checkpoints", &sql, binds![self.read_to, CHECKPOINTS_AT_ONCE]).await?;
+            let rows: Vec<(i64, Vec<u8>, Vec<u8>)> =
+                tx.rows("read checkpoints", &CHECKPOINTS, binds![self.read_to, CHECKPOINTS_AT_ONCE]).await?;
             self.read_to = rows.last().map_or(self.read_to, |row| row.0);
             self.ahead.extend(rows.into_iter().map(|(size, frontier, note)| (row::count(size), frontier, note)));
         }
@@ -178,14 +193,13 @@ impl<'a> Walk<'a> {
 
     /// What must hold when all seals are read: the last checkpoint covers exactly them.
     async fn end(&mut self, tx: &mut Tx) -> Result<Option<Fault>, StateError> {
-        let what = if self.next_checkpoint(tx).await?.is_some() {
-            "entries that a checkpoint covers are missing from here on"
+        let (entry, what) = if self.next_checkpoint(tx).await?.is_some() {
+            (self.tree.size(), "entries that a checkpoint covers are missing from here on")
         } else if self.proved < self.tree.size() {
-            "the checkpoint that covered the entries from here on is missing"
+            (self.proved, "the checkpoint that covered the entries from here on is missing")
         } else {
             return Ok(None);
         };
-        let entry = self.proved.max(if what.starts_with("entries") { self.tree.size() } else { 0 });
         Ok(Some(Fault { entry, batch: self.proved_batch + 1, what: what.to_owned() }))
     }
 }

@@ -103,9 +103,9 @@ const OPEN: Sql = page_locked!(
     "profile, id, n, state, enrollment",
     "SELECT delivery.profile, delivery.id, attempt.n, delivery.state, delivery.enrollment FROM",
     each,
-    "JOIN delivery ON delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
+    "CROSS JOIN delivery CROSS JOIN attempt WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
         AND delivery.attempts = CAST(each.value ->> 2 AS BIGINT) AND delivery.state IN ('armed', 'in_doubt')
-    JOIN attempt ON attempt.delivery = delivery.id AND attempt.n = delivery.attempts
+        AND attempt.delivery = delivery.id AND attempt.n = delivery.attempts
         AND (attempt.outcome IS NULL OR attempt.outcome = 'in_doubt')
     ORDER BY delivery.profile, delivery.id",
     "FOR UPDATE OF delivery"

@@ -31,11 +31,17 @@ async fn sqlite_people_by_id_want_an_index() {
     assert_eq!(advice(&warehouse, PEOPLE, Use::Segment).await, []);
     let found = advice(&warehouse, JOINED, Use::ProfilesById).await;
     let hints: Vec<_> = found.iter().map(|advice| advice.hint.as_str()).collect();
-    assert_eq!(hints, ["an index on sessions(customer_id) would help", "an index on customers(customer_id) would help"], "{found:?}");
-    sqlx::raw_sql("create index by_id on customers (customer_id); create index by_customer on sessions (customer_id)")
-        .execute(&mut writer)
-        .await
-        .unwrap();
+    assert_eq!(
+        hints,
+        ["an index on sessions(customer_id) would help", "an index on customers(customer_id) would help"],
+        "{found:?}"
+    );
+    sqlx::raw_sql(
+        "create index by_id on customers (customer_id); create index by_customer on sessions (customer_id)",
+    )
+    .execute(&mut writer)
+    .await
+    .unwrap();
     assert_eq!(advice(&warehouse, PEOPLE, Use::ProfilesById).await, []);
     assert_eq!(advice(&warehouse, JOINED, Use::ProfilesById).await, []);
 }
@@ -55,12 +61,17 @@ async fn postgres_people_by_id_want_an_index() {
     let warehouse = open(&settings(&url), Path::new(".")).await;
     for sql in [PEOPLE, JOINED] {
         let found = advice(&warehouse, sql, Use::ProfilesById).await;
-        assert!(found.iter().any(|advice| advice.hint == "an index on customers(customer_id) would help"), "{found:?}");
+        assert!(
+            found.iter().any(|advice| advice.hint == "an index on customers(customer_id) would help"),
+            "{found:?}"
+        );
     }
-    sqlx::raw_sql("create index by_id on customers (customer_id); create index by_customer on sessions (customer_id)")
-        .execute(&mut writer)
-        .await
-        .unwrap();
+    sqlx::raw_sql(
+        "create index by_id on customers (customer_id); create index by_customer on sessions (customer_id)",
+    )
+    .execute(&mut writer)
+    .await
+    .unwrap();
     assert_eq!(advice(&warehouse, PEOPLE, Use::ProfilesById).await, []);
     assert_eq!(advice(&warehouse, JOINED, Use::ProfilesById).await, []);
 }
@@ -82,7 +93,10 @@ async fn segments_that_search_large_tables_over_and_over_are_found() {
     assert_eq!(found[0].hint, "an index on orders(customer_id) would help");
     let each = "select customer_id as id, (select count(*) from orders as o where o.total > c.customer_id) as n from customers c";
     let found = advice(&warehouse, each, Use::Segment).await;
-    assert!(found.len() == 1 && found[0].message.contains("`orders` is read whole for each row"), "{found:?}");
+    assert!(
+        found.len() == 1 && found[0].message.contains("`orders` is read whole for each row"),
+        "{found:?}"
+    );
     sqlx::raw_sql("create index orders_customer on orders (customer_id)").execute(&mut writer).await.unwrap();
     assert_eq!(advice(&warehouse, joined, Use::Segment).await, []);
     // With the index, SQLite walks through it instead of reading the table as it lies.

@@ -1,7 +1,7 @@
 //! What the databases say about queries, tables and times.
 
 use model::settings::{TimeEncoding, WarehouseSettings};
-use warehouse::{QueryError, Warehouse, WarehouseError};
+use warehouse::{Kind, QueryError, Warehouse, WarehouseError};
 
 use crate::{open, postgres_warehouse, query, settings, sqlite, sqlite_warehouse};
 
@@ -13,7 +13,13 @@ const TABLES: &str = "create table customers (customer_id integer primary key, e
 async fn refused(warehouse: &Warehouse, sql: &str) -> (String, String, Option<String>) {
     match warehouse.prepare(&query(sql)).await {
         Err(QueryError::Refused { message, at, hint }) => {
-            let word = at.map(|at| sql[at..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned());
+            let word = at.map(|at| {
+                sql[at..]
+                    .split(|c: char| !c.is_alphanumeric() && c != '_')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned()
+            });
             (word.unwrap_or_default(), message, hint)
         }
         other => panic!("{sql}: {other:?}"),
@@ -26,13 +32,16 @@ async fn sqlite_says_what_it_does_not_know() {
     for (sql, at, hint) in [
         ("select :now, emial as id from customers", "emial", Some("did you mean `email`?")),
         ("select customer_id as id from custmers", "custmers", Some("did you mean `customers`?")),
-        ("select customer_id as id form customers", "customers", None),
+        ("select customer_id as id form customers", "form", None),
         ("select nosuch(1) as id", "nosuch", None),
     ] {
         let (word, message, meant) = refused(&warehouse, sql).await;
         assert_eq!((word.as_str(), meant.as_deref()), (at, hint), "{message}");
     }
-    let error = warehouse.prepare(&query("select customer_id as id, email, mrr as email from customers")).await.unwrap_err();
+    let error = warehouse
+        .prepare(&query("select customer_id as id, email, mrr as email from customers"))
+        .await
+        .unwrap_err();
     assert!(matches!(error, QueryError::Warehouse(WarehouseError::TwoColumns { .. })), "{error}");
     let prepared = warehouse.prepare(&query("select email from customers")).await.unwrap();
     assert!(prepared.id_problem.is_some());
@@ -45,7 +54,7 @@ async fn postgres_points_into_the_users_text() {
         ("select 'ü', :now_minus_14d, :today, emial as id from customers", "emial"),
         ("select customer_id as id from custmers where :now_minus_14d > :now", "custmers"),
         ("select customer_id as id from customers where mrr > :now_minus_14d", ""),
-        ("select customer_id as id form customers", "customers"),
+        ("select customer_id as id form customers", "form"),
         ("select nosuch(1) as id", "nosuch"),
     ] {
         let (word, message, _) = refused(&warehouse, sql).await;
@@ -61,8 +70,19 @@ async fn tables_come_with_columns_types_and_about_how_many_rows() {
         let tables = warehouse.tables().await.unwrap();
         let names: Vec<_> = tables.iter().map(|table| table.name.as_str()).collect();
         assert_eq!(names, ["customers", "paying", "sessions"]);
-        let columns: Vec<_> = tables[0].columns.iter().map(|column| (column.name.as_str(), column.type_name.to_lowercase())).collect();
-        assert_eq!(columns, [("customer_id", "integer".to_owned()), ("email", "text".to_owned()), ("mrr", "real".to_owned())]);
+        assert_eq!(tables[1].rows, None);
+        if warehouse.kind() == Kind::Sqlite {
+            assert_eq!(tables[0].rows, Some(0));
+        }
+        let columns: Vec<_> = tables[0]
+            .columns
+            .iter()
+            .map(|column| (column.name.as_str(), column.type_name.to_lowercase()))
+            .collect();
+        assert_eq!(
+            columns,
+            [("customer_id", "integer".to_owned()), ("email", "text".to_owned()), ("mrr", "real".to_owned())]
+        );
     }
 }
 
@@ -76,17 +96,29 @@ async fn times_stored_otherwise_than_said_are_found() {
     )
     .await;
     let warnings = async |times: TimeEncoding, sql: &str, columns: &[&str]| {
-        let warehouse = open(&WarehouseSettings { times, ..settings("sqlite://warehouse.db") }, dir.path()).await;
+        let warehouse =
+            open(&WarehouseSettings { times, ..settings("sqlite://warehouse.db") }, dir.path()).await;
         let columns: Vec<String> = columns.iter().map(|column| (*column).to_owned()).collect();
         warehouse.sample_times(&query(sql), &columns).await.unwrap()
     };
-    let found = warnings(TimeEncoding::Rfc3339, "select id, max(at) as last_seen from s group by 1", &["last_seen"]).await;
+    let found =
+        warnings(TimeEncoding::Rfc3339, "select id, max(at) as last_seen from s group by 1", &["last_seen"])
+            .await;
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].contains("`last_seen` holds `2026-01-05 09:00:00`") && found[0].contains("times: sql"), "{found:?}");
+    assert!(
+        found[0].contains("`last_seen` holds `2026-01-05 09:00:00`") && found[0].contains("times: sql"),
+        "{found:?}"
+    );
     let compared = "select id from s where at < :now_minus_14d or made_at < :now";
     let found = warnings(TimeEncoding::Rfc3339, compared, &[]).await;
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[1].contains("`s.made_at`") && found[1].contains("times: unix"), "{found:?}");
-    assert_eq!(warnings(TimeEncoding::Sql, "select id, at from s where at < :now", &["at"]).await, Vec::<String>::new());
-    assert!(warnings(TimeEncoding::Rfc3339, "select id from s where zoned < :now", &[]).await[0].contains("offset"));
+    assert_eq!(
+        warnings(TimeEncoding::Sql, "select id, at from s where at < :now", &["at"]).await,
+        Vec::<String>::new()
+    );
+    assert!(
+        warnings(TimeEncoding::Rfc3339, "select id from s where zoned < :now", &[]).await[0]
+            .contains("offset")
+    );
 }

@@ -1,6 +1,7 @@
 //! The warehouse against real databases: SQLite in files made for it, and a Postgres of its own where there is one.
 
 #![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod advice;
 mod look;
@@ -42,13 +43,16 @@ fn query(sql: &str) -> Query {
 }
 
 fn typed(sql: &str, columns: &[(&str, ValueType)]) -> Query {
-    let column = |(name, kind): &(&str, ValueType)| ((*name).to_owned(), Column { kind: Some(*kind), ..Column::default() });
+    let column = |(name, kind): &(&str, ValueType)| {
+        ((*name).to_owned(), Column { kind: Some(*kind), ..Column::default() })
+    };
     Query { columns: columns.iter().map(column).collect(), ..query(sql) }
 }
 
 /// Makes a file `warehouse.db` in a folder, and a connection that may write to it.
 async fn sqlite(dir: &Path, setup: &'static str) -> SqliteConnection {
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.join("warehouse.db")).create_if_missing(true);
+    let options =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(dir.join("warehouse.db")).create_if_missing(true);
     let mut writer = SqliteConnection::connect_with(&options).await.unwrap();
     sqlx::raw_sql(setup).execute(&mut writer).await.unwrap();
     writer

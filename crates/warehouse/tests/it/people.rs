@@ -9,7 +9,8 @@ const LOWER: &str = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
 
 async fn found(snapshot: &mut warehouse::Snapshot, sql: &str, wanted: &[&str]) -> Vec<String> {
     let wanted: Vec<String> = wanted.iter().map(|id| (*id).to_owned()).collect();
-    let mut found: Vec<String> = snapshot.profiles(&query(sql), &wanted).await.unwrap().into_iter().map(|row| row.id).collect();
+    let mut found: Vec<String> =
+        snapshot.profiles(&query(sql), &wanted).await.unwrap().into_iter().map(|row| row.id).collect();
     found.sort();
     found
 }
@@ -24,7 +25,10 @@ async fn sqlite_ids_are_integers_or_text_whatever_the_column_says() {
     .await;
     let mut snapshot = warehouse.snapshot(now()).await.unwrap();
     assert_eq!(ids(&mut snapshot, &query("select n as id from n order by n")).await, ["-3", "7", "12"]);
-    assert_eq!(ids(&mut snapshot, &query("select name, t as id from t order by t")).await, ["007", "7", "ana"]);
+    assert_eq!(
+        ids(&mut snapshot, &query("select name, t as id from t order by t")).await,
+        ["007", "7", "ana"]
+    );
     for (sql, wanted, expected) in [
         ("select n as id, name from n", &["7", "-3", "007", "ana"][..], &["-3", "7"][..]),
         ("select n + 0 as id, name from n", &["7", "-3"], &["-3", "7"]),
@@ -75,7 +79,9 @@ async fn postgres_ids_are_integers_text_or_uuids() {
 async fn repeated_and_missing_ids_are_counted_and_not_fatal() {
     let setup = "create table c (id text, plan text); insert into c values ('ana', 'team'), ('ana', 'trial'), (null, 'x'), ('', 'y'), ('bo', null);";
     let (_dir, sqlite) = sqlite_warehouse(setup).await;
-    for warehouse in [Some(sqlite), postgres_warehouse("create database repeated", setup).await].into_iter().flatten() {
+    for warehouse in
+        [Some(sqlite), postgres_warehouse("create database repeated", setup).await].into_iter().flatten()
+    {
         let mut snapshot = warehouse.snapshot(now()).await.unwrap();
         let query = query("select id, plan from c");
         let (rows, counts) = read(&mut snapshot, &query).await;
@@ -83,7 +89,10 @@ async fn repeated_and_missing_ids_are_counted_and_not_fatal() {
         assert_eq!((counts.rows, counts.without_id), (5, 2));
         assert_eq!(rows.iter().filter(|(id, _)| id.is_none()).count(), 2);
         assert_eq!(snapshot.count(&query).await.unwrap(), 2);
-        let people = snapshot.profiles(&query, &["ana".to_owned(), "bo".to_owned(), "".to_owned(), "cy".to_owned()]).await.unwrap();
+        let people = snapshot
+            .profiles(&query, &["ana".to_owned(), "bo".to_owned(), "".to_owned(), "cy".to_owned()])
+            .await
+            .unwrap();
         let ana = people.iter().find(|row| row.id == "ana").unwrap();
         assert_eq!(people.len(), 2, "{people:?}");
         assert_eq!(ana.attributes["plan"], text("team"), "the first row stands");
@@ -93,27 +102,37 @@ async fn repeated_and_missing_ids_are_counted_and_not_fatal() {
 
 #[tokio::test]
 async fn an_id_that_is_no_id_is_an_error_and_not_a_guess() {
-    let (_dir, warehouse) = sqlite_warehouse("create table c (id, name); insert into c values (1.5, 'a');").await;
+    let (_dir, warehouse) =
+        sqlite_warehouse("create table c (id, name); insert into c values (1.5, 'a');").await;
     let mut snapshot = warehouse.snapshot(now()).await.unwrap();
     let error = snapshot.profiles(&query("select name from c"), &[]).await.unwrap_err().to_string();
     assert!(error.contains("no column is called `id`") && error.contains("segments/tried.yml:5"), "{error}");
     let error = snapshot.pages(&query("select id from c"), 10, async |_| Ok::<(), ()>(())).await.unwrap_err();
-    assert!(matches!(error, warehouse::PagesError::Warehouse(warehouse::WarehouseError::Id { .. })), "{error:?}");
+    assert!(
+        matches!(error, warehouse::PagesError::Warehouse(warehouse::WarehouseError::Id { .. })),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn rows_of_any_query_come_by_name() {
-    let (_dir, warehouse) =
-        sqlite_warehouse("create table k (p integer, channel text); insert into k values (1, 'email'), (2, null), (3, '*');").await;
+    let (_dir, warehouse) = sqlite_warehouse(
+        "create table k (p integer, channel text); insert into k values (1, 'email'), (2, null), (3, '*');",
+    )
+    .await;
     let mut snapshot = warehouse.snapshot(now()).await.unwrap();
     let (mut pages, mut rows) = (0, Vec::new());
     let counts = snapshot
-        .rows(&query("select p as profile, channel from k order by p"), 2, async |page: warehouse::RawPage| {
-            assert_eq!(*page.columns, ["profile", "channel"]);
-            pages += 1;
-            rows.extend(page.rows);
-            Ok::<(), ()>(())
-        })
+        .rows(
+            &query("select p as profile, channel from k order by p"),
+            2,
+            async |page: warehouse::RawPage| {
+                assert_eq!(*page.columns, ["profile", "channel"]);
+                pages += 1;
+                rows.extend(page.rows);
+                Ok::<(), ()>(())
+            },
+        )
         .await
         .unwrap();
     assert_eq!((pages, counts.rows), (2, 3));

@@ -68,7 +68,11 @@ fn start() -> Option<Cluster> {
 pub(crate) async fn database(create: &'static str, setup: &'static str) -> Option<(String, PgConnection)> {
     static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
     let Some(cluster) = CLUSTER.get_or_init(start) else {
-        assert_ne!(variable("DRUMBEAT_TEST_POSTGRES").as_deref(), Some("required"), "no Postgres could be started");
+        assert_ne!(
+            variable("DRUMBEAT_TEST_POSTGRES").as_deref(),
+            Some("required"),
+            "no Postgres could be started"
+        );
         eprintln!("skipped: no Postgres");
         return None;
     };

@@ -11,12 +11,17 @@ use warehouse::{PagesError, QueryError, Warehouse, WarehouseError};
 
 use crate::{ids, now, open, postgres, query, settings, sqlite, sqlite_warehouse};
 
-const ENDLESS: &str = "with recursive n(id) as (select 1 union all select id + 1 from n) select max(id) as id from n";
+const ENDLESS: &str =
+    "with recursive n(id) as (select 1 union all select id + 1 from n) select max(id) as id from n";
 
 #[tokio::test]
 async fn a_snapshot_of_sqlite_does_not_see_what_is_committed_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = sqlite(dir.path(), "pragma journal_mode = wal; create table c (id text); insert into c values ('ana');").await;
+    let mut writer = sqlite(
+        dir.path(),
+        "pragma journal_mode = wal; create table c (id text); insert into c values ('ana');",
+    )
+    .await;
     let warehouse = open(&settings("sqlite://warehouse.db"), dir.path()).await;
     let mut snapshot = warehouse.snapshot(now()).await.unwrap();
     sqlx::raw_sql("insert into c values ('bo')").execute(&mut writer).await.unwrap();
@@ -29,8 +34,11 @@ async fn a_snapshot_of_sqlite_does_not_see_what_is_committed_meanwhile() {
 
 #[tokio::test]
 async fn a_snapshot_of_postgres_does_not_see_what_is_committed_meanwhile() {
-    let Some((url, mut writer)) =
-        postgres::database("create database snapshots", "create table c (id text); insert into c values ('ana');").await
+    let Some((url, mut writer)) = postgres::database(
+        "create database snapshots",
+        "create table c (id text); insert into c values ('ana');",
+    )
+    .await
     else {
         return;
     };
@@ -66,7 +74,11 @@ async fn postgres_itself_refuses_to_write() {
         let error = snapshot.pages(&query(sql), 10, async |_| Ok::<(), ()>(())).await.unwrap_err();
         assert!(matches!(error, PagesError::Warehouse(WarehouseError::Database { .. })), "{sql}: {error:?}");
     }
-    assert_eq!(snapshot.count(&query("select id from c")).await.unwrap(), 0, "and the snapshot is still of use");
+    assert_eq!(
+        snapshot.count(&query("select id from c")).await.unwrap(),
+        0,
+        "and the snapshot is still of use"
+    );
     let count: i64 = sqlx::query_scalar("select count(*) from c").fetch_one(&mut writer).await.unwrap();
     assert_eq!(count, 0);
 }
@@ -79,7 +91,11 @@ async fn sqlite_is_opened_so_that_nothing_can_write() {
     let before = std::fs::read(dir.path().join("warehouse.db")).unwrap();
     let warehouse = open(&settings("sqlite://warehouse.db"), dir.path()).await;
     let mut snapshot = warehouse.snapshot(now()).await.unwrap();
-    for sql in ["insert into c values ('bo') returning id", "create temp table x as select 1 as id", "update c set id = 'x' returning id"] {
+    for sql in [
+        "insert into c values ('bo') returning id",
+        "create temp table x as select 1 as id",
+        "update c set id = 'x' returning id",
+    ] {
         assert!(snapshot.pages(&query(sql), 10, async |_| Ok::<(), ()>(())).await.is_err(), "{sql}");
     }
     assert_eq!(ids(&mut snapshot, &query("select id from c")).await, ["ana"]);
@@ -151,7 +167,8 @@ fn patient(url: &str) -> WarehouseSettings {
 async fn a_slow_reader_does_not_use_up_the_databases_time() {
     let dir = tempfile::tempdir().unwrap();
     sqlite(dir.path(), "create table c (id text)").await;
-    let sql = "with recursive n(id) as (select 1 union all select id + 1 from n where id < 60000) select id from n";
+    let sql =
+        "with recursive n(id) as (select 1 union all select id + 1 from n where id < 60000) select id from n";
     waits(&open(&patient("sqlite://warehouse.db"), dir.path()).await, sql).await;
     let Some((url, _)) = postgres::database("create database patient", "").await else { return };
     let sql = "select id, repeat('x', 1000) as padding from generate_series(1, 60000) as id";
@@ -160,13 +177,20 @@ async fn a_slow_reader_does_not_use_up_the_databases_time() {
 
 #[tokio::test]
 async fn what_fails_in_one_query_does_not_reach_the_next() {
-    let Some((url, _)) = postgres::database("create database failing", "create table c (id text); insert into c values ('ana@x.test');").await
+    let Some((url, _)) = postgres::database(
+        "create database failing",
+        "create table c (id text); insert into c values ('ana@x.test');",
+    )
+    .await
     else {
         return;
     };
     let warehouse = open(&settings(&url), Path::new(".")).await;
     let mut snapshot = warehouse.snapshot(now()).await.unwrap();
-    let error = snapshot.pages(&query("select id::int as id from c"), 10, async |_| Ok::<(), ()>(())).await.unwrap_err();
+    let error = snapshot
+        .pages(&query("select id::int as id from c"), 10, async |_| Ok::<(), ()>(()))
+        .await
+        .unwrap_err();
     let PagesError::Warehouse(error) = error else { panic!("{error:?}") };
     assert!(!error.to_string().contains("ana@") && !format!("{error:?}").contains("ana@"), "{error:?}");
     assert!(error.to_string().contains("invalid input syntax for type integer"), "{error}");
@@ -192,7 +216,8 @@ async fn a_readers_failure_ends_the_reading_of_sqlite() {
 #[tokio::test]
 async fn what_cannot_be_reached_is_said_without_secrets() {
     let dir = tempfile::tempdir().unwrap();
-    let open = async |url: &str| Warehouse::open(&settings(url), dir.path(), &TimeZone::UTC).await.unwrap_err();
+    let open =
+        async |url: &str| Warehouse::open(&settings(url), dir.path(), &TimeZone::UTC).await.unwrap_err();
     let error = open("sqlite://absent.db").await;
     assert!(matches!(&error, WarehouseError::Unreachable { why } if why.contains("absent.db")), "{error}");
     assert!(!dir.path().join("absent.db").exists());
@@ -204,7 +229,11 @@ async fn what_cannot_be_reached_is_said_without_secrets() {
         assert!(matches!(error, WarehouseError::Url { .. }), "{url}: {error:?}");
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }
-    std::fs::write(dir.path().join("text.db"), "this is no database, but it is long enough to be looked at".repeat(40)).unwrap();
+    std::fs::write(
+        dir.path().join("text.db"),
+        "this is no database, but it is long enough to be looked at".repeat(40),
+    )
+    .unwrap();
     let error = open("sqlite://text.db").await;
     assert!(matches!(error, WarehouseError::Unreachable { .. }), "{error:?}");
 }
@@ -224,17 +253,13 @@ async fn reading_may_happen_on_any_thread() {
     let (_dir, warehouse) = sqlite_warehouse("create table c (id text); insert into c values ('ana');").await;
     let read = tokio::spawn(async move {
         let mut snapshot = warehouse.snapshot(now()).await?;
-        let mut rows = 0;
-        let counts = snapshot
-            .pages(&query("select id from c"), 10, async |page: warehouse::Page| {
-                tokio::task::yield_now().await;
-                rows += page.rows.len() as u64;
-                Ok::<(), WarehouseError>(())
-            })
-            .await
-            .map_err(|error| match error {
-                PagesError::Warehouse(error) | PagesError::Each(error) => error,
-            })?;
+        let (query, mut rows) = (query("select id from c"), 0);
+        let mut pages = snapshot.read(&query, 10).await?;
+        while let Some(page) = pages.next().await? {
+            tokio::task::yield_now().await;
+            rows += page.rows.len() as u64;
+        }
+        let counts = pages.finish();
         snapshot.close().await;
         Ok::<_, WarehouseError>((rows, counts.rows))
     });

@@ -414,7 +414,14 @@ async fn a_delivery_goes_from_its_item_to_its_outcome() {
     let driver = Arc::new(driver(request(&fake).server, Deliver::Local, true));
     let shared = Arc::clone(&driver);
     // As a task, since that is how it is used: it must be `Send`.
-    let task = tokio::spawn(async move { shared.deliver(&sample_item(), async || true).await });
+    let task = tokio::spawn(async move {
+        let (item, asked) = (sample_item(), AtomicUsize::new(0));
+        let arm = async || {
+            tokio::task::yield_now().await;
+            asked.fetch_add(1, Ordering::SeqCst) == 0
+        };
+        shared.deliver(&item, arm).await
+    });
     assert_eq!(task.await.unwrap(), Outcome::Accepted { receipt: "2.0.0 queued".to_owned() });
     assert_eq!(driver.deliver(&sample_item(), async || false).await, Outcome::NotArmed);
     driver.close().await;

@@ -1,0 +1,57 @@
+//! A document with hidden tags as HTML for mail programs: converted, styles inlined, ready for its tags to come back.
+//!
+//! Deliberately absent: anything fetched. Stylesheets elsewhere stay links.
+
+use std::collections::BTreeSet;
+
+use css_inline::InlineOptions;
+
+use crate::expand::{Document, File};
+use crate::markdown;
+use crate::mistake::Mistake;
+use crate::mjml;
+use crate::names::PREHEADER;
+use crate::shield::Shield;
+use crate::source::Kind;
+
+/// A message without a layout.
+const BARE_BEFORE: &str = "<!doctype html><html><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"></head>\
+<body style=\"margin:0;padding:24px;font-family:Helvetica,Arial,sans-serif;font-size:16px;line-height:1.5;color:#222222;background-color:#ffffff\"><div style=\"max-width:600px;margin:0 auto\">";
+const BARE_AFTER: &str = "</div></body></html>";
+
+/// Converts a document; its tags are still hidden. `None`: it has mistakes.
+pub(crate) fn convert(document: &Document<'_>, shield: &mut Shield, files: &[File<'_>], mistakes: &mut BTreeSet<Mistake>) -> Option<String> {
+    let before = mistakes.iter().filter(|mistake| !mistake.warning).count();
+    let shielded = shield.hide(&document.pieces, document.kind, files, mistakes);
+    if mistakes.iter().filter(|mistake| !mistake.warning).count() > before {
+        return None;
+    }
+    let html = match document.kind {
+        Kind::Mjml => mjml::convert(&shielded, shield, files, mistakes)?,
+        Kind::Markdown => format!("{BARE_BEFORE}{}{BARE_AFTER}", markdown::to_html(&shielded.text)),
+        Kind::Html if shielded.text.to_ascii_lowercase().contains("<body") => shielded.text,
+        Kind::Html => format!("{BARE_BEFORE}{}{BARE_AFTER}", shielded.text),
+        Kind::Text => return None,
+    };
+    // Rules that cannot be inlined (`:hover`, `@media`) stay where they are, for the readers that know them.
+    let inliner = InlineOptions::default().load_remote_stylesheets(false).keep_style_tags(true).keep_link_tags(true).build();
+    match inliner.inline(&html) {
+        Ok(html) => Some(html.replacen("lang=\"und\"", &format!("lang=\"{}\"", shield.made("{{ locale }}".to_owned())), 2)),
+        Err(error) => {
+            let file = files.first().map_or("", |file| file.name);
+            mistakes.insert(Mistake::of_file("T0304", file, format!("the styles cannot be read: {error}")));
+            None
+        }
+    }
+}
+
+/// Puts the preheader first in the body, where mail programs look for it and nobody sees it. The tags are still hidden.
+pub(crate) fn with_preheader(html: &str, shield: &mut Shield) -> String {
+    let lower = html.to_ascii_lowercase();
+    let body = lower.find("<body").and_then(|body| Some(body + lower[body..].find('>')? + 1));
+    let word = shield.made(format!(
+        "{{% if {PREHEADER} %}}<div style=\"display:none;max-height:0;max-width:0;overflow:hidden;opacity:0;font-size:1px;line-height:1px;color:#ffffff;mso-hide:all\">{{{{ {PREHEADER} }}}}</div>{{% endif %}}"
+    ));
+    let at = body.unwrap_or_default();
+    format!("{}{word}{}", &html[..at], &html[at..])
+}

@@ -1,0 +1,90 @@
+//! A small project's templates, and people to write to.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use message::{Compiled, Mistake, Rendered, Scope, Sources, compile};
+use model::{Refusal, TemplateName, Value};
+
+/// Sources of files.
+pub fn sources(files: &[(&str, &str)]) -> Sources {
+    Sources(files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
+}
+
+/// The project writes in English and German.
+pub fn locales() -> Vec<String> {
+    vec!["en".to_owned(), "de".to_owned()]
+}
+
+/// Compiles the template `m`.
+pub fn compiled(files: &[(&str, &str)]) -> Result<Compiled, Vec<Mistake>> {
+    compile(&sources(files), &TemplateName::known("m"), &locales())
+}
+
+/// A text-only message with this text.
+pub fn text_message(text: &str) -> Result<Compiled, Vec<Mistake>> {
+    compiled(&[("m.txt", &format!("---\nsubject: s\n---\n{text}"))])
+}
+
+/// Values by name.
+pub fn values(entries: &[(&str, Value)]) -> BTreeMap<String, Value> {
+    entries.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+}
+
+/// A text.
+pub fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+/// A person, and what surrounds the message.
+pub struct Reader {
+    pub profile: BTreeMap<String, Value>,
+    pub entry: BTreeMap<String, Value>,
+    pub with: BTreeMap<String, Value>,
+    pub locale: String,
+    pub zone: TimeZone,
+    pub links: bool,
+}
+
+impl Reader {
+    pub fn new(profile: &[(&str, Value)]) -> Self {
+        Self {
+            profile: values(profile),
+            entry: BTreeMap::new(),
+            with: BTreeMap::new(),
+            locale: "en".to_owned(),
+            zone: TimeZone::get("Europe/Berlin").unwrap(),
+            links: true,
+        }
+    }
+
+    pub fn of(profile: BTreeMap<String, Value>) -> Self {
+        Self { profile, ..Self::new(&[]) }
+    }
+
+    pub fn german(mut self) -> Self {
+        self.locale = "de".to_owned();
+        self
+    }
+
+    pub fn render(&self, compiled: &Compiled) -> Result<Rendered, Refusal> {
+        compiled.render(&Scope {
+            profile: &self.profile,
+            profile_id: "c-17",
+            entry: &self.entry,
+            with: &self.with,
+            playbook_name: "win_back",
+            playbook_title: "Win back",
+            step: "nudge",
+            brand_title: "Acme",
+            locale: &self.locale,
+            default_locale: "en",
+            zone: &self.zone,
+            now: "2026-03-03T22:30:00Z".parse::<Timestamp>().unwrap(),
+            unsubscribe_url: self.links.then_some("https://mail.acme.test/u/TOKEN_1-2"),
+            preferences_url: self.links.then_some("https://mail.acme.test/p/TOKEN?a=1&b=2"),
+            postal_address: self.links.then_some("Acme GmbH, Example Street 1, Berlin"),
+        })
+    }
+}

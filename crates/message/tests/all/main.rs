@@ -1,0 +1,4 @@
+//! The room from outside: templates in, mail out.
+
+mod helper;
+mod explore;

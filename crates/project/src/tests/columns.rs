@@ -1,0 +1,143 @@
+//! What the database said, against what the files say.
+
+use model::SegmentName;
+use model::segment::SegmentSource;
+use model::value::ValueType;
+
+use super::made::Made;
+use crate::{Columns, Diagnostics, Project, check_columns, query_mistake};
+
+/// The columns that the good project's queries have.
+fn columns() -> Columns {
+    let text = Some(ValueType::Text);
+    let of = |columns: &[(&str, Option<ValueType>)]| {
+        columns.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect::<Vec<_>>()
+    };
+    Columns {
+        profiles: of(&[
+            ("id", Some(ValueType::Integer)),
+            ("email", text),
+            ("timezone", text),
+            ("locale", text),
+            ("country", text),
+            ("first_name", text),
+            ("plan", text),
+            ("trial_ends_at", Some(ValueType::Time)),
+        ]),
+        segments: [
+            (
+                SegmentName::known("at_risk"),
+                of(&[("id", None), ("plan", text), ("last_seen", Some(ValueType::Time))]),
+            ),
+            (SegmentName::known("open_ticket"), of(&[("id", None)])),
+        ]
+        .into(),
+    }
+}
+
+fn project(made: &Made) -> Project {
+    made.load().unwrap_or_else(|wrong| panic!("{wrong}")).project
+}
+
+fn short(diagnostics: &Diagnostics) -> Vec<String> {
+    let line = |one: &crate::Diagnostic| {
+        format!("{} {}:{}:{} {}", one.code, one.file, one.line, one.column, one.message)
+    };
+    diagnostics.0.iter().filter(|one| !one.warning).map(line).collect()
+}
+
+#[test]
+fn nothing_is_said_of_a_project_that_fits_its_database() {
+    assert_eq!(short(&check_columns(&project(&Made::good()), &columns())), [""; 0]);
+}
+
+#[test]
+fn columns_that_are_not_there_are_said_where_they_are_named() {
+    let made = Made::good();
+    made.replace("playbooks/win_back.yml", "{entry.plan: team}", "{entry.paln: team}");
+    made.replace("playbooks/win_back.yml", "to: profile.trial_ends_at", "to: profile.trial_end_at");
+    made.replace("segments/at_risk.yml", "not_null: [last_seen]", "not_null: [last_sen]");
+    made.replace("segments/at_risk.yml", "columns: {last_seen: time}", "columns: {seen_last: time}");
+    made.replace("policy.yml", "profile.country: DE", "profile.land: DE");
+    let found = check_columns(&project(&made), &columns());
+    assert_eq!(
+        short(&found),
+        [
+            "E0304 playbooks/win_back.yml:8:10 the segment `reachable` has no column `paln`",
+            "E0304 playbooks/win_back.yml:24:16 the profiles' query has no column `trial_end_at`",
+            "E0304 policy.yml:13:34 the profiles' query has no column `land`",
+            "E0304 segments/at_risk.yml:12:11 the query has no column `seen_last`",
+            "E0304 segments/at_risk.yml:16:14 the segment `at_risk` has no column `last_sen`",
+        ]
+    );
+    assert_eq!(found.0[0].hint.as_deref(), Some("did you mean `plan`?"));
+}
+
+#[test]
+fn a_segments_first_column_is_its_id_and_people_have_one() {
+    let mut columns = columns();
+    columns.profiles.remove(0);
+    columns.segments.get_mut("at_risk").unwrap().swap(0, 1);
+    columns.segments.get_mut("open_ticket").unwrap().push(("id".to_owned(), None));
+    assert_eq!(
+        short(&check_columns(&project(&Made::good()), &columns)),
+        [
+            "E0303 data.yml:3:5 the profiles' query has no column `id`",
+            "E0303 segments/at_risk.yml:7:3 the first column of a segment is `id`",
+            "E0303 segments/sql/open_ticket.sql:1:1 the query has two columns `id`",
+        ]
+    );
+}
+
+#[test]
+fn columns_of_another_type_are_said_with_how_to_declare_them() {
+    let mut columns = columns();
+    columns.profiles[2].1 = Some(ValueType::Integer);
+    columns.profiles[7].1 = Some(ValueType::Text);
+    let made = Made::good();
+    made.replace(
+        "playbooks/win_back.yml",
+        "{profile.first_name: {missing: true}}",
+        "{profile.first_name: {over: 3}}",
+    );
+    let found = check_columns(&project(&made), &columns);
+    assert_eq!(
+        short(&found),
+        [
+            "E0305 data.yml:3:5 the column `timezone` must be text",
+            "E0305 playbooks/win_back.yml:8:30 `first_name` is text, and is asked for a number",
+            "E0305 playbooks/win_back.yml:24:16 `trial_ends_at` is text, and is asked for a time",
+        ]
+    );
+    assert_eq!(
+        found.0[2].hint.as_deref(),
+        Some("if it holds times, say so: `columns: {trial_ends_at: time}`")
+    );
+}
+
+#[test]
+fn what_the_database_says_of_a_query_is_shown_in_the_line_it_is_about() {
+    let made = Made::good();
+    made.replace(
+        "policy.yml",
+        "sql: select customer_id as profile,",
+        "sql: \"select \\\"customer_id\\\" as profile,",
+    );
+    made.replace("policy.yml", "source from consents", "source from consents\"");
+    let project = project(&made);
+    let place = |query: &model::query::Query, word: &str| {
+        let mistake = query_mistake(&project, query, query.sql.find(word), "no");
+        (mistake.file, mistake.line, mistake.column, mistake.len)
+    };
+    let SegmentSource::Sql(at_risk) = &project.segments["at_risk"].source else { panic!("no query") };
+    assert_eq!(place(at_risk, "mrr"), ("segments/at_risk.yml".to_owned(), 9, 11, 3));
+    assert_eq!(place(at_risk, "having"), ("segments/at_risk.yml".to_owned(), 11, 3, 6));
+    let SegmentSource::Sql(open_ticket) = &project.segments["open_ticket"].source else { panic!("no query") };
+    assert_eq!(place(open_ticket, "tickets"), ("segments/sql/open_ticket.sql".to_owned(), 2, 6, 7));
+    let consent = project.policy.consent.as_ref().unwrap();
+    assert_eq!(place(consent, "changed_at"), ("policy.yml".to_owned(), 6, 70, 10));
+    let fresh = &project.data.fresh["orders"].query;
+    assert_eq!(place(fresh, "loaded_at"), ("data.yml".to_owned(), 9, 29, 9));
+    let whole = query_mistake(&project, at_risk, None, "no");
+    assert_eq!((whole.line, whole.column, whole.code), (7, 3, "E0302"));
+}

@@ -1,0 +1,153 @@
+//! Opening, migrating, copying; and that both databases have one schema.
+
+use std::collections::BTreeSet;
+
+use model::Secret;
+use sqlx::{Connection as _, PgConnection};
+use state::{Access, State, StateError, meta};
+
+use crate::world::{at, keys, postgres, root_key, sqlite};
+
+#[tokio::test]
+async fn what_is_not_there_is_not_made_by_looking() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = Secret::new("sqlite://.drumbeat/state.db");
+    for access in [Access::ReadOnly, Access::ReadWrite] {
+        let missing = State::open(&url, folder.path(), access).await;
+        assert!(matches!(missing, Err(StateError::Missing { .. })));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_url_that_is_none_is_refused_without_being_shown() {
+    for wrong in ["", "state.db", "sqlite:", "sqlite://", "mysql://user:hunter2@host/db", "postgres://user:hunter2@host:port/db"] {
+        let refused = State::open(&Secret::new(wrong), std::path::Path::new("."), Access::Create).await.unwrap_err();
+        assert!(matches!(refused, StateError::Url), "{wrong}: {refused:?}");
+        assert!(!format!("{refused} {refused:?}").contains("hunter2"));
+    }
+}
+
+#[tokio::test]
+async fn only_its_owner_may_read_the_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = sqlite().await;
+    assert_eq!(std::fs::metadata(world.file()).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_read_only_state_reads_beside_a_writer_and_writes_nothing() {
+    let world = sqlite().await;
+    let reader = world.open(Access::ReadOnly).await.unwrap();
+    let mut tx = world.state.write().await.unwrap();
+    meta::set(&mut tx, "key", "value").await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = reader.read().await.unwrap();
+    assert_eq!(meta::get(&mut tx, "key").await.unwrap().as_deref(), Some("value"));
+    match reader.write().await {
+        Err(StateError::Query { .. }) => {}
+        Err(other) => panic!("{other:?}"),
+        Ok(mut tx) => {
+            assert!(meta::set(&mut tx, "key", "other").await.is_err());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_restart_and_the_rest_is_not() {
+    let world = sqlite().await;
+    let mut tx = world.state.write().await.unwrap();
+    meta::set(&mut tx, "key", "value").await.unwrap();
+    tx.commit().await.unwrap();
+    let mut unfinished = world.state.write().await.unwrap();
+    meta::set(&mut unfinished, "key", "never committed").await.unwrap();
+    // Copied as a crash would leave it: database and log, in the middle of a transaction.
+    let crashed = tempfile::tempdir().unwrap();
+    std::fs::create_dir(crashed.path().join("deep")).unwrap();
+    for name in ["state.db", "state.db-wal"] {
+        std::fs::copy(world.folder.path().join("deep").join(name), crashed.path().join("deep").join(name)).unwrap();
+    }
+    let state = State::open(&world.url, crashed.path(), Access::ReadWrite).await.unwrap();
+    let mut tx = state.read().await.unwrap();
+    assert_eq!(meta::get(&mut tx, "key").await.unwrap().as_deref(), Some("value"));
+}
+
+#[tokio::test]
+async fn a_copy_is_a_state() {
+    let world = sqlite().await;
+    let mut tx = world.state.write().await.unwrap();
+    keys(&mut tx).await;
+    meta::set(&mut tx, "key", "value").await.unwrap();
+    tx.commit().await.unwrap();
+    let to = world.folder.path().join("copy.db");
+    world.state.backup(&to).await.unwrap();
+    assert!(world.state.backup(&to).await.is_err(), "nothing is overwritten");
+    let copy = State::open(&Secret::new("sqlite://copy.db"), world.folder.path(), Access::ReadWrite).await.unwrap();
+    let mut tx = copy.read().await.unwrap();
+    assert_eq!(meta::get(&mut tx, "key").await.unwrap().as_deref(), Some("value"));
+    assert!(state::Keys::load(&mut tx, &root_key()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn postgres_is_migrated_by_hand_and_only_forwards() {
+    let Some(url) = tokio::task::spawn_blocking(crate::postgres::new_database).await.unwrap().map(Secret::new) else { return };
+    let here = std::path::Path::new(".");
+    let behind = State::open(&url, here, Access::Create).await;
+    assert!(matches!(behind, Err(StateError::SchemaBehind { have: 0, want: 1 })));
+    assert_eq!(State::migrate(&url, here).await.unwrap(), ["0001_init"]);
+    assert_eq!(State::migrate(&url, here).await.unwrap(), Vec::<String>::new());
+    let state = State::open(&url, here, Access::Create).await.unwrap();
+    assert!(matches!(state.backup(here).await, Err(StateError::BackupPostgres)));
+    let mut connection = PgConnection::connect(url.reveal()).await.unwrap();
+    sqlx::raw_sql("INSERT INTO schema_migration VALUES (99, 'future')").execute(&mut connection).await.unwrap();
+    assert!(matches!(State::open(&url, here, Access::Create).await, Err(StateError::SchemaAhead { have: 99, want: 1 })));
+}
+
+#[tokio::test]
+async fn a_state_of_a_newer_drumbeat_is_left_alone() {
+    let world = sqlite().await;
+    world.raw("INSERT INTO schema_migration VALUES (99, 'future')").await.unwrap();
+    for access in [Access::Create, Access::ReadWrite, Access::ReadOnly] {
+        assert!(matches!(world.open(access).await, Err(StateError::SchemaAhead { have: 99, want: 1 })));
+    }
+}
+
+#[tokio::test]
+async fn both_databases_have_one_schema() {
+    let Some(in_postgres) = postgres().await else { return };
+    let in_sqlite = sqlite().await;
+    type Column = (String, String, String, bool);
+    let mut connection = PgConnection::connect(in_postgres.url.reveal()).await.unwrap();
+    let there: Vec<Column> = sqlx::query_as(
+        "SELECT CAST(table_name AS TEXT), CAST(column_name AS TEXT), CASE data_type WHEN 'bigint' THEN 'INTEGER'
+            WHEN 'text' THEN 'TEXT' WHEN 'bytea' THEN 'BLOB' ELSE data_type END, is_nullable = 'NO'
+        FROM information_schema.columns WHERE table_schema = 'public'",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let here: Vec<Column> = sqlx::query_as(
+        "SELECT m.name, c.name, c.type, c.\"notnull\" <> 0 FROM sqlite_master AS m, pragma_table_info(m.name) AS c
+        WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%'",
+    )
+    .fetch_all(&mut in_sqlite.sqlite().await)
+    .await
+    .unwrap();
+    let (here, there): (BTreeSet<Column>, BTreeSet<Column>) = (here.into_iter().collect(), there.into_iter().collect());
+    assert!(here.len() > 100);
+    assert_eq!(here.symmetric_difference(&there).collect::<Vec<_>>(), Vec::<&Column>::new());
+    let indexes = |rows: Vec<(String,)>| rows.into_iter().map(|(name,)| name).collect::<BTreeSet<_>>();
+    let there: Vec<(String,)> = sqlx::query_as(
+        "SELECT CAST(indexname AS TEXT) FROM pg_indexes WHERE schemaname = 'public'
+        AND indexname NOT LIKE '%\\_pkey' AND indexname NOT LIKE '%\\_key'",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let here: Vec<(String,)> = sqlx::query_as("SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+        .fetch_all(&mut in_sqlite.sqlite().await)
+        .await
+        .unwrap();
+    assert_eq!(indexes(here), indexes(there));
+    assert_eq!(at(0).as_second(), 0);
+}

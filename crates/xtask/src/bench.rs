@@ -1,0 +1,73 @@
+//! `cargo x bench`: each measurement against a physical limit in the same run, as a ratio with the CPU it took per item.
+//!
+//! Absolute times vary with the machine and from run to run; ratios and CPU per item hold.
+
+mod deliver;
+mod measure;
+mod refresh;
+
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Map, Value};
+
+use crate::process;
+
+/// Where figures are kept.
+const RECORD: &str = "tests/bench.json";
+
+/// A measurement: its name, how many items by default, and what it does with so many.
+struct Bench {
+    name: &'static str,
+    items: u64,
+    run: fn(u64) -> Result<Value>,
+}
+
+const BENCHES: &[Bench] = &[
+    Bench { name: "deliver", items: 20_000, run: deliver::run },
+    Bench { name: "refresh", items: 1_000_000, run: refresh::run },
+];
+
+pub(crate) fn main(arguments: &[String]) -> Result<()> {
+    let (mut name, mut items, mut record) = (None, None, false);
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--record" => record = true,
+            "--items" => {
+                let count = arguments.next().context("`--items` needs a number")?;
+                items = Some(count.parse::<u64>().context("`--items` needs a whole number")?.max(1));
+            }
+            known if BENCHES.iter().any(|bench| bench.name == known) => name = Some(known.to_owned()),
+            other => {
+                let known: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();
+                bail!(
+                    "`{other}` is neither a measurement ({}) nor `--items N` or `--record`",
+                    known.join(", ")
+                );
+            }
+        }
+    }
+    let wanted = BENCHES.iter().filter(|bench| name.as_ref().is_none_or(|name| name == bench.name));
+    for bench in wanted {
+        println!("==> {}", bench.name);
+        let figures = (bench.run)(items.unwrap_or(bench.items)).with_context(|| bench.name)?;
+        println!("{figures:#}\n");
+        if record {
+            keep(bench.name, figures)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts figures in the place of those of the same name.
+fn keep(name: &str, figures: Value) -> Result<()> {
+    let path = process::root()?.join(RECORD);
+    let mut all: Map<String, Value> = match fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).with_context(|| format!("cannot understand {RECORD}"))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {RECORD}")),
+    };
+    all.insert(name.to_owned(), figures);
+    fs::write(&path, format!("{:#}\n", Value::Object(all))).with_context(|| format!("cannot write {RECORD}"))
+}

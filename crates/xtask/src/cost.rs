@@ -1,0 +1,134 @@
+//! What a clean build costs: CPU-minutes, since wall time says more about the machine than about us.
+//!
+//! Measured with the kernel's account of our children, so it needs Linux; elsewhere it says so and passes. A measured
+//! figure is kept under a hash of what it depends on. Our own sources are left out of that hash: beside the
+//! dependencies they weigh little, and every edit would cost a clean build.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use model::id::sha256_hex;
+
+use crate::process;
+
+/// The most that a clean build in the dev profile may cost.
+const CPU_MINUTES_MAX: f64 = 8.0;
+
+/// Prints what a clean build costs.
+///
+/// # Errors
+/// It costs too much, or does not build.
+pub(crate) fn check() -> Result<()> {
+    if !Path::new("/proc/self/stat").exists() {
+        println!("cost of a clean build: not measured, for this system has no /proc");
+        return Ok(());
+    }
+    let folder = process::target_dir()?.join("build-cost");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let kept = folder.join(key()?);
+    let (minutes, how) = match fs::read_to_string(&kept).ok().and_then(|text| text.trim().parse().ok()) {
+        Some(minutes) => (minutes, "kept from an earlier build with the same dependencies and compiler"),
+        None => {
+            let minutes = measure(&folder.join("target"))?;
+            fs::write(&kept, format!("{minutes:.2}\n"))
+                .with_context(|| format!("cannot write {}", kept.display()))?;
+            (minutes, "measured")
+        }
+    };
+    println!(
+        "cost of a clean build: {minutes:.2} CPU-minutes in the dev profile, at most {CPU_MINUTES_MAX} ({how})"
+    );
+    if CPU_MINUTES_MAX < minutes {
+        bail!("a clean build costs {minutes:.2} CPU-minutes; `cargo build --timings` shows what is heavy");
+    }
+    Ok(())
+}
+
+/// A hash of what the figure depends on: the lock file, every manifest, the compiler, its flags.
+fn key() -> Result<String> {
+    let root = process::root()?;
+    let mut manifests =
+        vec![root.join("Cargo.lock"), root.join("Cargo.toml"), root.join("connectors/Cargo.toml")];
+    manifests.push(root.join("tests/Cargo.toml"));
+    let crates = root.join("crates");
+    for entry in fs::read_dir(&crates).with_context(|| format!("cannot list {}", crates.display()))? {
+        manifests.push(
+            entry.with_context(|| format!("cannot list {}", crates.display()))?.path().join("Cargo.toml"),
+        );
+    }
+    manifests.sort();
+    let mut all = process::output(Command::new("rustc").arg("-vV"))?;
+    let flags = std::env::var_os("RUSTFLAGS").unwrap_or_default();
+    all += &format!("RUSTFLAGS={}", flags.to_string_lossy());
+    for manifest in manifests.iter().filter(|manifest| manifest.is_file()) {
+        all.push('\u{1f}');
+        all +=
+            &fs::read_to_string(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    }
+    Ok(sha256_hex(all.as_bytes()))
+}
+
+/// CPU-minutes of a build into an empty folder, which is gone afterwards.
+fn measure(target: &Path) -> Result<f64> {
+    let clear = || -> Result<()> {
+        if target.exists() {
+            fs::remove_dir_all(target).with_context(|| format!("cannot remove {}", target.display()))?;
+        }
+        Ok(())
+    };
+    clear()?;
+    println!("building everything into an empty folder, which takes some minutes");
+    let before = children_seconds()?;
+    let mut cargo = process::cargo()?;
+    // As a developer builds: a CI that turns incremental builds off must measure the same thing.
+    cargo.env("CARGO_TARGET_DIR", target).env_remove("CARGO_INCREMENTAL");
+    let built = process::run(cargo.args(["build", "--quiet", "--workspace", "--locked"]));
+    let seconds = children_seconds()? - before;
+    clear()?;
+    built?;
+    Ok(seconds / 60.0)
+}
+
+/// CPU-seconds, in user and kernel mode, of all children of ours that have ended and were waited for, and of theirs.
+pub(crate) fn children_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
+    let ticks = children_ticks(&stat).context("/proc/self/stat has another form than proc(5) says")?;
+    Ok(ticks / ticks_per_second()?)
+}
+
+/// Ticks of the clock in a second, in which the kernel accounts for CPU time.
+fn ticks_per_second() -> Result<f64> {
+    let text = process::output(Command::new("getconf").arg("CLK_TCK"))?;
+    text.trim().parse().context("`getconf CLK_TCK` printed no number")
+}
+
+/// `cutime` and `cstime` together: fields 16 and 17 of proc(5)'s stat, counted from 1. The second field, the program's name in
+/// brackets, may hold blanks and brackets itself.
+fn children_ticks(stat: &str) -> Option<f64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number.checked_sub(3)?)?.parse::<f64>().ok();
+    Some(field(16)? + field(17)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_read_past_a_name_with_brackets_and_blanks() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 11 12 13 14 100 20 3000 400 20 0 1 0 5";
+        assert_eq!(children_ticks(stat), Some(3400.0));
+        assert_eq!(children_ticks("7 (short) S 1"), None);
+    }
+
+    #[test]
+    fn the_work_of_a_child_is_counted_when_it_has_ended() {
+        let before = children_seconds().unwrap();
+        let burn = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        process::run(Command::new("sh").args(["-c", burn])).unwrap();
+        assert!(before < children_seconds().unwrap());
+    }
+}

@@ -1,0 +1,220 @@
+//! What a growth engineer types on their own data: the run, its second pass, the plan, the explanation, the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::support::{Folder, NOW, outbox, project, reachable};
+
+const PEOPLE: usize = 400;
+
+#[test]
+fn a_run_writes_to_exactly_those_who_may_be_written_to_and_accounts_for_everybody() {
+    let folder = project(PEOPLE);
+    let ran = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]).code(0);
+    let expected: BTreeSet<String> = reachable(PEOPLE).iter().map(ToString::to_string).collect();
+    assert_eq!(ran.json()["deliveries"]["accepted"], expected.len());
+    let log = folder.run(&["--output", "ndjson", "log", "--playbook", "hello"]).code(0).lines();
+    let mut rows: BTreeMap<String, usize> = BTreeMap::new();
+    for row in &log {
+        *rows.entry(row["profile"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    assert_eq!(rows.len(), PEOPLE, "everybody of the segment is in the log");
+    assert!(rows.values().all(|count| *count == 1), "exactly once");
+    let accepted: BTreeSet<String> =
+        log.iter().filter(|row| row["state"] == "accepted").map(|row| row["profile"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(accepted, expected);
+    assert_eq!(outbox(&folder).len(), expected.len());
+    for row in &log {
+        let n: usize = row["profile"].as_str().unwrap().parse().unwrap();
+        let reason = row["reason"].as_str().unwrap();
+        let why = if n % 10 == 0 {
+            "addr.missing"
+        } else if n % 7 == 0 {
+            "consent.absent"
+        } else if n % 11 == 0 {
+            "consent.withdrawn"
+        } else if n % 4 == 1 {
+            "time.quiet_policy"
+        } else {
+            "ok.accepted"
+        };
+        assert_eq!(reason, why, "{row}");
+    }
+}
+
+#[test]
+fn a_second_pass_at_the_same_time_finds_nothing_to_do() {
+    let folder = project(100);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    let sent = outbox(&folder).len();
+    let again = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]).code(0).json();
+    assert_eq!(again["decisions"]["touch"], 0);
+    assert_eq!(again["deliveries"]["accepted"], 0);
+    assert_eq!(again["segments"].as_array().unwrap().len(), 0);
+    assert_eq!(outbox(&folder).len(), sent);
+}
+
+#[test]
+fn what_the_plan_foretells_is_what_the_run_does_and_the_plan_writes_nothing() {
+    let folder = project(200);
+    let plan = folder.run(&["--now", NOW, "--output", "json", "plan"]).code(0).json();
+    assert!(!folder.path().join("state.db").exists(), "a plan makes no state");
+    assert!(!folder.path().join("outbox").exists(), "a plan sends nothing");
+    let run = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]).code(0).json();
+    assert_eq!(plan["segments"], run["segments"]);
+    assert_eq!(plan["decisions"], run["decisions"]);
+    assert_eq!(plan["deliveries"]["accepted"], run["deliveries"]["accepted"]);
+    // Two days later: the second step, planned on a state that is there.
+    let later = "2026-03-04T09:30:00Z";
+    let before = std::fs::read(folder.path().join("state.db")).unwrap();
+    let plan = folder.run(&["--now", later, "--output", "json", "plan"]).code(0).json();
+    assert_eq!(before, std::fs::read(folder.path().join("state.db")).unwrap(), "a plan leaves the state as it is");
+    let run = folder.run(&["--now", later, "--output", "json", "run", "--once"]).code(0).json();
+    assert_eq!(plan["decisions"], run["decisions"]);
+    assert_eq!(plan["deliveries"]["accepted"], run["deliveries"]["accepted"]);
+    assert!(run["deliveries"]["accepted"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn explain_agrees_with_the_log_for_a_hundred_people() {
+    let folder = project(100);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    let log = folder.run(&["--output", "ndjson", "log"]).code(0).lines();
+    for row in log {
+        let id = row["profile"].as_str().unwrap();
+        let told = folder.run(&["--now", NOW, "--output", "json", "explain", "--profile", id]).code(0).json();
+        let step = &told["recorded"][0]["steps"][0];
+        for key in ["delivery", "state", "reason", "decided_at", "expires_at"] {
+            assert_eq!(step[key], row[key], "{id}: {key}");
+        }
+        let gates: BTreeSet<&str> = step["gates"].as_array().unwrap().iter().map(|gate| gate["gate"].as_str().unwrap()).collect();
+        for gate in ["system", "identity", "suppression", "consent", "currency", "cap", "time", "holdout"] {
+            assert!(gates.contains(gate), "{id}: {gate} is missing in {gates:?}");
+        }
+    }
+    let people = folder.run(&["--now", NOW, "explain", "--profile", "7"]).code(0);
+    assert!(people.out.contains("NOT SENT") && people.out.contains("consent.absent"), "{}", people.out);
+    folder.run(&["explain", "--profile", "nobody"]).code(1);
+}
+
+#[test]
+fn segments_equal_plain_sql_and_remember_who_was_in_them() {
+    let folder = project(50);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    folder.sql("warehouse.db", "update customers set active = 0 where customer_id in (3, 5); insert into customers values(999,'x@example.test','Europe/Berlin','en','X','team',1);");
+    folder.run(&["--now", "2026-03-02T10:30:00Z", "run", "--once"]).code(0);
+    let members = |args: &[&str]| -> BTreeSet<String> {
+        let rows = folder.run(args).code(0).lines();
+        rows.iter().map(|row| row["profile"].as_str().unwrap().to_owned()).collect()
+    };
+    let plain: BTreeSet<String> = folder.sql("warehouse.db", "select customer_id from customers where active = 1;").lines().map(ToOwned::to_owned).collect();
+    assert_eq!(members(&["--output", "ndjson", "segment", "show", "everybody", "--members"]), plain);
+    let before = members(&["--output", "ndjson", "segment", "show", "segment.everybody", "--at", NOW]);
+    assert_eq!(before.len(), 50);
+    assert!(before.contains("3") && !before.contains("999"));
+}
+
+#[test]
+fn a_run_that_is_suddenly_empty_is_held_and_nobody_leaves() {
+    let folder = project(50);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    folder.sql("warehouse.db", "update customers set active = 0;");
+    let held = folder.run(&["--now", "2026-03-02T10:30:00Z", "--output", "json", "run", "--once"]).code(3).json();
+    assert_eq!(held["segments"][0]["held"]["reason"], "seg.empty_source");
+    assert_eq!(held["segments"][0]["members"], 50);
+    let exits = folder.run(&["--output", "ndjson", "log", "--reason", "seg.left"]).code(0);
+    assert_eq!(exits.out, "");
+}
+
+#[test]
+fn a_state_only_goes_forward_and_one_run_at_a_time_has_it() {
+    let folder = project(10);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    let back = folder.run(&["--now", "2026-03-01T09:00:00Z", "run", "--once"]).code(1);
+    assert!(back.err.contains("lies before the last run"), "{}", back.err);
+}
+
+#[test]
+fn the_audit_log_verifies_and_a_flipped_byte_is_named() {
+    let folder = project(60);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    let good = folder.run(&["--output", "json", "audit", "verify"]).code(0).json();
+    assert_eq!(good["good"], true);
+    assert!(good["entries"].as_u64().unwrap() >= 60, "{good}");
+    assert_eq!(good["unsealed"], 0);
+    let refused = std::process::Command::new("sqlite3")
+        .arg(folder.path().join("state.db"))
+        .arg("update audit_batch set payload = replace(payload, 'accepted', 'rejected');")
+        .output()
+        .unwrap();
+    assert!(!refused.status.success(), "the database itself refuses to change the log");
+    // Somebody with the file in their hands can do it all the same, and is found out.
+    let mut bytes = std::fs::read(folder.path().join("state.db")).unwrap();
+    let needle = b"\"outcome\":\"accepted\"";
+    let at = bytes.windows(needle.len()).position(|window| window == needle).expect("an attempt in the log");
+    bytes[at + needle.len() - 2] ^= 1;
+    std::fs::write(folder.path().join("state.db"), bytes).unwrap();
+    let bad = folder.run(&["--output", "json", "audit", "verify"]).code(1).json();
+    assert_eq!(bad["good"], false);
+    assert!(bad["fault"]["entry"].is_u64(), "{bad}");
+}
+
+#[test]
+fn operators_acts_take_effect_and_are_in_the_log() {
+    let folder = project(40);
+    folder.run(&["halt", "--reason", "a drill"]).code(0);
+    let halted = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]).json();
+    assert_eq!(halted["deliveries"]["accepted"], 0);
+    folder.run(&["halt", "--lift", "--reason", "over"]).code(0);
+    folder.run(&["suppress", "add", "p2@example.test", "--reason", "asked by phone"]).code(0);
+    folder.run(&["--now", NOW, "consent", "withdraw", "3", "--purpose", "offers", "--source", "phone"]).code(0);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    let reason_of = |id: &str| folder.run(&["--output", "ndjson", "log", "--profile", id]).code(0).lines()[0]["reason"].clone();
+    assert_eq!(reason_of("2"), "supp.manual");
+    assert_eq!(reason_of("3"), "consent.withdrawn");
+    let log = folder.run(&["audit", "export"]).code(0).out;
+    for kind in ["halt", "halt_lifted", "suppression", "consent", "segment_run", "decision", "attempt"] {
+        assert!(log.contains(&format!("\"kind\":\"{kind}\"")), "{kind}");
+    }
+    assert!(!log.contains("@example.test"), "no address is in the log");
+    folder.run(&["profile", "erase", "6", "--reason", "asked"]).code(0);
+    folder.run(&["--now", "2026-03-02T10:30:00Z", "run", "--once"]).code(0);
+    folder.run(&["explain", "--profile", "6"]).code(1);
+}
+
+#[test]
+fn the_log_is_exported_whole_and_a_spreadsheet_is_safe_with_it() {
+    let folder = project(30);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    folder.run(&["log", "--export", "log.csv"]).code(0);
+    folder.run(&["log", "--export", "log.jsonl"]).code(0);
+    assert_eq!(folder.read("log.csv").lines().count(), 31);
+    assert_eq!(folder.read("log.jsonl").lines().count(), 30);
+    folder.run(&["log", "--export", "log.xlsx"]).code(1);
+    folder.run(&["log", "--state", "nonsense"]).code(1);
+    folder.run(&["backup", "copy.db"]).code(0);
+    assert_eq!(folder.sql("copy.db", "select count(*) from delivery;"), "30");
+}
+
+#[test]
+fn a_playbook_in_production_waits_for_a_person() {
+    let folder = project(20);
+    let settings = folder.read("drumbeat.yml");
+    folder.write(
+        "drumbeat.yml",
+        &format!("{settings}production: true\nkeys: {{root: {{env: DRUMBEAT_TEST_KEY}}}}\ndeliver: all\n"),
+    );
+    let run = |folder: &Folder, args: &[&str]| {
+        let mut command = folder.command(args);
+        command.env("DRUMBEAT_TEST_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=");
+        crate::support::Ran::from(command.output().unwrap())
+    };
+    folder.run(&["run", "--once"]).code(1);
+    run(&folder, &["--now", NOW, "run", "--once"]).code(78);
+    let nothing = run(&folder, &["--output", "json", "run", "--once"]).code(0).json();
+    assert_eq!(nothing["decisions"]["touch"], 0);
+    assert_eq!(nothing["segments"][0]["members"], 20);
+    run(&folder, &["playbook", "activate", "hello"]).code(0);
+    run(&folder, &["--output", "json", "run", "--once"]).code(0);
+    let log = run(&folder, &["--output", "ndjson", "log"]).code(0).lines();
+    assert_eq!(log.len(), 20);
+}

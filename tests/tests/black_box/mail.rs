@@ -1,0 +1,191 @@
+//! Mail through a real SMTP server, taken from it and read.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use crate::support::{Folder, NOW, SETTINGS, free_port, have, project, reachable, wait_for_port};
+
+/// `smtp-sink`, from postfix, which keeps one file a message.
+struct Sink {
+    child: Child,
+    port: u16,
+    dir: tempfile::TempDir,
+}
+
+impl Sink {
+    fn start(args: &[&str]) -> Option<Self> {
+        if !have("smtp-sink", "DRUMBEAT_TEST_SMTP") {
+            return None;
+        }
+        let port = free_port();
+        let dir = tempfile::tempdir().unwrap();
+        let pattern = format!("{}/m.", dir.path().display());
+        let mut command = Command::new("smtp-sink");
+        // As root it wants to be told whose name it works in; the folder must be theirs.
+        if nobody_needed() {
+            command.args(["-u", "nobody"]);
+            assert!(Command::new("chown").arg("nobody").arg(dir.path()).status().unwrap().success());
+        }
+        let child = command
+            .args(args)
+            .args(["-d", &pattern, &format!("127.0.0.1:{port}"), "100"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let sink = Self { child, port, dir };
+        wait_for_port(port);
+        Some(sink)
+    }
+
+    fn messages(&self) -> Vec<String> {
+        let mut files: Vec<_> = std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files.iter().map(|file| std::fs::read_to_string(file).unwrap()).filter(|text| !text.is_empty()).collect()
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn nobody_needed() -> bool {
+    let id = Command::new("id").arg("-u").output().unwrap();
+    id.stdout.starts_with(b"0")
+}
+
+fn smtp_project(people: usize, port: u16) -> Folder {
+    let folder = project(people);
+    folder.write("drumbeat.yml", &format!("{SETTINGS}destinations:\n  mail: {{connector: smtp, host: 127.0.0.1, port: {port}, tls: none, connections: 4}}\n"));
+    folder
+}
+
+fn header<'a>(message: &'a str, name: &str) -> Vec<&'a str> {
+    let head = message.split("\n\n").next().unwrap();
+    head.lines().filter(|line| line.to_lowercase().starts_with(&format!("{}:", name.to_lowercase()))).collect()
+}
+
+#[test]
+fn every_reachable_person_gets_one_message_with_the_headers_it_needs() {
+    let Some(sink) = Sink::start(&[]) else { return };
+    let folder = smtp_project(120, sink.port);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    let messages = sink.messages();
+    assert_eq!(messages.len(), reachable(120).len());
+    for message in &messages {
+        let message = message.replace("\r\n", "\n");
+        for name in ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Content-Type", "List-Unsubscribe", "List-Unsubscribe-Post", "List-Id"] {
+            assert_eq!(header(&message, name).len(), 1, "{name} in:\n{message}");
+        }
+        assert!(header(&message, "List-Unsubscribe-Post")[0].ends_with("List-Unsubscribe=One-Click"));
+        let link = header(&message, "List-Unsubscribe")[0];
+        assert!(link.contains("<https://mail.shop.test/u/") && !link.contains("example.test"), "{link}");
+        assert!(message.contains("text/plain") && message.contains("text/html"));
+        assert!(message.lines().all(|line| line.len() <= 998));
+    }
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    assert_eq!(sink.messages().len(), messages.len(), "a second pass sends nothing");
+}
+
+#[test]
+fn hostile_names_cannot_write_headers() {
+    let Some(sink) = Sink::start(&[]) else { return };
+    let folder = smtp_project(3, sink.port);
+    folder.sql(
+        "warehouse.db",
+        "update customers set first_name = 'Ana' || char(13) || char(10) || 'Bcc: eve@example.test' where customer_id = 2;\n\
+         update customers set email = 'x@example.test' || char(13) || char(10) || 'RCPT TO:<eve@example.test>' where customer_id = 3;\n\
+         update customers set timezone = 'Europe/Berlin';\n\
+         update customers set first_name = '<b>{{ 7*7 }}</b> Zoë' where customer_id = 1;",
+    );
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    let messages = sink.messages();
+    for message in &messages {
+        let message = message.replace("\r\n", "\n");
+        assert!(header(&message, "Bcc").is_empty(), "{message}");
+        assert_eq!(header(&message, "X-Rcpt-Args").len(), 1, "{message}");
+        assert!(!message.contains("49"), "data is not rendered: {message}");
+    }
+    let log = folder.run(&["--output", "ndjson", "log", "--profile", "3"]).code(0).lines();
+    assert_eq!(log[0]["reason"], "addr.invalid_syntax");
+}
+
+#[test]
+fn a_server_that_says_not_now_is_tried_again_later_and_a_refused_person_is_not() {
+    let Some(soft) = Sink::start(&["-r", "RCPT"]) else { return };
+    let folder = smtp_project(4, soft.port);
+    let ran = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]).code(0).json();
+    assert_eq!(ran["deliveries"]["accepted"], 0);
+    assert!(ran["deliveries"]["pending"].as_u64().unwrap() > 0, "{ran}");
+    let Some(hard) = Sink::start(&["-f", "RCPT", "-B", "550 5.1.1 no such user"]) else { return };
+    let folder = smtp_project(4, hard.port);
+    let ran = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]).code(0).json();
+    assert!(ran["deliveries"]["rejected"].as_u64().unwrap() > 0, "{ran}");
+    let log = folder.run(&["--output", "ndjson", "log", "--state", "rejected"]).code(0).lines();
+    assert_eq!(log[0]["reason"], "fail.smtp_5xx_recipient");
+    let listed = folder.run(&["--output", "ndjson", "suppress", "list"]).code(0).lines();
+    assert_eq!(listed[0]["reason"], "supp.hard_bounce");
+}
+
+#[test]
+fn local_delivery_leaves_this_machine_alone() {
+    let folder = project(4);
+    folder.write("drumbeat.yml", &format!("{SETTINGS}destinations:\n  mail: {{connector: smtp, host: mail.example.test, port: 587}}\n"));
+    let ran = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]).code(1).json();
+    assert_eq!(ran["halted"][0]["reason"], "sys.connector_disabled");
+    assert_eq!(ran["deliveries"]["accepted"], 0);
+}
+
+/// STARTTLS, AUTH and replies chosen by address, by a server that was not written here.
+#[test]
+fn a_strict_server_with_starttls_and_auth_takes_the_mail() {
+    let Ok(python) = std::env::var("DRUMBEAT_AIOSMTPD_PYTHON") else {
+        assert_ne!(std::env::var("DRUMBEAT_TEST_SMTP").as_deref(), Ok("required"), "DRUMBEAT_AIOSMTPD_PYTHON is required here");
+        eprintln!("skipped: no aiosmtpd (DRUMBEAT_AIOSMTPD_PYTHON)");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert)
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    let port = free_port();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/strict_smtp.py");
+    let mut server = Command::new(python)
+        .arg(script)
+        .args([port.to_string().as_str(), cert.to_str().unwrap(), key.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_port(port);
+    let folder = project(20);
+    folder.sql("warehouse.db", "update customers set timezone = 'Europe/Berlin'; update customers set email = 'bounce550.' || email where customer_id = 2; update customers set email = 'defer451.' || email where customer_id = 3;");
+    folder.write(
+        "drumbeat.yml",
+        &format!("{SETTINGS}destinations:\n  mail: {{connector: smtp, host: localhost, port: {port}, tls: starttls, username: u, password: p, ca: \"{}\", connections: 2}}\n", cert.display()),
+    );
+    let ran = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]);
+    server.kill().unwrap();
+    let said = BufReader::new(server.stdout.take().unwrap());
+    let taken: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    server.wait().unwrap();
+    let ran = ran.code(0).json();
+    let expected = (1..=20).filter(|n| n % 10 != 0 && n % 7 != 0 && n % 11 != 0 && *n != 2 && *n != 3).count();
+    assert_eq!(ran["deliveries"]["accepted"], expected, "{ran}");
+    assert_eq!(ran["deliveries"]["rejected"], 1, "{ran}");
+    assert_eq!(taken.len(), expected);
+    assert!(taken.iter().all(|mail| mail["tls"] == true));
+    // The wrong password holds the destination; no message is blamed.
+    folder.write("drumbeat.yml", &folder.read("drumbeat.yml").replace("password: p", "password: wrong"));
+    let log = folder.run(&["--output", "ndjson", "log", "--profile", "3"]).code(0).lines();
+    assert_eq!(log[0]["state"], "pending");
+    assert_eq!(log[0]["reason"], "fail.smtp_4xx");
+}
