@@ -8,6 +8,7 @@ use css_inline::InlineOptions;
 
 use crate::expand::{Document, File};
 use crate::markdown;
+use crate::markup::{self, Token};
 use crate::mistake::Mistake;
 use crate::mjml;
 use crate::names::PREHEADER;
@@ -26,23 +27,44 @@ pub(crate) fn convert(document: &Document<'_>, shield: &mut Shield, files: &[Fil
     if mistakes.iter().filter(|mistake| !mistake.warning).count() > before {
         return None;
     }
-    let html = match document.kind {
-        Kind::Mjml => mjml::convert(&shielded, shield, files, mistakes)?,
-        Kind::Markdown => format!("{BARE_BEFORE}{}{BARE_AFTER}", markdown::to_html(&shielded.text)),
-        Kind::Html if shielded.text.to_ascii_lowercase().contains("<body") => shielded.text,
-        Kind::Html => format!("{BARE_BEFORE}{}{BARE_AFTER}", shielded.text),
+    let (html, own_styles) = match document.kind {
+        Kind::Mjml => (mjml::convert(&shielded, shield, files, mistakes)?, Some(styles(&shielded.text))),
+        Kind::Markdown => (format!("{BARE_BEFORE}{}{BARE_AFTER}", markdown::to_html(&shielded.text)), None),
+        Kind::Html if shielded.text.to_ascii_lowercase().contains("<body") => (shielded.text, None),
+        Kind::Html => (format!("{BARE_BEFORE}{}{BARE_AFTER}", shielded.text), None),
         Kind::Text => return None,
     };
-    // Rules that cannot be inlined (`:hover`, `@media`) stay where they are, for the readers that know them.
-    let inliner = InlineOptions::default().load_remote_stylesheets(false).keep_style_tags(true).keep_link_tags(true).build();
-    match inliner.inline(&html) {
-        Ok(html) => Some(html.replacen("lang=\"und\"", &format!("lang=\"{}\"", shield.made("{{ locale }}".to_owned())), 2)),
-        Err(error) => {
-            let file = files.first().map_or("", |file| file.name);
-            mistakes.insert(Mistake::of_file("T0304", file, format!("the styles cannot be read: {error}")));
-            None
+    let html = inlined(&html, own_styles).map_err(|error| {
+        let file = files.first().map_or("", |file| file.name);
+        mistakes.insert(Mistake::of_file("T0304", file, format!("the styles cannot be read: {error}")));
+    });
+    let lang = format!("lang=\"{}\"", shield.made("{{ locale }}".to_owned()));
+    Some(html.ok()?.replacen("lang=\"und\"", &lang, 2))
+}
+
+/// Puts rules into the elements they are for. Rules that cannot be (`:hover`, `@media`) stay where they are, for the readers that
+/// know them. `own`: only these, and not the resets that MJML adds for single mail programs.
+fn inlined(html: &str, own: Option<String>) -> Result<String, css_inline::InlineError> {
+    let options = InlineOptions::default().load_remote_stylesheets(false).keep_style_tags(true).keep_link_tags(true);
+    match own {
+        Some(own) if own.trim().is_empty() => Ok(html.to_owned()),
+        Some(own) => options.inline_style_tags(false).extra_css(Some(own.into())).build().inline(html),
+        None => options.build().inline(html),
+    }
+}
+
+/// What stands in `<mj-style>`.
+fn styles(mjml: &str) -> String {
+    let mut inside = false;
+    let mut css = String::new();
+    for token in markup::tokens(mjml) {
+        match token {
+            Token::Start { name, .. } => inside = name == "mj-style",
+            Token::Text(range) if inside => css.push_str(&mjml[range]),
+            Token::Text(_) | Token::End { .. } | Token::Comment(_) | Token::Other(_) => inside = false,
         }
     }
+    css
 }
 
 /// Puts the preheader first in the body, where mail programs look for it and nobody sees it. The tags are still hidden.

@@ -175,8 +175,8 @@ impl Compiled {
                 "profile" => self.held(name, scope.profile, Some(scope.profile_id), zone),
                 "entry" => self.held(name, scope.entry, None, zone),
                 "with" => self.held(name, scope.with, None, zone),
-                "playbook" => Shown::from_iter([("name", scope.playbook_name), ("title", scope.playbook_title)].into_iter().filter_map(|(name, text)| Some((name, there(text)?)))),
-                "brand" => Shown::from_iter([("title", scope.brand_title)].into_iter().filter_map(|(name, text)| Some((name, there(text)?)))),
+                "playbook" => texts(&[("name", scope.playbook_name), ("title", scope.playbook_title)]),
+                "brand" => texts(&[("title", scope.brand_title)]),
                 "step" => there(scope.step).unwrap_or_default(),
                 "now" => Shown::from_object(Moment::time(scope.now, zone)),
                 "unsubscribe_url" => scope.unsubscribe_url.and_then(there).unwrap_or_default(),
@@ -204,7 +204,7 @@ impl Compiled {
             .filter(|(name, _)| computed || named.contains(name.as_str()))
             .filter_map(|(name, value)| Some((name.clone(), shown(value, zone)?)));
         let id = id.and_then(there).map(|id| ("id".to_owned(), id));
-        Shown::from_iter(held.chain(id))
+        Shown::from_pairs(held.chain(id))
     }
 }
 
@@ -243,6 +243,11 @@ fn there(text: &str) -> Option<Shown> {
     (!text.is_empty()).then(|| Shown::from(text))
 }
 
+/// Texts by name, those that there are.
+fn texts(entries: &[(&'static str, &str)]) -> Shown {
+    Shown::from_pairs(entries.iter().filter_map(|(name, text)| Some((*name, there(text)?))))
+}
+
 /// A value as templates see it; `None` where there is none: NULL and empty text are both undefined.
 fn shown(value: &Value, zone: &TimeZone) -> Option<Shown> {
     Some(match value {
@@ -275,7 +280,7 @@ fn from_json(json: &serde_json::Value) -> Option<Shown> {
         },
         serde_json::Value::String(text) => there(text)?,
         serde_json::Value::Array(items) => items.iter().map(|item| from_json(item).unwrap_or_default()).collect(),
-        serde_json::Value::Object(map) => Shown::from_iter(map.iter().filter_map(|(name, value)| Some((name.clone(), from_json(value)?)))),
+        serde_json::Value::Object(map) => Shown::from_pairs(map.iter().filter_map(|(name, value)| Some((name.clone(), from_json(value)?)))),
     })
 }
 

@@ -7,7 +7,7 @@ use crate::shield::Shield;
 
 /// Derives the text of HTML with hidden tags.
 pub(crate) fn derive(html: &str, shield: &Shield) -> String {
-    let mut writer = Writer { html, shield, out: String::new(), breaks: Breaks::None, cell: false, hidden: None, open: Vec::new(), links: Vec::new() };
+    let mut writer = Writer { html, shield, out: String::new(), breaks: Breaks::None, cell: false, tables: Vec::new(), hidden: None, open: Vec::new(), links: Vec::new() };
     for token in markup::tokens(html) {
         writer.token(token);
     }
@@ -58,6 +58,8 @@ struct Writer<'a> {
     breaks: Breaks,
     /// A cell was written in this row.
     cell: bool,
+    /// For each open table, whether it only places what is in it.
+    tables: Vec<bool>,
     /// In something nobody sees: how many elements were open before it.
     hidden: Option<usize>,
     open: Vec<String>,
@@ -141,10 +143,15 @@ impl Writer<'_> {
                 self.flush();
                 self.links.push(Link { href: href.trim().to_owned(), from: self.out.len() });
             }
+            "table" => {
+                self.separate(Breaks::Paragraph);
+                self.tables.push(self.attribute(attributes, "role").is_some_and(|role| role == "presentation"));
+            }
             "tr" => {
-                self.separate(Breaks::Line);
+                self.separate(self.row());
                 self.cell = false;
             }
+            "td" | "th" if self.tables.last() == Some(&true) => self.separate(Breaks::Line),
             "td" | "th" => {
                 if self.cell {
                     self.flush();
@@ -160,10 +167,19 @@ impl Writer<'_> {
         match name {
             "a" => self.end_link(),
             "td" | "th" => {}
-            "tr" => self.separate(Breaks::Line),
+            "tr" => self.separate(self.row()),
+            "table" => {
+                self.tables.pop();
+                self.separate(Breaks::Paragraph);
+            }
             "li" => self.separate(Breaks::Line),
             _ => self.separate(around(name)),
         }
+    }
+
+    /// What separates the rows of the innermost table: in MJML each row is a block of its own.
+    fn row(&self) -> Breaks {
+        if self.tables.last() == Some(&true) { Breaks::Paragraph } else { Breaks::Line }
     }
 
     fn end_link(&mut self) {

@@ -84,7 +84,13 @@ pub fn from_bundle(project: &Project, bundle: &str) -> Result<Pinned, String> {
     let written = written
         .filter(|_| cx.mistakes.iter().all(|mistake| mistake.warning))
         .ok_or_else(|| first_mistake(&cx))?;
-    let compiled = templates::compile(&sources, &project.settings.locales, std::slice::from_ref(&written), None, &mut cx);
+    let compiled = templates::compile(
+        &sources,
+        &project.settings.locales,
+        std::slice::from_ref(&written),
+        None,
+        &mut cx,
+    );
     let mut playbook = written.playbook;
     if playbook.sends().iter().any(|(_, send)| !compiled.contains_key(&send.template)) {
         return Err(first_mistake(&cx));

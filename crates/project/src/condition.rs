@@ -138,7 +138,7 @@ fn unknown_subject(key: &Key, kind: &str, name: &str, allowed: &[&str], cx: &mut
 
 fn list(node: &Node, cx: &mut Cx<'_>) -> Option<Vec<Condition>> {
     let conditions = Vec::<Condition>::read(node, cx)?;
-    if conditions.is_empty() {
+    if matches!(&node.kind, Kind::List(items) if items.is_empty()) {
         cx.mistake("E0105", node.place(), "a list of conditions has at least one");
         return None;
     }

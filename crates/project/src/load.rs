@@ -58,8 +58,6 @@ pub struct Project {
     pub(crate) mentions: Vec<Mention>,
     pub(crate) declared: Vec<Declared>,
     pub(crate) channels: Vec<(DestinationName, Channel)>,
-    /// Where each send's template stands.
-    pub(crate) sends: BTreeMap<PlaybookName, Vec<(model::StepId, Span)>>,
     /// The columns each segment names in `expect: {not_null: ...}`, with their places.
     pub(crate) not_null: BTreeMap<SegmentName, Vec<(String, Span)>>,
 }
@@ -177,11 +175,10 @@ fn read(cx: &mut Cx<'_>, environment: Option<&str>) -> Option<Project> {
     let not_null = not_null(&segment_files);
     let locales = rooted.settings.as_ref().map(|settings| settings.locales.clone()).unwrap_or_default();
     let compiled = templates::compile(&sources, &locales, &playbooks, rooted.policy.as_ref(), cx);
-    let (mut pinned, mut sends) = (BTreeMap::new(), BTreeMap::new());
+    let mut pinned = BTreeMap::new();
     for written in playbooks {
         let mut playbook = written.playbook;
         playbook.version = version(&playbook, &written.pinned, &sources);
-        sends.insert(playbook.name.clone(), written.sends);
         pinned.insert(playbook.name.clone(), playbook);
     }
     Some(Project {
@@ -202,7 +199,6 @@ fn read(cx: &mut Cx<'_>, environment: Option<&str>) -> Option<Project> {
         mentions: Vec::new(),
         declared: Vec::new(),
         channels: rooted.channels,
-        sends,
         not_null,
     })
 }

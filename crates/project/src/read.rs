@@ -207,6 +207,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) references: bool,
     /// Keys that were meant by unknown ones, each with the place of its map.
     misspelt: Vec<(Span, String)>,
+    /// The places of maps with keys that are not built yet.
+    reserved: Vec<Span>,
     /// What was looked up, never to be shown.
     pub(crate) secrets: Vec<String>,
     /// What conditions may ask about here.
@@ -238,6 +240,7 @@ impl<'a> Cx<'a> {
             connectors,
             references: false,
             misspelt: Vec::new(),
+            reserved: Vec::new(),
             secrets: Vec::new(),
             asking: Asking::People,
             step_ids: BTreeMap::new(),
@@ -264,9 +267,11 @@ impl<'a> Cx<'a> {
         &mut self.mistakes[last]
     }
 
-    /// Reports a key that is not there, unless it was misspelt, which is reported.
+    /// Reports a key that is not there, unless it was misspelt, or something that is not built yet stands for it: both are
+    /// reported.
     pub(crate) fn missing(&mut self, holder: &Node, key: &str) {
-        if self.misspelt.iter().any(|(span, meant)| *span == holder.span && meant == key) {
+        let instead = holder.key.is_some() && self.reserved.contains(&holder.span);
+        if instead || self.misspelt.iter().any(|(span, meant)| *span == holder.span && meant == key) {
             return;
         }
         let span = match holder.key {
@@ -320,6 +325,7 @@ impl<'a> Cx<'a> {
         };
         for (key, _) in entries {
             if not_yet.contains(&key.text.as_str()) {
+                self.reserved.push(node.span);
                 self.not_yet(key.span, format!("`{}` is", key.text));
             } else if !known.contains(&key.text.as_str()) {
                 let meant = nearest(&key.text, known.iter().copied());

@@ -28,6 +28,8 @@ pub(crate) struct StepScope {
     previous: String,
     /// Steps that conditions ask about: with the number of steps known there; `None`: anywhere in the file.
     mentions: Vec<(String, Span, Option<usize>)>,
+    /// Whether there are steps inside something that is not built yet, and so not read.
+    hidden: bool,
     /// Whether what is read now stands in `steps`.
     inside: bool,
 }
@@ -47,6 +49,9 @@ pub(crate) fn begin(cx: &mut Cx<'_>) {
 /// When the playbook is read: every step that a condition asks about is there, and comes before it.
 pub(crate) fn finish(playbook: &model::PlaybookName, cx: &mut Cx<'_>) {
     let scope = std::mem::take(&mut cx.steps);
+    if scope.hidden {
+        return;
+    }
     let ids = scope.known.iter().map(|(id, _)| id.clone()).collect();
     cx.step_ids.insert(playbook.clone(), ids);
     for (id, span, so_far) in scope.mentions {
@@ -149,6 +154,7 @@ fn step(node: &Node, cx: &mut Cx<'_>) -> Option<RawStep> {
         (None, None) => unique("step", &cx.steps.known),
     };
     cx.steps.previous.clone_from(&id);
+    cx.steps.hidden |= node.get("experiment").is_some();
     let fields = StepFields::read(node, cx);
     cx.steps.previous.clone_from(&id);
     if let Some((_, first)) = cx.steps.known.iter().find(|(known, _)| *known == id) {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use message::{Compiled, Mistake, Scope, Sources};
-use model::{Reason, Refusal, Value};
 use model::name::TemplateName;
 use model::playbook::{Playbook, Send};
 use model::policy::{MessageClass, Policy};
+use model::{Reason, Refusal, Value};
 
+use crate::Project;
 use crate::columns::{Columns, Typed, base, entry_columns, has};
 use crate::diagnostic::Diagnostic;
 use crate::playbook::Written;
@@ -17,7 +18,6 @@ use crate::query::read_text;
 use crate::read::{Cx, Named};
 use crate::source::{Files, Span};
 use crate::suggest::nearest;
-use crate::Project;
 
 /// The folder of templates.
 const FOLDER: &str = "templates";
@@ -68,9 +68,17 @@ fn diagnostic(files: &Files, mistake: &Mistake) -> Diagnostic {
 }
 
 /// A diagnostic at a line and column of a template's file.
-fn at(files: &Files, code: &'static str, message: &str, (file, line, column, len): (&str, usize, usize, usize)) -> Diagnostic {
+fn at(
+    files: &Files,
+    code: &'static str,
+    message: &str,
+    (file, line, column, len): (&str, usize, usize, usize),
+) -> Diagnostic {
     let path = format!("{FOLDER}/{file}");
-    let source = files.find(&path).and_then(|file| files.text(file).lines().nth(line.checked_sub(1)?)).unwrap_or_default();
+    let source = files
+        .find(&path)
+        .and_then(|file| files.text(file).lines().nth(line.checked_sub(1)?))
+        .unwrap_or_default();
     Diagnostic { line, column, len, source: source.to_owned(), ..Diagnostic::of_file(code, path, message) }
 }
 
@@ -95,7 +103,9 @@ pub(crate) fn compile(
         for (id, send) in written.playbook.sends() {
             let span = written.sends.iter().find(|(known, _)| known == id).map(|(_, span)| span);
             let (Some(template), Some(span)) = (compiled.get(&send.template), span) else { continue };
-            if let Some(class) = policy.and_then(|policy| policy.purposes.get(&send.purpose)).map(|purpose| purpose.class) {
+            if let Some(class) =
+                policy.and_then(|policy| policy.purposes.get(&send.purpose)).map(|purpose| purpose.class)
+            {
                 check_class(template, send, class, *span, cx);
                 check_with(template, send, *span, cx);
             }
@@ -109,10 +119,18 @@ fn check_class(template: &Compiled, send: &Send, class: MessageClass, span: Span
     if class == MessageClass::Transactional {
         return;
     }
-    for (needed, prints) in [("unsubscribe_url", template.uses_unsubscribe()), ("postal_address", template.uses_postal_address())] {
+    for (needed, prints) in
+        [("unsubscribe_url", template.uses_unsubscribe()), ("postal_address", template.uses_postal_address())]
+    {
         if !prints {
-            let message = format!("the template `{}` does not print `{needed}` in every language and part", send.template);
-            let hint = format!("a message of class {} must: write `{{{{ {needed} }}}}` into it, or into its layout", class.as_str());
+            let message = format!(
+                "the template `{}` does not print `{needed}` in every language and part",
+                send.template
+            );
+            let hint = format!(
+                "a message of class {} must: write `{{{{ {needed} }}}}` into it, or into its layout",
+                class.as_str()
+            );
             cx.mistake("E0502", span, message).hint(hint);
         }
     }
@@ -122,12 +140,17 @@ fn check_class(template: &Compiled, send: &Send, class: MessageClass, span: Span
 fn check_with(template: &Compiled, send: &Send, span: Span, cx: &mut Cx<'_>) {
     let mut said = Vec::new();
     for used in template.used().iter().filter(|used| used.root == "with" && !used.guarded) {
-        let Some(name) = used.name.as_ref().filter(|name| !send.with.contains_key(*name) && !said.contains(name)) else { continue };
+        let Some(name) =
+            used.name.as_ref().filter(|name| !send.with.contains_key(*name) && !said.contains(name))
+        else {
+            continue;
+        };
         let meant = nearest(name, send.with.keys().map(String::as_str));
-        let message = format!("the template `{}` prints `with.{name}`, and this step does not tell it", send.template);
+        let message =
+            format!("the template `{}` prints `with.{name}`, and this step does not tell it", send.template);
         let mistake = cx.mistake("E0403", span, message);
         match meant {
-            Some(meant) => mistake.did_you_mean(Some(&format!("with.{meant}"))),
+            Some(meant) => mistake.hint(format!("the step tells it `{meant}`")),
             None => mistake.hint(format!("write `send: {{template: {}, with: {{{name}: ...}}}}`, or `with.{name} | default(...)` in the template", send.template)),
         };
         said.push(name);
@@ -157,7 +180,11 @@ pub(crate) fn check(project: &Project, columns: &Columns, found: &mut Vec<Diagno
     for (name, template) in sent {
         for locale in template.missing_locales(&project.settings.locales) {
             let file = template_file(project, name);
-            let mut warning = Diagnostic::of_file("E0404", file, format!("the template `{name}` is not written in `{locale}`"));
+            let mut warning = Diagnostic::of_file(
+                "E0404",
+                file,
+                format!("the template `{name}` is not written in `{locale}`"),
+            );
             warning.hint("who reads that gets another language").warn();
             found.push(warning);
         }
@@ -171,7 +198,13 @@ fn template_file(project: &Project, name: &TemplateName) -> String {
 }
 
 /// Columns that a template names are there.
-fn check_columns(project: &Project, columns: &Columns, playbook: &Playbook, template: &Compiled, found: &mut Vec<Diagnostic>) {
+fn check_columns(
+    project: &Project,
+    columns: &Columns,
+    playbook: &Playbook,
+    template: &Compiled,
+    found: &mut Vec<Diagnostic>,
+) {
     let entry = entry_columns(project, columns, playbook);
     for used in template.used() {
         let Some(name) = &used.name else { continue };
@@ -205,8 +238,13 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     fn run(&self, found: &mut Vec<Diagnostic>) {
-        let profiles = message::samples(&self.sample_columns(&self.columns.profiles, &self.project.data.profiles.columns));
-        let entry = match (entry_columns(self.project, self.columns, self.playbook), base(&self.project.segments, &self.playbook.enter)) {
+        let profiles = message::samples(
+            &self.sample_columns(&self.columns.profiles, &self.project.data.profiles.columns),
+        );
+        let entry = match (
+            entry_columns(self.project, self.columns, self.playbook),
+            base(&self.project.segments, &self.playbook.enter),
+        ) {
             (Some((of, _)), Some((_, query))) => self.sample_columns(&of, &query.columns),
             _ => Vec::new(),
         };
@@ -216,14 +254,18 @@ impl Trial<'_> {
         for ((who, profile), (_, entry)) in profiles.iter().zip(&entries) {
             for locale in &settings.locales {
                 if let Err(refusal) = self.render(profile, entry, locale, default) {
-                    found.extend(self.judge(who, locale, &refusal));
+                    found.extend(self.judge(who, &refusal));
                 }
             }
         }
     }
 
     /// Columns but `id`, with what is declared of them.
-    fn sample_columns(&self, columns: &Typed, declared: &BTreeMap<String, model::query::Column>) -> Vec<message::Column> {
+    fn sample_columns(
+        &self,
+        columns: &Typed,
+        declared: &BTreeMap<String, model::query::Column>,
+    ) -> Vec<message::Column> {
         let columns = columns.iter().filter(|(name, _)| name != "id");
         let column = |(name, kind): &(String, Option<model::value::ValueType>)| {
             let declared = declared.get(name);
@@ -233,11 +275,19 @@ impl Trial<'_> {
         columns.map(column).collect()
     }
 
-    fn render(&self, profile: &BTreeMap<String, Value>, entry: &BTreeMap<String, Value>, locale: &str, default: &str) -> Result<(), Refusal> {
+    fn render(
+        &self,
+        profile: &BTreeMap<String, Value>,
+        entry: &BTreeMap<String, Value>,
+        locale: &str,
+        default: &str,
+    ) -> Result<(), Refusal> {
         let (settings, policy) = (&self.project.settings, &self.project.policy);
         let purpose = policy.purposes.get(&self.send.purpose);
         let brand = purpose.and_then(|purpose| settings.brands.get(&purpose.brand));
-        let public = brand.and_then(|brand| brand.public_url.as_deref()).filter(|_| purpose.is_some_and(|purpose| purpose.class != MessageClass::Transactional));
+        let public = brand
+            .and_then(|brand| brand.public_url.as_deref())
+            .filter(|_| purpose.is_some_and(|purpose| purpose.class != MessageClass::Transactional));
         let link = |page: &str| public.map(|base| format!("{base}/{page}/token"));
         let (unsubscribe, preferences) = (link("u"), link("p"));
         let scope = Scope {
@@ -261,7 +311,7 @@ impl Trial<'_> {
     }
 
     /// What it means that a message is not made: for somebody of whom nothing is known it may be meant so.
-    fn judge(&self, who: &str, locale: &str, refusal: &Refusal) -> Option<Diagnostic> {
+    fn judge(&self, who: &str, refusal: &Refusal) -> Option<Diagnostic> {
         let template = &self.send.template;
         let warns = match (who, refusal.reason) {
             (_, Reason::AuthorAbort) | ("hostile", Reason::VarInvalid | Reason::VarMissing) => return None,
@@ -275,16 +325,20 @@ impl Trial<'_> {
         };
         let (why, place) = split_place(&refusal.saw);
         let code = if warns { "E0402" } else { "E0401" };
-        let message = format!("the template `{template}` gives no message in `{locale}` for {whom}: {why}");
+        let message = format!("the template `{template}` gives no message for {whom}: {why}");
         let mut diagnostic = match place {
             Some((file, line)) => self.line(code, &message, file, line),
             None => Diagnostic::of_file(code, template_file(self.project, template), message),
         };
         match refusal.reason {
             Reason::VarMissing if warns => {
-                diagnostic.hint("they will not get it; if they should, give the value a `default(...)`").warn();
+                diagnostic
+                    .hint("they will not get it; if they should, give the value a `default(...)`")
+                    .warn();
             }
-            Reason::VarMissing if ["unsubscribe_url", "preferences_url"].iter().any(|link| why.contains(link)) => {
+            Reason::VarMissing
+                if ["unsubscribe_url", "preferences_url"].iter().any(|link| why.contains(link)) =>
+            {
                 diagnostic.hint("transactional messages have no such link: ask with `{% if ... %}`, or use another layout");
             }
             _ => {}

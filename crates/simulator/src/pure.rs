@@ -102,17 +102,17 @@ struct Book {
 /// Memberships as they were last refreshed, with since when.
 #[derive(Debug, Default)]
 struct Members {
-    since: BTreeMap<(SegmentName, u32), Timestamp>,
+    since: BTreeMap<SegmentName, BTreeMap<u32, Timestamp>>,
     now: Timestamp,
 }
 
 impl Memberships for Members {
     fn contains(&self, segment: &SegmentName, profile: ProfileNumber) -> bool {
-        self.since.contains_key(&(segment.clone(), profile.0))
+        self.since.get(segment).is_some_and(|members| members.contains_key(&profile.0))
     }
 
     fn contains_for(&self, segment: &SegmentName, profile: ProfileNumber, at_least: SignedDuration) -> bool {
-        let since = self.since.get(&(segment.clone(), profile.0));
+        let since = self.since.get(segment).and_then(|members| members.get(&profile.0));
         since.is_some_and(|since| self.now.duration_since(*since) >= at_least)
     }
 }
@@ -137,7 +137,7 @@ struct Pure<'a> {
     rows: BTreeMap<DeliveryId, Row>,
     pending: BTreeSet<DeliveryId>,
     enrollments: BTreeMap<EnrollmentId, Enrollment>,
-    active: BTreeSet<EnrollmentId>,
+    active: BTreeMap<PlaybookName, BTreeSet<EnrollmentId>>,
     /// Those whose row was settled.
     moved: BTreeSet<EnrollmentId>,
     halts: Halts,
@@ -179,7 +179,7 @@ impl<'a> Pure<'a> {
             rows: BTreeMap::new(),
             pending: BTreeSet::new(),
             enrollments: BTreeMap::new(),
-            active: BTreeSet::new(),
+            active: BTreeMap::new(),
             moved: BTreeSet::new(),
             halts: Halts::default(),
             lag: SignedDuration::from_mins(*dice.of("lag").pick(&[0, 0, 7, 95])),
@@ -223,7 +223,7 @@ impl<'a> Pure<'a> {
 
     /// When there is something to do again; always after now. What changes in the warehouse is seen when it is read.
     fn next(&self, now: Timestamp, act: Option<Timestamp>) -> Timestamp {
-        let waking = self.active.iter().filter_map(|id| match &self.enrollments.get(id)?.progress {
+        let waking = self.active.values().flatten().filter_map(|id| match &self.enrollments.get(id)?.progress {
             Progress::Waiting { wake_at, .. } => Some(*wake_at),
             Progress::Sending { .. } | Progress::Ended { .. } => None,
         });

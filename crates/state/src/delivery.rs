@@ -3,7 +3,7 @@
 //! Rows lie by person. A page of people is then a page of the table and of its indexes, instead of a thousand scattered ones, which is what
 //! makes a million decisions cheap to commit; the price is that a row is found by (person, id), not by id alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use model::delivery::Delivery;
@@ -12,7 +12,8 @@ use model::{DeliveryId, DeliveryState, DestinationName, EnrollmentId, PlaybookNa
 use serde::Deserialize;
 
 use crate::db::{Bind, binds};
-use crate::dialect::{Rows, Sql, each, page, page_locked};
+use crate::dialect::{Rows, Sql, each, page};
+use crate::outbox::hold;
 use crate::row;
 use crate::{StateError, Tx};
 
@@ -242,17 +243,9 @@ pub(crate) fn keys<'a>(keys: impl IntoIterator<Item = &'a DeliveryKey>) -> Strin
 
 /// Takes back what is pending, deferred or leased; returns those that were. What is armed is past recall.
 pub async fn cancel(tx: &mut Tx, deliveries: &[(DeliveryKey, Reason)], now: Timestamp) -> Result<Vec<DeliveryKey>, StateError> {
-    const OPEN: Sql = page_locked!(
-        "profile, id",
-        "SELECT delivery.profile, delivery.id FROM", each,
-        "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
-        AND state IN ('pending', 'deferred', 'leased') ORDER BY delivery.profile, delivery.id",
-        "FOR UPDATE OF delivery"
-    );
-    let found: Vec<(u32, String)> =
-        tx.page("look for what can be cancelled", &OPEN, binds![keys(deliveries.iter().map(|(key, _)| key))]).await?;
-    let open: std::collections::BTreeSet<DeliveryKey> =
-        found.into_iter().map(|(profile, id)| DeliveryKey { profile: ProfileNumber(profile), id: DeliveryId::known(id) }).collect();
+    let held = hold(tx, deliveries.iter().map(|(key, _)| key)).await?;
+    let recallable = |state| matches!(state, DeliveryState::Pending | DeliveryState::Deferred | DeliveryState::Leased);
+    let open: BTreeSet<DeliveryKey> = held.into_iter().filter(|row| recallable(row.state)).map(|row| row.key).collect();
     let mut rows = Rows::new();
     for (key, reason) in deliveries.iter().filter(|(key, _)| open.contains(key)) {
         rows.row().integer(i64::from(key.profile.0)).text(key.id.as_str()).text(reason.as_str());

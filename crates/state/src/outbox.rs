@@ -21,7 +21,10 @@ use crate::row;
 use crate::{StateError, Tx};
 
 mod doubt;
+mod hold;
 mod settle;
+
+pub(crate) use hold::hold;
 
 pub use doubt::{As, armed_without_owner, in_doubt, resolve};
 pub use settle::{Answer, Settlement, settle};
@@ -171,40 +174,24 @@ pub async fn arm(
     now: Timestamp,
     lease_now: i64,
 ) -> Result<Vec<Armed>, StateError> {
-    macro_rules! leased {
-        ($proof:expr) => {
-            page_locked!(
-                "profile, id, attempts, fence",
-                "SELECT delivery.profile, delivery.id, delivery.attempts, delivery.fence FROM",
-                each,
-                concat!(
-                    "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
-                    AND state = 'leased' ", $proof, " ORDER BY delivery.profile, delivery.id"
-                ),
-                "FOR UPDATE OF delivery"
-            )
-        };
-    }
-    const LEASED: Sql = leased!("AND delivery.fence = CAST(each.value ->> 2 AS BIGINT) AND lease_until >= $2");
-    const ANY_FENCE: Sql = leased!("AND COALESCE(CAST(each.value ->> 2 AS BIGINT), $2) IS NOT NULL");
     let mut asked: Vec<&(DeliveryKey, i64, AddressHash)> = rows.iter().collect();
     asked.sort_unstable_by(|one, other| one.0.cmp(&other.0));
     asked.dedup_by(|one, other| one.0 == other.0);
-    let mut values = Rows::new();
-    for (key, fence, _) in &asked {
-        values.row().integer(i64::from(key.profile.0)).text(key.id.as_str()).integer(*fence);
-    }
-    let sql = if mutant("fence_unchecked") { &ANY_FENCE } else { &LEASED };
-    let leased: Vec<(u32, String, u32, i64)> = tx.page("look for what may be armed", sql, binds![values.finish(), lease_now]).await?;
-    let mut armed = Vec::with_capacity(leased.len());
+    let held = hold(tx, asked.iter().map(|(key, _, _)| key)).await?;
+    let mut armed = Vec::with_capacity(held.len());
     let (mut arm, mut attempts) = (Rows::new(), Rows::new());
-    for (profile, id, tried, _) in leased {
-        let key = DeliveryKey { profile: ProfileNumber(profile), id: DeliveryId::known(id) };
-        let Ok(place) = asked.binary_search_by(|row| row.0.cmp(&key)) else { continue };
-        let number = i64::from(profile);
-        arm.row().integer(number).text(key.id.as_str());
-        attempts.row().text(key.id.as_str()).integer(i64::from(tried) + 1).integer(number).text(asked[place].2.as_str());
-        armed.push(Armed { delivery: key.id, attempt: tried + 1 });
+    for held in held {
+        let Ok(place) = asked.binary_search_by(|asked| asked.0.cmp(&held.key)) else { continue };
+        let (_, fence, address) = asked[place];
+        let is_ours = held.fence == *fence && held.lease_until.is_some_and(|until| until >= lease_now);
+        if held.state != DeliveryState::Leased || !(is_ours || mutant("fence_unchecked")) {
+            continue;
+        }
+        let number = i64::from(held.key.profile.0);
+        let attempt = held.attempts + 1;
+        arm.row().integer(number).text(held.key.id.as_str());
+        attempts.row().text(held.key.id.as_str()).integer(i64::from(attempt)).integer(number).text(address.as_str());
+        armed.push(Armed { delivery: held.key.id, attempt });
     }
     const ARM: Sql = each!(
         "UPDATE delivery SET state = 'armed', attempts = attempts + 1, armed_at_ms = $2, lease_until = NULL FROM",
@@ -255,26 +242,17 @@ pub async fn give_back(
     rows: &[(DeliveryKey, i64, Back)],
     now: Timestamp,
 ) -> Result<Vec<DeliveryKey>, StateError> {
-    const LEASED: Sql = page_locked!(
-        "profile, id, enrollment",
-        "SELECT delivery.profile, delivery.id, delivery.enrollment FROM",
-        each,
-        "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
-        AND state = 'leased' AND delivery.fence = CAST(each.value ->> 2 AS BIGINT) ORDER BY delivery.profile, delivery.id",
-        "FOR UPDATE OF delivery"
-    );
     let mut asked: BTreeMap<&DeliveryKey, (i64, &Back)> = BTreeMap::new();
-    let mut values = Rows::new();
     for (key, fence, back) in rows {
-        if asked.insert(key, (*fence, back)).is_none() {
-            values.row().integer(i64::from(key.profile.0)).text(key.id.as_str()).integer(*fence);
-        }
+        asked.entry(key).or_insert((*fence, back));
     }
-    let leased: Vec<(u32, String, String)> = tx.page("look for leases", &LEASED, binds![values.finish()]).await?;
-    let (mut changes, mut looks, mut changed) = (Rows::new(), Rows::new(), Vec::with_capacity(leased.len()));
-    for (profile, id, enrollment) in leased {
-        let key = DeliveryKey { profile: ProfileNumber(profile), id: DeliveryId::known(id) };
-        let Some((_, back)) = asked.get(&key) else { continue };
+    let held = hold(tx, asked.keys().copied()).await?;
+    let (mut changes, mut looks, mut changed) = (Rows::new(), Rows::new(), Vec::with_capacity(held.len()));
+    for held in held {
+        let Some((fence, back)) = asked.get(&held.key) else { continue };
+        if held.state != DeliveryState::Leased || held.fence != *fence {
+            continue;
+        }
         let (state, reason, gates, due_at, settled_at) = match back {
             Back::Pending { due_at } => (DeliveryState::Pending, None, None, Some(*due_at), None),
             Back::Deferred { due_at, reason, gates } => {
@@ -287,17 +265,21 @@ pub async fn give_back(
         };
         changes
             .row()
-            .integer(i64::from(profile))
-            .text(key.id.as_str())
+            .integer(i64::from(held.key.profile.0))
+            .text(held.key.id.as_str())
             .text(state.as_str())
             .maybe_text(reason.map(Reason::as_str))
             .maybe_json(gates.map(|gates| write_gates(gates)).as_deref())
             .maybe_integer(due_at.map(row::ms))
             .maybe_integer(settled_at.map(row::ms));
         if state != DeliveryState::Pending {
-            looks.row().integer(i64::from(profile)).text(&enrollment).integer(row::ms(due_at.unwrap_or(now)));
+            looks
+                .row()
+                .integer(i64::from(held.key.profile.0))
+                .text(&held.enrollment)
+                .integer(row::ms(due_at.unwrap_or(now)));
         }
-        changed.push(key);
+        changed.push(held.key);
     }
     const GIVE_BACK: Sql = each!(
         "UPDATE delivery SET state = each.value ->> 2, reason = COALESCE(each.value ->> 3, reason),

@@ -8,47 +8,47 @@ use message::{Compiled, Mistake, Rendered, Scope, Sources, compile};
 use model::{Refusal, TemplateName, Value};
 
 /// Sources of files.
-pub fn sources(files: &[(&str, &str)]) -> Sources {
+pub(crate) fn sources(files: &[(&str, &str)]) -> Sources {
     Sources(files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
 }
 
 /// The project writes in English and German.
-pub fn locales() -> Vec<String> {
+pub(crate) fn locales() -> Vec<String> {
     vec!["en".to_owned(), "de".to_owned()]
 }
 
 /// Compiles the template `m`.
-pub fn compiled(files: &[(&str, &str)]) -> Result<Compiled, Vec<Mistake>> {
+pub(crate) fn compiled(files: &[(&str, &str)]) -> Result<Compiled, Vec<Mistake>> {
     compile(&sources(files), &TemplateName::known("m"), &locales())
 }
 
 /// A text-only message with this text.
-pub fn text_message(text: &str) -> Result<Compiled, Vec<Mistake>> {
+pub(crate) fn text_message(text: &str) -> Result<Compiled, Vec<Mistake>> {
     compiled(&[("m.txt", &format!("---\nsubject: s\n---\n{text}"))])
 }
 
 /// Values by name.
-pub fn values(entries: &[(&str, Value)]) -> BTreeMap<String, Value> {
+pub(crate) fn values(entries: &[(&str, Value)]) -> BTreeMap<String, Value> {
     entries.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
 }
 
 /// A text.
-pub fn text(text: &str) -> Value {
+pub(crate) fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
 }
 
 /// A person, and what surrounds the message.
-pub struct Reader {
-    pub profile: BTreeMap<String, Value>,
-    pub entry: BTreeMap<String, Value>,
-    pub with: BTreeMap<String, Value>,
-    pub locale: String,
-    pub zone: TimeZone,
-    pub links: bool,
+pub(crate) struct Reader {
+    pub(crate) profile: BTreeMap<String, Value>,
+    pub(crate) entry: BTreeMap<String, Value>,
+    pub(crate) with: BTreeMap<String, Value>,
+    pub(crate) locale: String,
+    pub(crate) zone: TimeZone,
+    pub(crate) links: bool,
 }
 
 impl Reader {
-    pub fn new(profile: &[(&str, Value)]) -> Self {
+    pub(crate) fn new(profile: &[(&str, Value)]) -> Self {
         Self {
             profile: values(profile),
             entry: BTreeMap::new(),
@@ -59,16 +59,16 @@ impl Reader {
         }
     }
 
-    pub fn of(profile: BTreeMap<String, Value>) -> Self {
+    pub(crate) fn of(profile: BTreeMap<String, Value>) -> Self {
         Self { profile, ..Self::new(&[]) }
     }
 
-    pub fn german(mut self) -> Self {
+    pub(crate) fn german(mut self) -> Self {
         self.locale = "de".to_owned();
         self
     }
 
-    pub fn render(&self, compiled: &Compiled) -> Result<Rendered, Refusal> {
+    pub(crate) fn render(&self, compiled: &Compiled) -> Result<Rendered, Refusal> {
         compiled.render(&Scope {
             profile: &self.profile,
             profile_id: "c-17",

@@ -2,3 +2,4 @@
 
 mod helper;
 mod explore;
+mod messages;

@@ -8,7 +8,7 @@ use super::made::Made;
 use crate::{Columns, Diagnostics, Project, check_columns, query_mistake};
 
 /// The columns that the good project's queries have.
-fn columns() -> Columns {
+pub(super) fn columns() -> Columns {
     let text = Some(ValueType::Text);
     let of = |columns: &[(&str, Option<ValueType>)]| {
         columns.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect::<Vec<_>>()
@@ -39,7 +39,7 @@ fn project(made: &Made) -> Project {
     made.load().unwrap_or_else(|wrong| panic!("{wrong}")).project
 }
 
-fn short(diagnostics: &Diagnostics) -> Vec<String> {
+pub(super) fn short(diagnostics: &Diagnostics) -> Vec<String> {
     let line = |one: &crate::Diagnostic| {
         format!("{} {}:{}:{} {}", one.code, one.file, one.line, one.column, one.message)
     };

@@ -9,3 +9,4 @@ mod mistakes;
 mod overlay;
 mod robust;
 mod schema;
+mod templates;

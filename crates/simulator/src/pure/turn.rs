@@ -52,11 +52,10 @@ impl Pure<'_> {
         for _ in 0..TURNS_MAX {
             self.tick(now);
             let left = self.pump(now);
-            let idle = self.changed.0.is_empty() && self.changed.1.is_empty();
-            self.audit(&left, now)?;
-            if idle {
+            if self.changed.0.is_empty() && self.changed.1.is_empty() {
                 break;
             }
+            self.audit(&left, now)?;
         }
         Ok(())
     }
@@ -83,7 +82,8 @@ impl Pure<'_> {
         let names: Vec<PlaybookName> = self.by_priority();
         for name in names {
             if self.halts.all || self.halts.playbooks.contains(&name) {
-                let waiting: Vec<EnrollmentId> = moved.iter().filter(|id| self.is_of(id, &name)).cloned().collect();
+                let own = self.active.get(&name).into_iter().flatten();
+                let waiting: Vec<EnrollmentId> = own.filter(|id| moved.contains(*id)).cloned().collect();
                 self.moved.extend(waiting);
                 continue;
             }
@@ -94,8 +94,9 @@ impl Pure<'_> {
             let everybody = refreshed && self.books.get(&name).is_some_and(|book| watches(&book.playbook));
             let looked: Vec<EnrollmentId> = self
                 .active
-                .iter()
-                .filter(|id| self.is_of(id, &name))
+                .get(&name)
+                .into_iter()
+                .flatten()
                 .filter(|id| everybody || moved.contains(*id) || self.enrollments.get(*id).is_some_and(due))
                 .cloned()
                 .collect();
@@ -134,9 +135,10 @@ impl Pure<'_> {
                 .filter_map(|human| self.numbers.get(human))
                 .copied()
                 .collect();
-            self.members.since.retain(|(segment, number), _| *segment != name || inside.contains(number));
+            let members = self.members.since.entry(name.clone()).or_default();
+            members.retain(|number, _| inside.contains(number));
             for number in inside {
-                self.members.since.entry((name.clone(), number)).or_insert(now);
+                members.entry(number).or_insert(now);
             }
             self.refreshed.insert(name, now);
         }
@@ -145,28 +147,19 @@ impl Pure<'_> {
     }
 
     fn memberships(&self) -> BTreeMap<SegmentName, BTreeSet<String>> {
-        let mut all: BTreeMap<SegmentName, BTreeSet<String>> =
-            self.refreshed.keys().map(|name| (name.clone(), BTreeSet::new())).collect();
-        for (segment, number) in self.members.since.keys() {
-            let id = self.ids.get(&ProfileNumber(*number)).cloned().unwrap_or_default();
-            all.entry(segment.clone()).or_default().insert(id);
-        }
-        all
+        let id = |number: &u32| self.ids.get(&ProfileNumber(*number)).cloned();
+        let named = |members: &BTreeMap<u32, Timestamp>| members.keys().filter_map(id).collect();
+        self.members.since.iter().map(|(segment, members)| (segment.clone(), named(members))).collect()
     }
 
     fn by_priority(&self) -> Vec<PlaybookName> {
         self.rules.by_priority().into_iter().map(|playbook| playbook.name.clone()).collect()
     }
 
-    fn is_of(&self, id: &EnrollmentId, playbook: &PlaybookName) -> bool {
-        self.enrollments.get(id).is_some_and(|enrollment| enrollment.playbook == *playbook)
-    }
-
     fn let_in(&mut self, name: &PlaybookName, now: Timestamp) {
         let Some(book) = self.books.get_mut(name) else { return };
         let segment = book.playbook.enter.clone();
-        let members: BTreeSet<u32> =
-            self.members.since.keys().filter(|(of, _)| *of == segment).map(|(_, number)| *number).collect();
+        let members: BTreeSet<u32> = self.members.since.get(&segment).into_iter().flatten().map(|(number, _)| *number).collect();
         if !book.activated {
             book.activated = true;
             if book.playbook.backfill == Backfill::None {
@@ -179,7 +172,7 @@ impl Pure<'_> {
         book.seen = members;
         for number in left.into_iter().filter(|_| on_leave) {
             let latest = self.kept.get(&number).and_then(|kept| kept.latest.get(name)).cloned();
-            if let Some(id) = latest.filter(|id| self.active.contains(id)) {
+            if let Some(id) = latest.filter(|id| self.active.get(name).is_some_and(|active| active.contains(id))) {
                 self.advance(&id, Cause::Left, now);
             }
         }
@@ -209,7 +202,9 @@ impl Pure<'_> {
             .collect();
         let Some(version) = self.versions.get(&enrollment.version) else { return };
         let advanced = advance(&self.world(), version, &facts.person(), enrollment, &own, cause, now);
-        self.keep(advanced, now);
+        if advanced.changed || !advanced.deliveries.is_empty() || !advanced.cancelled.is_empty() {
+            self.keep(advanced, now);
+        }
     }
 
     fn world(&self) -> World<'_> {
@@ -232,10 +227,11 @@ impl Pure<'_> {
         }
         let id = enrollment.id.clone();
         self.moved.remove(&id);
+        let active = self.active.entry(enrollment.playbook.clone()).or_default();
         if enrollment.is_active() {
-            self.active.insert(id.clone());
+            active.insert(id.clone());
         } else {
-            self.active.remove(&id);
+            active.remove(&id);
         }
         let kept = self.kept.entry(enrollment.profile.0).or_default();
         kept.latest.insert(enrollment.playbook.clone(), id.clone());
@@ -279,7 +275,8 @@ impl Pure<'_> {
             SuppressionSubject::Profile(_) => true,
             SuppressionSubject::Address(hash) => Some(hash) == address.as_ref(),
         };
-        let touches = kept.rows.iter().filter_map(|row| self.rows.get(row)).map(|row| Touch {
+        let counts = |row: &&Row| row.delivery.state.counts_when_deciding();
+        let touches = kept.rows.iter().filter_map(|row| self.rows.get(row)).filter(counts).map(|row| Touch {
             delivery: row.delivery.id.clone(),
             at: row.settled_at.unwrap_or(row.delivery.due_at),
             traits: row.delivery.traits.clone(),

@@ -145,7 +145,7 @@ CREATE TABLE delivery (
     attempts BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (profile, id)
 );
-CREATE INDEX delivery_claim ON delivery (destination, claim_rank, due_at_ms, profile) WHERE state = 'pending';
+CREATE INDEX delivery_claim ON delivery (destination, claim_rank, due_at_ms, profile, id) WHERE state = 'pending';
 CREATE INDEX delivery_leased ON delivery (lease_until) WHERE state = 'leased';
 CREATE INDEX delivery_open ON delivery (state, created_at_ms) WHERE state IN ('armed', 'in_doubt');
 CREATE INDEX delivery_log ON delivery (created_at_ms, profile, id);

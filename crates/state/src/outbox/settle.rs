@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use model::{DeliveryId, DeliveryState, ProfileNumber, Reason};
+use model::{DeliveryState, Reason};
 
 use crate::db::binds;
 use crate::delivery::DeliveryKey;
-use crate::dialect::{Rows, Sql, each, page_locked};
+use crate::dialect::{Rows, Sql, each, page};
 use crate::enrollment::look_at;
+use crate::outbox::hold;
 use crate::row;
 use crate::{StateError, Tx};
 
@@ -98,43 +99,45 @@ impl Answer {
     }
 }
 
-/// The row's last attempt, if nothing definite is known of it yet.
-const OPEN: Sql = page_locked!(
-    "profile, id, n, state, enrollment",
-    "SELECT delivery.profile, delivery.id, attempt.n, delivery.state, delivery.enrollment FROM",
+/// The attempts of `$1`, and how they ended.
+const OUTCOMES: Sql = page!(
+    "delivery, n, outcome",
+    "SELECT delivery, n, outcome FROM",
     each,
-    "CROSS JOIN delivery CROSS JOIN attempt WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
-        AND delivery.attempts = CAST(each.value ->> 2 AS BIGINT) AND delivery.state IN ('armed', 'in_doubt')
-        AND attempt.delivery = delivery.id AND attempt.n = delivery.attempts
-        AND (attempt.outcome IS NULL OR attempt.outcome = 'in_doubt')
-    ORDER BY delivery.profile, delivery.id",
-    "FOR UPDATE OF delivery"
+    "CROSS JOIN attempt WHERE attempt.delivery = each.value ->> 0 AND attempt.n = CAST(each.value ->> 1 AS BIGINT)"
 );
 
 /// Writes how attempts ended; returns the rows that changed. An attempt that is settled stays as it is, but for one in doubt, of which
 /// something definite is learnt after all.
 pub async fn settle(tx: &mut Tx, settlements: &[Settlement], now: Timestamp) -> Result<Vec<DeliveryKey>, StateError> {
-    let mut asked: BTreeMap<(&DeliveryKey, u32), &Settlement> = BTreeMap::new();
+    let mut asked: BTreeMap<&DeliveryKey, Vec<&Settlement>> = BTreeMap::new();
     let mut rows = Rows::new();
     for settlement in settlements {
-        let key = &settlement.delivery;
-        asked.entry((key, settlement.attempt)).or_insert(settlement);
+        asked.entry(&settlement.delivery).or_default().push(settlement);
+        rows.row().text(settlement.delivery.id.as_str()).integer(i64::from(settlement.attempt));
     }
-    for (key, attempt) in asked.keys() {
-        rows.row().integer(i64::from(key.profile.0)).text(key.id.as_str()).integer(i64::from(*attempt));
-    }
-    let open: Vec<(u32, String, u32, String, String)> =
-        tx.page("look for open attempts", &OPEN, binds![rows.finish()]).await?;
+    let held = hold(tx, asked.keys().copied()).await?;
+    let outcomes: Vec<(String, u32, Option<String>)> = tx.page("look for open attempts", &OUTCOMES, binds![rows.finish()]).await?;
+    let known: BTreeMap<(String, u32), Option<String>> =
+        outcomes.into_iter().map(|(delivery, n, outcome)| ((delivery, n), outcome)).collect();
     let mut writes = Writes::default();
-    for (profile, id, attempt, state, enrollment) in open {
-        let key = DeliveryKey { profile: ProfileNumber(profile), id: DeliveryId::known(id) };
-        let Some(settlement) = asked.get(&(&key, attempt)) else { continue };
+    for held in held {
+        // Only the last attempt moves the row, and only as long as nothing definite is known of it.
+        let of_last = |settlement: &&&Settlement| settlement.attempt == held.attempts;
+        let Some(settlement) = asked.get(&held.key).and_then(|all| all.iter().find(of_last)) else { continue };
         let change = settlement.result.change();
-        if state == "in_doubt" && change.state == DeliveryState::InDoubt {
-            continue;
+        let is_open = match known.get(&(held.key.id.as_str().to_owned(), held.attempts)) {
+            Some(None) => matches!(held.state, DeliveryState::Armed | DeliveryState::InDoubt),
+            Some(Some(outcome)) => {
+                outcome == "in_doubt" && held.state == DeliveryState::InDoubt && change.state != DeliveryState::InDoubt
+            }
+            None => false,
+        };
+        if is_open {
+            let detail = row::bounded(&settlement.detail, DETAIL_BYTES_MAX);
+            writes.add(&held.key, held.attempts, &held.enrollment, &change, detail, now);
+            writes.changed.push(held.key);
         }
-        writes.add(&key, attempt, &enrollment, &change, row::bounded(&settlement.detail, DETAIL_BYTES_MAX), now);
-        writes.changed.push(key);
     }
     writes.write(tx, now).await
 }

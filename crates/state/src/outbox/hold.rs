@@ -1,0 +1,53 @@
+//! Taking rows in hand before they change: found by key, locked in order, looked at in Rust.
+//!
+//! What a row's state must be is not asked in SQL on purpose: both planners would take a partial index that was small when they last
+//! looked, and walk all of it for every row. And here the rule can be read.
+
+use model::{DeliveryId, DeliveryState, ProfileNumber};
+
+use crate::StateError;
+use crate::Tx;
+use crate::db::binds;
+use crate::delivery::{DeliveryKey, keys};
+use crate::dialect::{Sql, page_locked};
+use crate::row;
+
+/// A row that nobody else changes until the transaction ends.
+pub(crate) struct Held {
+    pub(crate) key: DeliveryKey,
+    pub(crate) enrollment: String,
+    pub(crate) state: DeliveryState,
+    pub(crate) fence: i64,
+    pub(crate) lease_until: Option<i64>,
+    pub(crate) attempts: u32,
+}
+
+type HeldRow = (u32, String, String, String, i64, Option<i64>, u32);
+
+/// The rows of these keys, as far as they exist, in order.
+pub(crate) async fn hold<'a>(tx: &mut Tx, list: impl IntoIterator<Item = &'a DeliveryKey>) -> Result<Vec<Held>, StateError> {
+    const SQL: Sql = page_locked!(
+        "profile, id, enrollment, state, fence, lease_until, attempts",
+        "SELECT profile, id, enrollment, state, fence, lease_until, attempts FROM",
+        each,
+        "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
+        ORDER BY profile, id",
+        "FOR UPDATE OF delivery"
+    );
+    let rows: Vec<HeldRow> = tx.page("take deliveries in hand", &SQL, binds![keys(list)]).await?;
+    let mut held = rows
+        .into_iter()
+        .map(|(profile, id, enrollment, state, fence, lease_until, attempts)| {
+            Ok(Held {
+                key: DeliveryKey { profile: ProfileNumber(profile), id: DeliveryId::known(id) },
+                enrollment,
+                state: row::word(DeliveryState::parse(&state), "a delivery's state")?,
+                fence,
+                lease_until,
+                attempts,
+            })
+        })
+        .collect::<Result<Vec<_>, StateError>>()?;
+    held.sort_by(|one, other| one.key.cmp(&other.key));
+    Ok(held)
+}
