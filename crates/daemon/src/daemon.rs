@@ -1,6 +1,6 @@
 //! What a daemon holds: the project, its state, where people come from, and how to reach destinations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::{Halts, Memberships, Version, World};
@@ -78,6 +78,7 @@ pub struct Daemon {
     pub node: String,
     versions: Mutex<BTreeMap<String, Arc<Pinned>>>,
     halted: Mutex<BTreeMap<DestinationName, (Refusal, Timestamp)>>,
+    held_runs: Mutex<BTreeSet<(PlaybookName, String)>>,
 }
 
 /// A destination that refused our credentials, or may not be used from here, is left alone for so long.
@@ -93,7 +94,7 @@ impl Daemon {
         carriers: BTreeMap<DestinationName, Carrier>,
         node: String,
     ) -> Self {
-        Self { project, state, source, keys, carriers, node, versions: Mutex::default(), halted: Mutex::default() }
+        Self { project, state, source, keys, carriers, node, versions: Mutex::default(), halted: Mutex::default(), held_runs: Mutex::default() }
     }
 
     /// The present version of a playbook of the project.
@@ -135,6 +136,16 @@ impl Daemon {
         let mut halted = lock(&self.halted);
         halted.retain(|_, (_, until)| *until > now);
         halted.clone()
+    }
+
+    /// Remembers that a run was held for a playbook, so that it is said once and not at every tick.
+    pub fn remember_hold(&self, playbook: &PlaybookName, run_id: &str) {
+        lock(&self.held_runs).insert((playbook.clone(), run_id.to_owned()));
+    }
+
+    /// Whether a run was held for a playbook before, by this process.
+    pub fn was_held(&self, playbook: &PlaybookName, run_id: &str) -> bool {
+        lock(&self.held_runs).contains(&(playbook.clone(), run_id.to_owned()))
     }
 
     /// Playbooks in the order in which they decide: highest priority first, then by name.

@@ -1,11 +1,14 @@
 //! tick(now) = LISTEN, PULL, SEGMENT, DECIDE, COMMIT. Reads no clock and never waits, so that the simulator can call it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use model::SegmentName;
 use model::condition::Condition;
 use model::segment::{Segment, SegmentSource};
+use state::playbook::Status;
 
-use crate::daemon::{Daemon, DaemonError, Surroundings};
+use crate::daemon::{Daemon, DaemonError, Surroundings, read_halts};
 use crate::report::Ticked;
 use crate::source::View;
 use crate::stage::{decide, enter, listen, refresh};
@@ -26,12 +29,12 @@ pub async fn tick(daemon: &Daemon, refresh: Refresh, now: Timestamp) -> Result<T
         Refresh::Due => due_segments(daemon, now).await?,
         Refresh::None => Vec::new(),
     };
-    let unfinished = unfinished(daemon).await?;
+    let Behind { unfinished, waiting } = behind(daemon).await?;
     let anything_due = {
         let mut tx = daemon.state.read().await?;
         state::delivery::next_due(&mut tx, now).await?.is_some_and(|due| due <= now)
     };
-    if due.is_empty() && !unfinished && !anything_due {
+    if due.is_empty() && !unfinished && !waiting && !anything_due {
         ticked.next = next(daemon, now).await?;
         return Ok(ticked);
     }
@@ -89,10 +92,35 @@ async fn enter_all(daemon: &Daemon, view: &mut View, now: Timestamp, ticked: &mu
     Ok(())
 }
 
-async fn unfinished(daemon: &Daemon) -> Result<bool, DaemonError> {
+/// What playbooks have not worked through yet.
+struct Behind {
+    /// A run is half done: a crash, or an error in the middle.
+    unfinished: bool,
+    /// A good run has not been looked at: the process ended in between, a pause or halt is over, a playbook is new.
+    waiting: bool,
+}
+
+async fn behind(daemon: &Daemon) -> Result<Behind, DaemonError> {
     let mut tx = daemon.state.read().await?;
-    let known = state::playbook::all(&mut tx).await?;
-    Ok(known.iter().any(|playbook| playbook.applying.is_some() && daemon.project.playbooks.contains_key(&playbook.name)))
+    let runs: BTreeMap<SegmentName, String> = state::segment::runs_in_force(&mut tx).await?.into_iter().collect();
+    let reached = state::playbook::reached(&mut tx).await?;
+    let halts = read_halts(&mut tx).await?;
+    let mut behind = Behind { unfinished: false, waiting: false };
+    for playbook in daemon.project.playbooks.values() {
+        let Some(run_id) = runs.get(&playbook.enter) else { continue };
+        if halts.all || halts.playbooks.contains(&playbook.name) || daemon.was_held(&playbook.name, run_id) {
+            continue;
+        }
+        match reached.iter().find(|reached| reached.name == playbook.name) {
+            Some(known) if known.status == Status::Active => {
+                behind.unfinished |= known.is_applying;
+                behind.waiting |= known.applied_run.as_ref() != Some(run_id);
+            }
+            Some(_) => {}
+            None => behind.waiting |= enter::may_activate(daemon, &mut tx, playbook).await?,
+        }
+    }
+    Ok(behind)
 }
 
 /// The segments that are due, each after those it names.

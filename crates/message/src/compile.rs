@@ -26,6 +26,8 @@ pub struct Compiled {
     /// The locales the project writes in.
     pub(crate) locales: Vec<String>,
     pub(crate) used: Vec<Used>,
+    /// The roots that are used, each with the names that are used of it.
+    pub(crate) needs: BTreeMap<String, Needs>,
     /// Where the tags of each template in the environment were written, by the template's name.
     pub(crate) places: BTreeMap<String, Restored>,
     pub(crate) files: Vec<(String, String)>,
@@ -38,6 +40,14 @@ impl fmt::Debug for Compiled {
         let files: Vec<&str> = self.files.iter().map(|(name, _)| name.as_str()).collect();
         out.debug_struct("Compiled").field("files", &files).field("digest", &self.digest).finish_non_exhaustive()
     }
+}
+
+/// What a template uses of a root.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Needs {
+    pub(crate) names: BTreeSet<String>,
+    /// A name is computed: any may be asked for.
+    pub(crate) all: bool,
 }
 
 /// The message for one locale: names of templates in the environment.
@@ -87,8 +97,17 @@ pub fn compile(sources: &Sources, name: &TemplateName, locales: &[String]) -> Re
     if variants.is_empty() && !compiler.failed() {
         compiler.mistakes.insert(Mistake::of_file("T0102", files.first().map_or("", |file| file.name), "there is no message in these files"));
     }
+    let mut needs: BTreeMap<String, Needs> = BTreeMap::new();
+    for used in &compiler.used {
+        let of_root = needs.entry(used.root.clone()).or_default();
+        match &used.name {
+            Some(name) => drop(of_root.names.insert(name.clone())),
+            None => of_root.all = true,
+        }
+    }
     let mut compiled = Compiled {
         environment: environment(),
+        needs,
         variants: BTreeMap::new(),
         locales: locales.to_vec(),
         used: std::mem::take(&mut compiler.used),

@@ -8,6 +8,7 @@
 
 mod compile;
 mod date;
+mod encode;
 mod expand;
 mod filters;
 mod front;

@@ -142,7 +142,7 @@ fn judge(mention: &Mention, assigned: &BTreeSet<String>) -> Result<Option<Option
         return Err(("T0204", format!("`{name}` is not built yet"), None));
     }
     if mention.how == How::Called {
-        if names::FUNCTIONS.contains(&name) || assigned.contains(name) || matches!(name, "caller" | "super") {
+        if names::FUNCTIONS.contains(&name) || assigned.contains(name) || matches!(name, "caller" | "super" | "loop") {
             return Ok(None);
         }
         let known = names::FUNCTIONS.iter().copied().chain(assigned.iter().map(String::as_str));
@@ -327,12 +327,14 @@ impl Visitor<'_> {
                     let mistake = self.mistake("T0210", op.span(), "a text cannot be repeated");
                     mistake.hint = Some("write it out, or use a loop".to_owned());
                 }
-                self.expr(&op.left, guarded || matches!(op.op, BinOpKind::ScOr));
-                self.expr(&op.right, guarded);
+                // What is compared or reckoned with must be there; what `and` and `or` ask about need not.
+                let asks = matches!(op.op, BinOpKind::ScOr | BinOpKind::ScAnd);
+                self.expr(&op.left, asks);
+                self.expr(&op.right, asks && guarded);
             }
             Expr::Compare(compare) => {
-                self.expr(&compare.expr, guarded);
-                compare.ops.iter().for_each(|op| self.expr(&op.expr, guarded));
+                self.expr(&compare.expr, false);
+                compare.ops.iter().for_each(|op| self.expr(&op.expr, false));
             }
             Expr::IfExpr(choice) => {
                 self.expr(&choice.test_expr, true);
@@ -429,7 +431,9 @@ impl Visitor<'_> {
                     Expr::Var(var) if var.id == "loop" => {}
                     Expr::Var(var) if var.id == "self" => self.mention("self", How::Bare, false, var.span()),
                     inner => {
-                        let mistake = self.mistake("T0207", get.span(), format!("there is no method `{}`", get.name));
+                        let name_at = get.span().end_offset.saturating_sub(u32::try_from(get.name.len()).unwrap_or_default());
+                        let span = Span { start_offset: name_at, ..get.span() };
+                        let mistake = self.mistake("T0207", span, format!("there is no method `{}`", get.name));
                         mistake.hint = Some(match nearest(get.name, names::FILTERS.iter().copied()) {
                             Some(filter) => format!("there is a filter: `| {filter}`"),
                             None => "values have filters, as in `| upper`".to_owned(),

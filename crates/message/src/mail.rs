@@ -4,15 +4,13 @@
 //! Deliberately absent: DKIM, `mailto:` links, return paths of their own, attachments.
 
 use std::fmt;
-use std::fmt::Write as _;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use lettre::message::header::ContentType;
 use lettre::message::{MultiPart, SinglePart};
 use model::{DeliveryId, EmailAddress, Reason, Refusal};
 
+use crate::encode::{self, FOLD_AT, encoded_words, is_plain, unstructured};
 use crate::render::Rendered;
 
 /// A rendered message, and to whom it goes.
@@ -59,10 +57,6 @@ impl fmt::Debug for Mail {
 
 /// A line of a message is no longer, in octets, without CRLF (RFC 5322 2.1.1); nor is what goes into one header.
 pub(crate) const LINE_BYTES_MAX: usize = 998;
-/// Where a header is folded if it can be.
-const FOLD_AT: usize = 76;
-/// Bytes of text in one encoded word: with `=?utf-8?B?` and `?=` it stays under the 75 of RFC 2047 2.
-const ENCODED_WORD_BYTES: usize = 45;
 /// A name in `To` is cut here (in characters).
 const NAME_CHARS_MAX: usize = 100;
 
@@ -122,9 +116,15 @@ fn subject(letter: &Letter<'_>) -> Result<String, Refusal> {
 
 /// The MIME entity: its headers, an empty line, and the body. Text comes first: a reader takes the last part it can show.
 fn body(rendered: &Rendered, delivery: &DeliveryId) -> Vec<u8> {
-    let plain = SinglePart::builder().header(ContentType::TEXT_PLAIN).body(crlf(&rendered.text));
-    let Some(html) = &rendered.html else { return plain.formatted() };
-    let html = SinglePart::builder().header(ContentType::TEXT_HTML).body(crlf(html));
+    let plain = SinglePart::builder().header(ContentType::TEXT_PLAIN).body(encode::body(&rendered.text));
+    let Some(html) = &rendered.html else {
+        let mut bytes = plain.formatted();
+        if bytes.ends_with(b"\r\n\r\n") {
+            bytes.truncate(bytes.len() - 2);
+        }
+        return bytes;
+    };
+    let html = SinglePart::builder().header(ContentType::TEXT_HTML).body(encode::body(html));
     // `=_` occurs in no quoted-printable and no base64 text, and nobody who writes content knows the id.
     let boundary = format!("=_{delivery}");
     MultiPart::builder()
@@ -169,7 +169,7 @@ impl Mailbox {
         let name = if is_plain(&self.name) {
             format!("\"{}\"", self.name.replace('\\', "\\\\").replace('"', "\\\""))
         } else {
-            encoded_words(&self.name)
+            encoded_words(&self.name, header.len() + 2)
         };
         let used = header.len() + 2 + name.rsplit('\n').next().map_or(0, str::len);
         let fold = if used + address.len() + 3 > FOLD_AT { "\r\n" } else { "" };
@@ -195,54 +195,6 @@ fn header(headers: &mut String, name: &str, value: &str) {
     headers.push_str(": ");
     headers.push_str(value);
     headers.push_str("\r\n");
-}
-
-/// Free text as it stands in a header, folded: as it is where that is safe, else in encoded words.
-fn unstructured(name: &str, text: &str) -> String {
-    if !is_plain(text) || text.split(' ').any(|word| word.len() > FOLD_AT) {
-        return encoded_words(text);
-    }
-    let mut written = String::with_capacity(text.len() + 16);
-    let mut used = name.len() + 2;
-    for (position, word) in text.split(' ').enumerate() {
-        if position > 0 {
-            // Folding before a space leaves the text as it is; a line of spaces alone would end the headers for some readers.
-            if used + 1 + word.len() > FOLD_AT && !word.is_empty() {
-                written.push_str("\r\n");
-                used = 0;
-            }
-            written.push(' ');
-            used += 1;
-        }
-        written.push_str(word);
-        used += word.len();
-    }
-    written
-}
-
-/// Printable ASCII that no reader takes for an encoded word.
-fn is_plain(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && !text.contains("=?")
-}
-
-/// RFC 2047, base64, one word a line.
-fn encoded_words(text: &str) -> String {
-    let mut written = String::with_capacity(text.len() * 2);
-    let mut rest = text;
-    while !rest.is_empty() {
-        let mut end = rest.len().min(ENCODED_WORD_BYTES);
-        while !rest.is_char_boundary(end) {
-            end -= 1;
-        }
-        let (word, after) = rest.split_at(end);
-        if !written.is_empty() {
-            written.push_str("\r\n ");
-        }
-        // Writing to a string cannot fail.
-        write!(written, "=?utf-8?B?{}?=", STANDARD.encode(word)).unwrap_or_default();
-        rest = after;
-    }
-    written
 }
 
 /// A text that may stand in a header.
@@ -288,19 +240,6 @@ pub(crate) fn header_name_mistake(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Lines ending in CRLF, whatever they ended in.
-fn crlf(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + text.len() / 32);
-    let mut rest = text;
-    while let Some(at) = rest.find(['\r', '\n']) {
-        out.push_str(&rest[..at]);
-        out.push_str("\r\n");
-        rest = if rest[at..].starts_with("\r\n") { &rest[at + 2..] } else { &rest[at + 1..] };
-    }
-    out.push_str(rest);
-    out
-}
-
 /// A refusal of the gate `content`.
 pub(crate) fn refusal(reason: Reason, saw: &str) -> Refusal {
     Refusal { reason, saw: saw.to_owned() }
@@ -309,4 +248,20 @@ pub(crate) fn refusal(reason: Reason, saw: &str) -> Refusal {
 /// A name as an error quotes it.
 fn shown(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+#[cfg(test)]
+mod zz {
+    use super::*;
+    #[test]
+    fn zz_parts() {
+        let html = "<p>hello world ü</p>".repeat(370);
+        let n = 500u32;
+        let t = std::time::Instant::now(); for _ in 0..n { std::hint::black_box(encode::body(&html)); } println!("body {:?}", t.elapsed()/n);
+        let t = std::time::Instant::now(); for _ in 0..n { std::hint::black_box(jiff::Timestamp::UNIX_EPOCH.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()); } println!("date {:?}", t.elapsed()/n);
+        let t = std::time::Instant::now(); for _ in 0..n { std::hint::black_box(Mailbox::parse("Acme <hello@acme.test>")); } println!("mailbox {:?}", t.elapsed()/n);
+        let r = Rendered { subject: "s".into(), preheader: None, html: Some(html), text: "hi".into(), from: None, reply_to: None, headers: vec![] };
+        let d = DeliveryId::known("abcdefghijklmnopqrstuvwxyz234567");
+        let t = std::time::Instant::now(); for _ in 0..n { std::hint::black_box(body(&r, &d)); } println!("whole body {:?}", t.elapsed()/n);
+        let t = std::time::Instant::now(); for _ in 0..n { std::hint::black_box(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(encode::body("x")).formatted()); } println!("single {:?}", t.elapsed()/n);
+    }
 }

@@ -76,7 +76,13 @@ pub(crate) fn convert(document: &Shielded, shield: &Shield, files: &[File<'_>], 
         Ok(parsed) => parsed,
         Err(error) => {
             let (at, message) = refused(&error);
-            look.say(at, 1, &message, None);
+            let rest = document.text.get(at..).unwrap_or_default();
+            let is_tag = rest.strip_prefix("<!--").is_some_and(|rest| shield.find(rest).first().is_some_and(|hidden| hidden.start == 0));
+            if is_tag {
+                look.say(at, usize::MAX, "a tag cannot stand here", Some("put it around whole elements of the body, or inside a text".to_owned()));
+            } else {
+                look.say(at, 1, &message, None);
+            }
             return None;
         }
     };
@@ -212,7 +218,7 @@ impl Look<'_, '_> {
     fn end(&mut self, name: &str, at: usize) {
         match self.open.iter().rposition(|(open, _)| open == name) {
             None if is_void(name) => {}
-            None => self.say(at, name.len() + 2, &format!("`</{name}>` closes nothing"), None),
+            None => self.say(at, name.len() + 3, &format!("`</{name}>` closes nothing"), None),
             Some(position) => {
                 if let Some((inner, inner_at)) = self.open.get(position + 1).cloned() {
                     self.say(inner_at, inner.len() + 1, &format!("`<{inner}>` is not closed"), Some(format!("`</{inner}>` closes it")));
@@ -234,8 +240,10 @@ impl Look<'_, '_> {
         }
         let visible = shown.trim();
         if !visible.is_empty() {
-            let at = at + text.find(visible.split_whitespace().next().unwrap_or_default()).unwrap_or_default();
-            self.say(at, visible.len(), &format!("text cannot stand in `<{around}>`"), Some("put it into `<mj-text>`".to_owned()));
+            let first = visible.split_whitespace().next().unwrap_or_default();
+            let at = at + text.find(first).unwrap_or_default();
+            let len = if self.shield.find(first).first().is_some_and(|hidden| hidden.start == 0) { usize::MAX } else { visible.len() };
+            self.say(at, len, &format!("text cannot stand in `<{around}>`"), Some("put it into `<mj-text>`".to_owned()));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A compiled template filled in for one person. A refusal says what was missing or wrong, and never what a value was.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
@@ -10,7 +11,7 @@ use minijinja::value::{Object, Value as Shown};
 use minijinja::{Error, ErrorKind};
 use model::{Reason, Refusal, Value};
 
-use crate::compile::{Compiled, Variant};
+use crate::compile::{Compiled, Needs, Variant};
 use crate::date::Language;
 use crate::filters::{Moment, Reader, Stop};
 use crate::mail::{checked, refusal};
@@ -58,29 +59,28 @@ impl Compiled {
         let variant = self
             .variant(scope)
             .ok_or_else(|| refusal(Reason::RenderError, "the message is not written in the reader's language, nor in the default one"))?;
-        let mut root = self.root(scope);
-        let line = |name: &Option<String>, what: &str, root: &Root| -> Result<Option<String>, Refusal> {
+        let root = self.root(scope);
+        let values = Shown::from_object(root.clone());
+        let line = |name: &Option<String>, what: &str| -> Result<Option<String>, Refusal> {
             let Some(name) = name else { return Ok(None) };
-            let text = self.part(name, root)?;
-            Ok(Some(checked(what, text.trim())?.to_owned()))
+            let text = self.part(name, &values)?;
+            Ok(Some(checked(what, text.trim())?.to_owned()).filter(|line| !line.is_empty()))
         };
-        let subject = line(&variant.subject, "the subject", &root)?.unwrap_or_default();
-        if subject.is_empty() {
-            return Err(refusal(Reason::ContentEmpty, "the subject is empty"));
-        }
-        let preheader = line(&variant.preheader, "the preheader", &root)?.filter(|preheader| !preheader.is_empty());
-        let from = line(&variant.from, "the sender", &root)?.filter(|from| !from.is_empty());
-        let reply_to = line(&variant.reply_to, "the address for answers", &root)?.filter(|reply_to| !reply_to.is_empty());
+        let subject = line(&variant.subject, "the subject")?.ok_or_else(|| refusal(Reason::ContentEmpty, "the subject is empty"))?;
+        let preheader = line(&variant.preheader, "the preheader")?;
+        let from = line(&variant.from, "the sender")?;
+        let reply_to = line(&variant.reply_to, "the address for answers")?;
         let mut headers = Vec::with_capacity(variant.headers.len());
         for (name, template) in &variant.headers {
-            let value = self.part(template, &root)?;
+            let value = self.part(template, &values)?;
             headers.push((name.clone(), checked(&format!("the header `{name}`"), value.trim())?.to_owned()));
         }
-        if let Some(preheader) = &preheader {
-            root.0.push((names::PREHEADER.into(), Shown::from(preheader.as_str())));
-        }
-        let html = variant.html.as_ref().map(|name| self.part(name, &root)).transpose()?;
-        let text = self.part(&variant.text, &root)?;
+        let values = match &preheader {
+            Some(preheader) => Shown::from_object(root.with(names::PREHEADER, Shown::from(preheader.as_str()))),
+            None => values,
+        };
+        let html = variant.html.as_ref().map(|name| self.part(name, &values)).transpose()?;
+        let text = self.part(&variant.text, &values)?;
         let text = if variant.derived { text::tidy(&text) } else { text };
         if html.is_none() && text.trim().is_empty() {
             return Err(refusal(Reason::ContentEmpty, "the message has no text"));
@@ -106,12 +106,12 @@ impl Compiled {
     }
 
     /// One template, bounded.
-    fn part(&self, name: &str, root: &Root) -> Result<String, Refusal> {
+    fn part(&self, name: &str, values: &Shown) -> Result<String, Refusal> {
         let mut capped = Capped(Vec::new());
         let rendered = self
             .environment
             .get_template(name)
-            .and_then(|template| template.render_captured_to(Shown::from_object(root.clone()), &mut capped).map(drop));
+            .and_then(|template| template.render_captured_to(values.clone(), &mut capped).map(drop));
         rendered.map_err(|error| self.refused(name, &error))?;
         String::from_utf8(capped.0).map_err(|_| refusal(Reason::RenderError, "the message is not text"))
     }
@@ -163,18 +163,13 @@ impl Compiled {
         let zone = scope.zone;
         let today = scope.now.to_zoned(zone.clone()).date();
         let reader = Reader { language: Language::of(written_in), zone: zone.clone() };
-        root.push((names::READER.into(), Shown::from_object(reader)));
-        root.push(("locale".into(), Shown::from(written_in)));
-        let mut done: BTreeSet<&str> = BTreeSet::from(["locale"]);
-        for used in &self.used {
-            let name = used.root.as_str();
-            if !done.insert(name) {
-                continue;
-            }
-            let value = match name {
-                "profile" => self.held(name, scope.profile, Some(scope.profile_id), zone),
-                "entry" => self.held(name, scope.entry, None, zone),
-                "with" => self.held(name, scope.with, None, zone),
+        root.push((Cow::Borrowed(names::READER), Shown::from_object(reader)));
+        root.push((Cow::Borrowed("locale"), Shown::from(written_in)));
+        for (name, needs) in self.needs.iter().filter(|(name, _)| *name != "locale") {
+            let value = match name.as_str() {
+                "profile" => held(needs, scope.profile, Some(scope.profile_id), zone),
+                "entry" => held(needs, scope.entry, None, zone),
+                "with" => held(needs, scope.with, None, zone),
                 "playbook" => texts(&[("name", scope.playbook_name), ("title", scope.playbook_title)]),
                 "brand" => texts(&[("title", scope.brand_title)]),
                 "step" => there(scope.step).unwrap_or_default(),
@@ -189,28 +184,32 @@ impl Compiled {
                 }
             };
             if !value.is_undefined() {
-                root.push((name.into(), value));
+                root.push((Cow::Owned(name.clone()), value));
             }
         }
         Root(root)
     }
+}
 
-    /// The values of a holder that are named; all of them, if a name is computed.
-    fn held(&self, holder: &str, values: &BTreeMap<String, Value>, id: Option<&str>, zone: &TimeZone) -> Shown {
-        let named: BTreeSet<&str> = self.used.iter().filter(|used| used.root == holder).filter_map(|used| used.name.as_deref()).collect();
-        let computed = self.used.iter().any(|used| used.root == holder && used.name.is_none());
-        let held = values
-            .iter()
-            .filter(|(name, _)| computed || named.contains(name.as_str()))
-            .filter_map(|(name, value)| Some((name.clone(), shown(value, zone)?)));
-        let id = id.and_then(there).map(|id| ("id".to_owned(), id));
-        Shown::from_pairs(held.chain(id))
-    }
+/// The values of a holder that are used.
+fn held(needs: &Needs, values: &BTreeMap<String, Value>, id: Option<&str>, zone: &TimeZone) -> Shown {
+    let one = |name: &String| Some((name.clone(), shown(values.get(name)?, zone)?));
+    let used: Vec<(String, Shown)> =
+        if needs.all { values.keys().filter_map(one).collect() } else { needs.names.iter().filter_map(one).collect() };
+    let id = id.and_then(there).map(|id| ("id".to_owned(), id));
+    Shown::from_pairs(used.into_iter().filter(|(name, _)| id.is_none() || name != "id").chain(id.clone()))
 }
 
 /// The top of the scope: few names, looked through.
 #[derive(Clone)]
-struct Root(Vec<(Box<str>, Shown)>);
+struct Root(Vec<(Cow<'static, str>, Shown)>);
+
+impl Root {
+    fn with(mut self, name: &'static str, value: Shown) -> Self {
+        self.0.push((Cow::Borrowed(name), value));
+        self
+    }
+}
 
 impl fmt::Debug for Root {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -224,7 +223,7 @@ impl Object for Root {
     }
 
     fn get_value_by_str(self: &std::sync::Arc<Self>, key: &str) -> Option<Shown> {
-        self.0.iter().find(|(name, _)| &**name == key).map(|(_, value)| value.clone())
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
     }
 }
 

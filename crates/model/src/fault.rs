@@ -15,12 +15,20 @@ pub const fn mutant(_name: &'static str) -> bool {
 #[inline(always)]
 pub const fn point(_name: &'static str) {}
 
+/// Does nothing in a release build.
+#[cfg(not(debug_assertions))]
+pub fn watch(_watcher: Option<Watcher>) {}
+
+/// Told the name of each failpoint that is passed.
+pub type Watcher = Box<dyn FnMut(&'static str)>;
+
 #[cfg(debug_assertions)]
-pub use chosen::{mutant, point};
+pub use chosen::{mutant, point, watch};
 
 #[cfg(debug_assertions)]
 #[expect(clippy::disallowed_methods, reason = "the environment chooses the fault; nothing else does, and release builds have none of this")]
 mod chosen {
+    use std::cell::RefCell;
     use std::env;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +37,16 @@ mod chosen {
     static FAILPOINT: OnceLock<Option<(String, u64)>> = OnceLock::new();
     static PASSES: AtomicU64 = AtomicU64::new(0);
 
+    thread_local! {
+        static WATCHER: RefCell<Option<super::Watcher>> = const { RefCell::new(None) };
+    }
+
+    /// From now on, `watcher` is told of every failpoint that this thread passes; `None`: nobody is. The simulator, whose whole
+    /// process is one thread, ends it by unwinding from there.
+    pub fn watch(watcher: Option<super::Watcher>) {
+        WATCHER.set(watcher);
+    }
+
     /// Whether the mutant of that name is chosen. Constant `false` in a release build.
     pub fn mutant(name: &'static str) -> bool {
         MUTANT.get_or_init(|| env::var("DRUMBEAT_MUTANT").ok()).as_deref() == Some(name)
@@ -36,6 +54,7 @@ mod chosen {
 
     /// Ends the process at once, as a power cut would, if this failpoint is chosen and was passed often enough.
     pub fn point(name: &'static str) {
+        WATCHER.with_borrow_mut(|watcher| watcher.iter_mut().for_each(|watcher| watcher(name)));
         let chosen = FAILPOINT.get_or_init(|| {
             let text = env::var("DRUMBEAT_FAILPOINT").ok()?;
             let (name, pass) = text.split_once(':').unwrap_or((&text, "1"));

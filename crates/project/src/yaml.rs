@@ -261,25 +261,100 @@ pub(crate) fn origin(source: &str, span: Span, style: Style, text: &str, at: usi
     let skip = usize::from(matches!(style, Style::Quoted { .. }));
     let mut characters = raw.char_indices().skip_while(|(at, _)| *at < skip).peekable();
     while let Some((at, c)) = characters.next() {
-        if c.is_whitespace() {
-            continue;
-        }
-        if wanted == 0 {
-            return start + at;
-        }
-        match (style, c) {
-            (Style::Quoted { double: true }, '\\') => {
-                let escaped = characters.next().map_or(' ', |(_, escaped)| escaped);
-                wanted -= usize::from(!"ntr \n".contains(escaped));
+        let (double, single) =
+            (style == Style::Quoted { double: true }, style == Style::Quoted { double: false });
+        let next = characters.peek().map(|(_, next)| *next);
+        let pair = (double && c == '\\') || (single && c == '\'' && next == Some('\''));
+        // An escape such as `\n` stands for white space, which is not counted.
+        let is_space =
+            c.is_whitespace() || (double && pair && next.is_some_and(|next| "ntr \t\n".contains(next)));
+        if !is_space {
+            if wanted == 0 {
+                return start + at;
             }
-            (Style::Quoted { double: false }, '\'')
-                if characters.peek().is_some_and(|(_, next)| *next == '\'') =>
-            {
-                characters.next();
-                wanted -= 1;
-            }
-            _ => wanted -= 1,
+            wanted -= 1;
+        }
+        if pair {
+            characters.next();
         }
     }
     start + raw.trim_end().len().saturating_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> (Option<Node>, Vec<String>) {
+        let mut files = Files::default();
+        let file = files.add("a.yml".to_owned(), text.to_owned());
+        let mut mistakes = Vec::new();
+        let node = parse(&files, file, &mut mistakes);
+        let short = |one: &Diagnostic| format!("{} {}:{} {}", one.code, one.line, one.column, one.message);
+        (node, mistakes.iter().map(short).collect())
+    }
+
+    #[test]
+    fn what_a_project_does_not_need_is_refused_with_its_place() {
+        for (text, expected) in [
+            ("a: &x 1\n", "E0107 1:7 anchors and tags are not read here"),
+            ("a: !!str 1\n", "E0107 1:10 anchors and tags are not read here"),
+            ("a: 1\n---\nb: 2\n", "E0107 2:1 a file holds one document"),
+            ("a: *x\n", "E0107 1:4 aliases are not read here"),
+            ("? [a, b]\n: 1\n", "E0107 1:3 a key is a single value"),
+            ("a: 1\nb: 2\na: 3\n", "E0106 3:1 the key `a` is there twice"),
+            ("m: {a: 1, a: 2}\n", "E0106 1:11 the key `a` is there twice"),
+        ] {
+            let (node, mistakes) = read(text);
+            assert!(node.is_none() && mistakes == [expected], "{text}: {mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_null_and_an_empty_file_is_an_empty_map() {
+        let (node, mistakes) = read("a:\nb: ~\nc: null\nd: ''\ne: no\n");
+        let node = node.unwrap();
+        let nulls: Vec<bool> = node.entries().iter().map(|(_, value)| value.is_null()).collect();
+        assert_eq!((nulls, mistakes.len()), (vec![true, true, true, false, false], 0));
+        assert!(read("# nothing here\n").0.is_some_and(|node| node.entries().is_empty()));
+    }
+
+    /// The place of each word of a text, in every way the text can be written.
+    #[test]
+    fn a_byte_of_a_text_is_found_where_it_was_written() {
+        for source in [
+            "sql: select a from b\n",
+            "sql: 'select a from b'\n",
+            "sql: \"select a from b\"\n",
+            "sql: \"select\\n a\\tfrom b\"\n",
+            "sql: |\n  select a\n    from b\n",
+            "sql: >-\n  select a\n  from b\n",
+            "sql:\n  select a\n  from b\n",
+            "x: {sql: 'select ''a'', \"x\", a from b'}\n",
+            "x: {sql: \"select \\\"x\\\", 'ä', a from b\"}\n",
+        ] {
+            let node = read(source).0.unwrap();
+            let sql = node.get("sql").or_else(|| node.get("x")?.get("sql")).unwrap();
+            let Kind::Scalar { text, style } = &sql.kind else { panic!("{source}") };
+            for word in ["select", "from", "b"] {
+                let at = origin(source, sql.span, *style, text, text.rfind(word).unwrap());
+                assert_eq!(at, source.rfind(word).unwrap(), "{word} in {source}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_place_in_a_text_lies_in_its_scalar(text in "\\PC{0,60}", at in 0usize..80) {
+            let source = format!("a: {}\n", serde_json::Value::from(text.as_str()));
+            let node = read(&source).0.unwrap();
+            let node = node.get("a").unwrap();
+            let Kind::Scalar { text: read, style } = &node.kind else { panic!("no scalar") };
+            prop_assert_eq!(read, &text);
+            let found = origin(&source, node.span, *style, read, at);
+            prop_assert!(found >= node.span.start as usize && found <= node.span.end as usize);
+        }
+    }
 }

@@ -50,6 +50,8 @@ pub enum Promise {
     Conservation,
     /// Without faults every row ends by its deadline.
     OutboxDrains,
+    /// A pass ends without an error of our own.
+    PassEnds,
     /// The same seed, the same bytes; other people's presence and order change nothing.
     ReplayEqual,
 }
@@ -70,6 +72,7 @@ impl Promise {
             Self::ReasonGiven => "REASON_GIVEN",
             Self::Conservation => "CONSERVATION",
             Self::OutboxDrains => "OUTBOX_DRAINS",
+            Self::PassEnds => "PASS_ENDS",
             Self::ReplayEqual => "REPLAY_EQUAL",
         }
     }
@@ -155,7 +158,7 @@ pub struct Auditor<'a> {
 }
 
 /// What a pass that let people in saw.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Look {
     members: BTreeMap<SegmentName, BTreeSet<String>>,
     stops: BTreeSet<Stop>,
@@ -233,7 +236,10 @@ impl<'a> Auditor<'a> {
 
     /// A pass let people in and out by these memberships. `whole`: it certainly went to its end.
     pub fn looked(&mut self, members: BTreeMap<SegmentName, BTreeSet<String>>, whole: bool) {
-        self.looks.push(Look { members, stops: self.stops.clone(), whole });
+        let look = Look { members, stops: self.stops.clone(), whole };
+        if self.looks.last() != Some(&look) {
+            self.looks.push(look);
+        }
     }
 
     /// A whole pass let people in and out by the memberships of the one before: who was stopped then may not be now.

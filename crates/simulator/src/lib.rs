@@ -7,6 +7,7 @@
 //! Deliberately absent: a clock, dice that advance, the network, and the product's `simulate` command.
 
 pub mod audit;
+pub mod composed;
 pub mod dice;
 pub mod pure;
 pub mod rules;

@@ -123,7 +123,8 @@ pub async fn entries(tx: &mut Tx, after_batch: i64, limit: u32) -> Result<Vec<Ke
     let mut kept = Vec::new();
     let mut after = after_batch;
     while kept.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
-        let batches: Vec<(i64, String, Option<i64>)> = tx.rows("read audit entries", &sql, binds![after]).await?;
+        let batches: Vec<(i64, String, Option<i64>)> =
+            tx.rows("read audit entries", &sql, binds![after]).await?;
         let Some((batch, payload, first)) = batches.into_iter().next() else { break };
         after = batch;
         kept.extend((0..).zip(payload.split('\n')).map(|(line, json)| KeptEntry {
@@ -149,7 +150,9 @@ mod tests {
 
     #[test]
     fn an_entry_is_written_in_one_way_only() {
-        let body = serde_json::from_str(r#" {"b": [1, null, true], "a": "é\"\u0001\n", "c": {"z": -2, "y": {}}} "#).unwrap();
+        let body =
+            serde_json::from_str(r#" {"b": [1, null, true], "a": "é\"\u0001\n", "c": {"z": -2, "y": {}}} "#)
+                .unwrap();
         let entry = Entry { kind: "decision", at: Timestamp::from_millisecond(1_500).unwrap(), body };
         let mut written = String::new();
         entry.write(&mut written);

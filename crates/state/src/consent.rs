@@ -157,7 +157,8 @@ async fn put_folds<'a>(
 async fn folds(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<BTreeMap<Key, ConsentState>, StateError> {
     const SQL: Sql = page!(
         "profile, channel, purpose, status, changed_at_ms, origin",
-        "SELECT profile, channel, purpose, status, changed_at_ms, origin FROM", each,
+        "SELECT profile, channel, purpose, status, changed_at_ms, origin FROM",
+        each,
         "CROSS JOIN consent WHERE consent.profile = CAST(each.value ->> 0 AS BIGINT)"
     );
     let rows: Vec<(u32, String, String, String, i64, String)> =
@@ -175,7 +176,10 @@ async fn folds(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<BTreeMap<Key, C
 }
 
 /// What holds for these people. Who has no entry never said anything.
-pub async fn of_profiles(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<BTreeMap<ProfileNumber, Consents>, StateError> {
+pub async fn of_profiles(
+    tx: &mut Tx,
+    numbers: &[ProfileNumber],
+) -> Result<BTreeMap<ProfileNumber, Consents>, StateError> {
     let mut consents: BTreeMap<ProfileNumber, Consents> = BTreeMap::new();
     for ((profile, channel, purpose), state) in folds(tx, numbers).await? {
         let states = &mut consents.entry(ProfileNumber(profile)).or_default().states;

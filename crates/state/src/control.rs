@@ -74,5 +74,8 @@ pub async fn halt(tx: &mut Tx, halt: &Halt) -> Result<bool, StateError> {
 
 /// Lifts a halt; `false`: there was none.
 pub async fn lift(tx: &mut Tx, scope: &HaltScope) -> Result<bool, StateError> {
-    Ok(tx.execute("lift a halt", &Sql::same("DELETE FROM halt WHERE scope = $1"), binds![scope.key()]).await? > 0)
+    Ok(tx
+        .execute("lift a halt", &Sql::same("DELETE FROM halt WHERE scope = $1"), binds![scope.key()])
+        .await?
+        > 0)
 }

@@ -11,8 +11,13 @@ use std::time::{Duration, Instant};
 use model::Secret;
 use serde::de::DeserializeOwned;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Database, Encode, FromRow, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction, Type};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Database, Encode, FromRow, PgPool, Postgres, Row as _, Sqlite,
+    SqlitePool, Transaction, Type,
+};
 
 use crate::dialect::{LEASE_NOW_POSTGRES, Sql};
 use crate::error::StateError;
@@ -27,8 +32,13 @@ const STATEMENTS_CACHED: usize = 256;
 
 /// Postgres keeps the plan it made for a statement when the tables were still empty: a scan, which is then a scan of a million rows a page until
 /// the next ANALYZE. Every statement here is meant to go through an index; what must scan (counting) still does.
-const FIXED_PLANS: [(&str, &str); 5] =
-    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("enable_material", "off"), ("jit", "off")];
+const FIXED_PLANS: [(&str, &str); 5] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_material", "off"),
+    ("jit", "off"),
+];
 
 /// What a process wants of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +66,10 @@ enum Db {
         /// The folder of a scratch state, gone with its last handle.
         _scratch: Option<tempfile::TempDir>,
     },
-    Postgres { options: PgConnectOptions, pool: PgPool },
+    Postgres {
+        options: PgConnectOptions,
+        pool: PgPool,
+    },
 }
 
 /// One transaction. Dropped without [`Tx::commit`], it is rolled back.
@@ -117,7 +130,10 @@ impl State {
     }
 
     /// A state that is thrown away: nothing of it has to survive a power cut.
-    pub(crate) async fn connect_scratch(path: PathBuf, folder: tempfile::TempDir) -> Result<Self, StateError> {
+    pub(crate) async fn connect_scratch(
+        path: PathBuf,
+        folder: tempfile::TempDir,
+    ) -> Result<Self, StateError> {
         Self::connect(path, Access::Create, SqliteSynchronous::Off, Some(folder)).await
     }
 
@@ -135,7 +151,11 @@ impl State {
             make_private(&path)?;
         }
         let common = sqlite_options(&path);
-        let readers = common.clone().read_only(access == Access::ReadOnly).pragma("query_only", "1").pragma("cache_size", "-16384");
+        let readers = common
+            .clone()
+            .read_only(access == Access::ReadOnly)
+            .pragma("query_only", "1")
+            .pragma("cache_size", "-16384");
         let writer = if access == Access::ReadOnly {
             readers.clone()
         } else {
@@ -148,12 +168,22 @@ impl State {
                 .pragma("journal_size_limit", "67108864")
         };
         let pool = || {
-            SqlitePoolOptions::new().acquire_timeout(WAIT_MAX).idle_timeout(None).max_lifetime(None).test_before_acquire(false)
+            SqlitePoolOptions::new()
+                .acquire_timeout(WAIT_MAX)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
         };
-        let writer = pool().max_connections(1).connect_with(writer).await.map_err(|source| StateError::Open { source })?;
+        let writer = pool()
+            .max_connections(1)
+            .connect_with(writer)
+            .await
+            .map_err(|source| StateError::Open { source })?;
         let readers = pool().max_connections(READERS_MAX).connect_lazy_with(readers);
         refuse_old_sqlite(&writer).await?;
-        Ok(Self { db: Arc::new(Db::Sqlite { path, writer, readers, opened: Instant::now(), _scratch: scratch }) })
+        Ok(Self {
+            db: Arc::new(Db::Sqlite { path, writer, readers, opened: Instant::now(), _scratch: scratch }),
+        })
     }
 
     async fn connect_postgres(options: PgConnectOptions) -> Result<Self, StateError> {
@@ -240,7 +270,8 @@ impl State {
         match &*self.db {
             Db::Sqlite { opened, .. } => Ok(i64::try_from(opened.elapsed().as_millis()).unwrap_or(i64::MAX)),
             Db::Postgres { .. } => {
-                let rows: Vec<(i64,)> = tx.rows("read the lease clock", &Sql::same(LEASE_NOW_POSTGRES), vec![]).await?;
+                let rows: Vec<(i64,)> =
+                    tx.rows("read the lease clock", &Sql::same(LEASE_NOW_POSTGRES), vec![]).await?;
                 Ok(rows.first().map_or(0, |(now,)| *now))
             }
         }
@@ -296,13 +327,19 @@ fn make_private(path: &Path) -> Result<(), StateError> {
     options.append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|source| StateError::File { operation: "open", path: path.to_owned(), source })?;
+    options.open(path).map_err(|source| StateError::File {
+        operation: "open",
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(())
 }
 
 async fn refuse_old_sqlite(pool: &SqlitePool) -> Result<(), StateError> {
-    let version: String =
-        sqlx::query_scalar("SELECT sqlite_version()").fetch_one(pool).await.map_err(|source| StateError::Open { source })?;
+    let version: String = sqlx::query_scalar("SELECT sqlite_version()")
+        .fetch_one(pool)
+        .await
+        .map_err(|source| StateError::Open { source })?;
     let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let mut next = || parts.next().unwrap_or(0);
     if (next(), next(), next()) < (3, 51, 3) { Err(StateError::SqliteTooOld { version }) } else { Ok(()) }
@@ -387,18 +424,31 @@ impl Tx {
     }
 
     /// Executes a statement; how many rows it changed.
-    pub(crate) async fn execute(&mut self, operation: &'static str, sql: &Sql, binds: Vec<Bind>) -> Result<u64, StateError> {
+    pub(crate) async fn execute(
+        &mut self,
+        operation: &'static str,
+        sql: &Sql,
+        binds: Vec<Bind>,
+    ) -> Result<u64, StateError> {
         let done = match &mut self.inner {
-            Inner::Sqlite(tx) => bound::<Sqlite>(sql.sqlite, binds).execute(&mut **tx).await.map(|done| done.rows_affected()),
-            Inner::Postgres(tx) => {
-                bound::<Postgres>(sql.postgres, binds).execute(&mut **tx).await.map(|done| done.rows_affected())
+            Inner::Sqlite(tx) => {
+                bound::<Sqlite>(sql.sqlite, binds).execute(&mut **tx).await.map(|done| done.rows_affected())
             }
+            Inner::Postgres(tx) => bound::<Postgres>(sql.postgres, binds)
+                .execute(&mut **tx)
+                .await
+                .map(|done| done.rows_affected()),
         };
         done.map_err(|source| StateError::Query { operation, source })
     }
 
     /// Reads rows one by one: for few rows, and for those that hold bytes.
-    pub(crate) async fn rows<T>(&mut self, operation: &'static str, sql: &Sql, binds: Vec<Bind>) -> Result<Vec<T>, StateError>
+    pub(crate) async fn rows<T>(
+        &mut self,
+        operation: &'static str,
+        sql: &Sql,
+        binds: Vec<Bind>,
+    ) -> Result<Vec<T>, StateError>
     where
         T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
@@ -409,14 +459,20 @@ impl Tx {
                 rows.iter().map(|row| T::from_row(row).map_err(failed)).collect()
             }
             Inner::Postgres(tx) => {
-                let rows = bound::<Postgres>(sql.postgres, binds).fetch_all(&mut **tx).await.map_err(failed)?;
+                let rows =
+                    bound::<Postgres>(sql.postgres, binds).fetch_all(&mut **tx).await.map_err(failed)?;
                 rows.iter().map(|row| T::from_row(row).map_err(failed)).collect()
             }
         }
     }
 
     /// Reads the rows of a `page!`, which the database hands over as one JSON text.
-    pub(crate) async fn page<T: DeserializeOwned>(&mut self, operation: &'static str, sql: &Sql, binds: Vec<Bind>) -> Result<Vec<T>, StateError> {
+    pub(crate) async fn page<T: DeserializeOwned>(
+        &mut self,
+        operation: &'static str,
+        sql: &Sql,
+        binds: Vec<Bind>,
+    ) -> Result<Vec<T>, StateError> {
         let failed = |source| StateError::Query { operation, source };
         let text: String = match &mut self.inner {
             Inner::Sqlite(tx) => {
@@ -424,7 +480,8 @@ impl Tx {
                 row.try_get(0).map_err(failed)?
             }
             Inner::Postgres(tx) => {
-                let row = bound::<Postgres>(sql.postgres, binds).fetch_one(&mut **tx).await.map_err(failed)?;
+                let row =
+                    bound::<Postgres>(sql.postgres, binds).fetch_one(&mut **tx).await.map_err(failed)?;
                 row.try_get(0).map_err(failed)?
             }
         };

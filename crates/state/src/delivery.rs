@@ -189,16 +189,22 @@ pub async fn decide(tx: &mut Tx, deliveries: &[Delivery], now: Timestamp) -> Res
 type TouchRow = (u32, String, i64, String, String, String, String, String, String);
 
 /// What counts against these people's caps when something is decided, since a time. The caller leaves out what does not count when arming.
-pub async fn touches(tx: &mut Tx, numbers: &[ProfileNumber], since: Timestamp) -> Result<Vec<Touch>, StateError> {
+pub async fn touches(
+    tx: &mut Tx,
+    numbers: &[ProfileNumber],
+    since: Timestamp,
+) -> Result<Vec<Touch>, StateError> {
     const SQL: Sql = page!(
         "profile, id, at_ms, channel, class, purpose, brand, playbook, state",
         "SELECT delivery.profile, delivery.id, COALESCE(settled_at_ms, armed_at_ms, due_at_ms) AS at_ms,
-            channel, class, purpose, brand, playbook, state FROM", each,
+            channel, class, purpose, brand, playbook, state FROM",
+        each,
         "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT)
         AND state IN ('pending', 'leased', 'armed', 'accepted', 'in_doubt', 'withheld')
             AND COALESCE(settled_at_ms, armed_at_ms, due_at_ms) >= $2"
     );
-    let rows: Vec<TouchRow> = tx.page("read touches", &SQL, binds![row::numbers(numbers), row::ms(since)]).await?;
+    let rows: Vec<TouchRow> =
+        tx.page("read touches", &SQL, binds![row::numbers(numbers), row::ms(since)]).await?;
     let mut touches = rows
         .into_iter()
         .map(|(profile, id, at, channel, class, purpose, brand, playbook, state)| {
@@ -211,21 +217,29 @@ pub async fn touches(tx: &mut Tx, numbers: &[ProfileNumber], since: Timestamp) -
             })
         })
         .collect::<Result<Vec<_>, StateError>>()?;
-    touches.sort_by(|one, other| (one.profile, one.at, &one.delivery).cmp(&(other.profile, other.at, &other.delivery)));
+    touches.sort_by(|one, other| {
+        (one.profile, one.at, &one.delivery).cmp(&(other.profile, other.at, &other.delivery))
+    });
     Ok(touches)
 }
 
 /// The rows of these enrollments, by person, creation and id.
-pub async fn of_enrollments(tx: &mut Tx, enrollments: &[(ProfileNumber, EnrollmentId)]) -> Result<Vec<Delivery>, StateError> {
+pub async fn of_enrollments(
+    tx: &mut Tx,
+    enrollments: &[(ProfileNumber, EnrollmentId)],
+) -> Result<Vec<Delivery>, StateError> {
     const SQL: Sql = page!(
         columns!(),
-        concat!("SELECT ", columns!(), " FROM"), each,
+        concat!("SELECT ", columns!(), " FROM"),
+        each,
         "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.enrollment = each.value ->> 1"
     );
     let rows: Vec<read::Read> =
         tx.page("read enrollments' deliveries", &SQL, binds![crate::enrollment::keys(enrollments)]).await?;
     let mut deliveries = rows.into_iter().map(read::Read::delivery).collect::<Result<Vec<_>, _>>()?;
-    deliveries.sort_by(|one, other| (one.profile, one.created_at, &one.id).cmp(&(other.profile, other.created_at, &other.id)));
+    deliveries.sort_by(|one, other| {
+        (one.profile, one.created_at, &one.id).cmp(&(other.profile, other.created_at, &other.id))
+    });
     Ok(deliveries)
 }
 
@@ -242,10 +256,16 @@ pub(crate) fn keys<'a>(keys: impl IntoIterator<Item = &'a DeliveryKey>) -> Strin
 }
 
 /// Takes back what is pending, deferred or leased; returns those that were. What is armed is past recall.
-pub async fn cancel(tx: &mut Tx, deliveries: &[(DeliveryKey, Reason)], now: Timestamp) -> Result<Vec<DeliveryKey>, StateError> {
+pub async fn cancel(
+    tx: &mut Tx,
+    deliveries: &[(DeliveryKey, Reason)],
+    now: Timestamp,
+) -> Result<Vec<DeliveryKey>, StateError> {
     let held = hold(tx, deliveries.iter().map(|(key, _)| key)).await?;
-    let recallable = |state| matches!(state, DeliveryState::Pending | DeliveryState::Deferred | DeliveryState::Leased);
-    let open: BTreeSet<DeliveryKey> = held.into_iter().filter(|row| recallable(row.state)).map(|row| row.key).collect();
+    let recallable =
+        |state| matches!(state, DeliveryState::Pending | DeliveryState::Deferred | DeliveryState::Leased);
+    let open: BTreeSet<DeliveryKey> =
+        held.into_iter().filter(|row| recallable(row.state)).map(|row| row.key).collect();
     let mut rows = Rows::new();
     for (key, reason) in deliveries.iter().filter(|(key, _)| open.contains(key)) {
         rows.row().integer(i64::from(key.profile.0)).text(key.id.as_str()).text(reason.as_str());
@@ -278,7 +298,9 @@ pub async fn get(tx: &mut Tx, id: &DeliveryId) -> Result<Option<LoggedDelivery>,
         profiles = tx.rows("look up a delivery", &scan, binds![id.as_str()]).await?;
     }
     match profiles.first() {
-        Some((profile,)) => get_by_key(tx, &DeliveryKey { profile: row::number(*profile)?, id: id.clone() }).await,
+        Some((profile,)) => {
+            get_by_key(tx, &DeliveryKey { profile: row::number(*profile)?, id: id.clone() }).await
+        }
         None => Ok(None),
     }
 }
@@ -321,7 +343,11 @@ pub async fn find(
             page!(
                 logged_columns!(),
                 concat!(
-                    "SELECT ", logged_columns!(), " FROM delivery WHERE ", $whose, filtered!(),
+                    "SELECT ",
+                    logged_columns!(),
+                    " FROM delivery WHERE ",
+                    $whose,
+                    filtered!(),
                     " AND (created_at_ms, profile, id) < ($8, $9, $10)
                     ORDER BY created_at_ms DESC, profile DESC, id DESC LIMIT $11"
                 )
@@ -362,13 +388,19 @@ struct Counted {
 }
 
 /// How many rows, by state and reason.
-pub async fn counts(tx: &mut Tx, filter: &Filter) -> Result<BTreeMap<(DeliveryState, Reason), u64>, StateError> {
+pub async fn counts(
+    tx: &mut Tx,
+    filter: &Filter,
+) -> Result<BTreeMap<(DeliveryState, Reason), u64>, StateError> {
     macro_rules! counted {
         ($whose:expr) => {
             page!(
                 "state, reason, many",
                 concat!(
-                    "SELECT state, reason, COUNT(*) AS many FROM delivery WHERE ", $whose, filtered!(), " GROUP BY state, reason"
+                    "SELECT state, reason, COUNT(*) AS many FROM delivery WHERE ",
+                    $whose,
+                    filtered!(),
+                    " GROUP BY state, reason"
                 )
             )
         };

@@ -32,8 +32,16 @@ impl Sql {
 macro_rules! each {
     ($before:expr, $after:expr) => {
         $crate::dialect::Sql {
-            sqlite: concat!($before, " (SELECT value FROM jsonb_each($1) LIMIT -1 OFFSET 0) AS each ", $after),
-            postgres: concat!($before, " (SELECT value FROM jsonb_array_elements(CAST($1 AS jsonb))) AS each ", $after),
+            sqlite: concat!(
+                $before,
+                " (SELECT value FROM jsonb_each($1) LIMIT -1 OFFSET 0) AS each ",
+                $after
+            ),
+            postgres: concat!(
+                $before,
+                " (SELECT value FROM jsonb_array_elements(CAST($1 AS jsonb))) AS each ",
+                $after
+            ),
         }
     };
 }
@@ -42,8 +50,20 @@ macro_rules! each {
 macro_rules! page {
     ($columns:expr, $inner:expr) => {
         $crate::dialect::Sql {
-            sqlite: concat!("SELECT json_group_array(json_array(", $columns, ")) FROM (", $inner, ") AS page"),
-            postgres: concat!("SELECT CAST(COALESCE(json_agg(json_build_array(", $columns, ")), '[]') AS TEXT) FROM (", $inner, ") AS page"),
+            sqlite: concat!(
+                "SELECT json_group_array(json_array(",
+                $columns,
+                ")) FROM (",
+                $inner,
+                ") AS page"
+            ),
+            postgres: concat!(
+                "SELECT CAST(COALESCE(json_agg(json_build_array(",
+                $columns,
+                ")), '[]') AS TEXT) FROM (",
+                $inner,
+                ") AS page"
+            ),
         }
     };
     ($columns:expr, $before:expr, each, $after:expr) => {
@@ -55,20 +75,45 @@ macro_rules! page {
 macro_rules! page_locked {
     ($columns:expr, $inner:expr, $lock:expr) => {
         $crate::dialect::Sql {
-            sqlite: concat!("SELECT json_group_array(json_array(", $columns, ")) FROM (", $inner, ") AS page"),
+            sqlite: concat!(
+                "SELECT json_group_array(json_array(",
+                $columns,
+                ")) FROM (",
+                $inner,
+                ") AS page"
+            ),
             postgres: concat!(
-                "SELECT CAST(COALESCE(json_agg(json_build_array(", $columns, ")), '[]') AS TEXT) FROM (", $inner, " ", $lock, ") AS page"
+                "SELECT CAST(COALESCE(json_agg(json_build_array(",
+                $columns,
+                ")), '[]') AS TEXT) FROM (",
+                $inner,
+                " ",
+                $lock,
+                ") AS page"
             ),
         }
     };
     ($columns:expr, $before:expr, each, $after:expr, $lock:expr) => {
         $crate::dialect::Sql {
             sqlite: concat!(
-                "SELECT json_group_array(json_array(", $columns, ")) FROM (", $before, " (SELECT value FROM jsonb_each($1) LIMIT -1 OFFSET 0) AS each ", $after, ") AS page"
+                "SELECT json_group_array(json_array(",
+                $columns,
+                ")) FROM (",
+                $before,
+                " (SELECT value FROM jsonb_each($1) LIMIT -1 OFFSET 0) AS each ",
+                $after,
+                ") AS page"
             ),
             postgres: concat!(
-                "SELECT CAST(COALESCE(json_agg(json_build_array(", $columns, ")), '[]') AS TEXT) FROM (",
-                $before, " (SELECT value FROM jsonb_array_elements(CAST($1 AS jsonb))) AS each ", $after, " ", $lock, ") AS page"
+                "SELECT CAST(COALESCE(json_agg(json_build_array(",
+                $columns,
+                ")), '[]') AS TEXT) FROM (",
+                $before,
+                " (SELECT value FROM jsonb_array_elements(CAST($1 AS jsonb))) AS each ",
+                $after,
+                " ",
+                $lock,
+                ") AS page"
             ),
         }
     };
@@ -89,7 +134,8 @@ pub(crate) const LOCK_ADDRESSES: Sql = Sql::same(
 );
 
 /// Lease time in Postgres, in milliseconds. In SQLite it is a monotonic reading of the process.
-pub(crate) const LEASE_NOW_POSTGRES: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
+pub(crate) const LEASE_NOW_POSTGRES: &str =
+    "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
 
 /// The rows of [`each!`], as JSON. Every value leaves a comma behind it, which the end of its row takes away.
 #[derive(Debug)]

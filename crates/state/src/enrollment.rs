@@ -81,21 +81,28 @@ impl Read {
             ("waiting", Some(step), Some(since), Some(wake_at), _) => {
                 Progress::Waiting { step, since: row::time(since)?, wake_at: row::time(wake_at)? }
             }
-            ("sending", Some(step), Some(since), _, _) => Progress::Sending { step, since: row::time(since)? },
+            ("sending", Some(step), Some(since), _, _) => {
+                Progress::Sending { step, since: row::time(since)? }
+            }
             ("ended", _, _, _, Some(at)) => {
                 Progress::Ended { exit: Exit::parse(&self.exit.ok_or(corrupt)?), at: row::time(at)? }
             }
             _ => return Err(corrupt),
         };
-        let outcomes: BTreeMap<String, String> =
-            serde_json::from_str(&self.outcomes).map_err(|_| StateError::Corrupt { what: "an enrollment" })?;
+        let outcomes: BTreeMap<String, String> = serde_json::from_str(&self.outcomes)
+            .map_err(|_| StateError::Corrupt { what: "an enrollment" })?;
         let outcomes = outcomes
             .into_iter()
-            .map(|(step, word)| Ok((StepId::known(step), row::word(StepOutcome::parse(&word), "a step's outcome")?)))
+            .map(|(step, word)| {
+                Ok((StepId::known(step), row::word(StepOutcome::parse(&word), "a step's outcome")?))
+            })
             .collect::<Result<_, StateError>>()?;
         Ok(Row {
             look_at: row::maybe_time(self.look_at_ms)?,
-            sealed_entry: self.sealed_entry.map(|sealed| row::from_base64(&sealed, "a sealed entry")).transpose()?,
+            sealed_entry: self
+                .sealed_entry
+                .map(|sealed| row::from_base64(&sealed, "a sealed entry"))
+                .transpose()?,
             enrollment: Enrollment {
                 id: EnrollmentId::known(self.id),
                 playbook: PlaybookName::known(self.playbook),
@@ -103,7 +110,10 @@ impl Read {
                 profile: ProfileNumber(self.profile),
                 trigger: self.entered_by,
                 entered_at: row::time(self.entered_at_ms)?,
-                holdout: self.holdout.map(|word| row::word(HoldoutKind::parse(&word), "a holdout")).transpose()?,
+                holdout: self
+                    .holdout
+                    .map(|word| row::word(HoldoutKind::parse(&word), "a holdout"))
+                    .transpose()?,
                 progress,
                 goal_reached_at: row::maybe_time(self.goal_reached_at_ms)?,
                 outcomes,
@@ -119,7 +129,9 @@ fn read_all(rows: Vec<Read>) -> Result<Vec<Row>, StateError> {
 
 fn write(rows: &mut Rows, enrollment: &Enrollment, sealed: Option<&[u8]>) {
     let (state, step, since, look_at, exit, ended_at) = match &enrollment.progress {
-        Progress::Waiting { step, since, wake_at } => ("waiting", Some(step), Some(*since), Some(*wake_at), None, None),
+        Progress::Waiting { step, since, wake_at } => {
+            ("waiting", Some(step), Some(*since), Some(*wake_at), None, None)
+        }
         Progress::Sending { step, since } => ("sending", Some(step), Some(*since), None, None, None),
         Progress::Ended { exit, at } => ("ended", None, None, None, Some(exit.as_str()), Some(*at)),
     };
@@ -188,11 +200,14 @@ pub async fn due(
     const SQL: Sql = page!(
         columns!(),
         concat!(
-            "SELECT ", columns!(), " FROM enrollment WHERE playbook = $1 AND look_at_ms IS NOT NULL AND look_at_ms <= $2
+            "SELECT ",
+            columns!(),
+            " FROM enrollment WHERE playbook = $1 AND look_at_ms IS NOT NULL AND look_at_ms <= $2
             AND (look_at_ms, profile) > ($3, $4) ORDER BY look_at_ms, profile LIMIT $5"
         )
     );
-    let (after_ms, after_number) = after.map_or((i64::MIN, 0), |(at, number)| (row::ms(at), i64::from(number.0)));
+    let (after_ms, after_number) =
+        after.map_or((i64::MIN, 0), |(at, number)| (row::ms(at), i64::from(number.0)));
     let binds = binds![playbook.as_str(), row::ms(now), after_ms, after_number, limit];
     let mut rows = read_all(tx.page("read due enrollments", &SQL, binds).await?)?;
     rows.sort_by_key(|row| (row.look_at, row.enrollment.profile));
@@ -209,21 +224,29 @@ pub async fn active(
     const SQL: Sql = page!(
         columns!(),
         concat!(
-            "SELECT ", columns!(), " FROM enrollment WHERE playbook = $1 AND state <> 'ended' AND profile > $2
+            "SELECT ",
+            columns!(),
+            " FROM enrollment WHERE playbook = $1 AND state <> 'ended' AND profile > $2
             ORDER BY profile LIMIT $3"
         )
     );
     let after = after.map_or(-1, |number| i64::from(number.0));
-    let mut rows = read_all(tx.page("read active enrollments", &SQL, binds![playbook.as_str(), after, limit]).await?)?;
+    let mut rows =
+        read_all(tx.page("read active enrollments", &SQL, binds![playbook.as_str(), after, limit]).await?)?;
     rows.sort_by_key(|row| row.enrollment.profile);
     Ok(rows)
 }
 
 /// Those of these people that are under way in a playbook, by number.
-pub async fn of_profiles_active(tx: &mut Tx, playbook: &PlaybookName, numbers: &[ProfileNumber]) -> Result<Vec<Row>, StateError> {
+pub async fn of_profiles_active(
+    tx: &mut Tx,
+    playbook: &PlaybookName,
+    numbers: &[ProfileNumber],
+) -> Result<Vec<Row>, StateError> {
     const SQL: Sql = page!(
         columns!(),
-        concat!("SELECT ", columns!(), " FROM"), each,
+        concat!("SELECT ", columns!(), " FROM"),
+        each,
         "CROSS JOIN enrollment WHERE enrollment.playbook = $2 AND enrollment.state <> 'ended'
             AND enrollment.profile = CAST(each.value ->> 0 AS BIGINT)"
     );
@@ -239,7 +262,8 @@ type StandingRow = (u32, String, String, Option<i64>, Option<i64>, i64, String);
 pub async fn standings(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<Vec<Standing>, StateError> {
     const SQL: Sql = page!(
         "profile, playbook, state, goal_reached_at_ms, ended_at_ms, entered_at_ms, id",
-        "SELECT profile, playbook, state, goal_reached_at_ms, ended_at_ms, entered_at_ms, id FROM", each,
+        "SELECT profile, playbook, state, goal_reached_at_ms, ended_at_ms, entered_at_ms, id FROM",
+        each,
         "CROSS JOIN enrollment WHERE enrollment.profile = CAST(each.value ->> 0 AS BIGINT)"
     );
     let rows: Vec<StandingRow> = tx.page("read standings", &SQL, binds![row::numbers(numbers)]).await?;
@@ -275,11 +299,14 @@ pub async fn get(tx: &mut Tx, profile: ProfileNumber, id: &EnrollmentId) -> Resu
 pub async fn get_many(tx: &mut Tx, ids: &[(ProfileNumber, EnrollmentId)]) -> Result<Vec<Row>, StateError> {
     const SQL: Sql = page!(
         columns!(),
-        concat!("SELECT ", columns!(), " FROM"), each,
+        concat!("SELECT ", columns!(), " FROM"),
+        each,
         "CROSS JOIN enrollment WHERE enrollment.profile = CAST(each.value ->> 0 AS BIGINT) AND enrollment.id = each.value ->> 1"
     );
     let mut rows = read_all(tx.page("read enrollments", &SQL, binds![keys(ids)]).await?)?;
-    rows.sort_by(|one, other| (one.enrollment.profile, &one.enrollment.id).cmp(&(other.enrollment.profile, &other.enrollment.id)));
+    rows.sort_by(|one, other| {
+        (one.enrollment.profile, &one.enrollment.id).cmp(&(other.enrollment.profile, &other.enrollment.id))
+    });
     Ok(rows)
 }
 
@@ -297,11 +324,12 @@ pub(crate) fn keys(ids: &[(ProfileNumber, EnrollmentId)]) -> String {
 
 /// All of a person, oldest first.
 pub async fn of_profile(tx: &mut Tx, number: ProfileNumber) -> Result<Vec<Row>, StateError> {
-    const SQL: Sql =
-        page!(columns!(), concat!("SELECT ", columns!(), " FROM enrollment WHERE profile = $1"));
-    let mut rows = read_all(tx.page("read a person's enrollments", &SQL, binds![i64::from(number.0)]).await?)?;
+    const SQL: Sql = page!(columns!(), concat!("SELECT ", columns!(), " FROM enrollment WHERE profile = $1"));
+    let mut rows =
+        read_all(tx.page("read a person's enrollments", &SQL, binds![i64::from(number.0)]).await?)?;
     rows.sort_by(|one, other| {
-        (one.enrollment.entered_at, &one.enrollment.id).cmp(&(other.enrollment.entered_at, &other.enrollment.id))
+        (one.enrollment.entered_at, &one.enrollment.id)
+            .cmp(&(other.enrollment.entered_at, &other.enrollment.id))
     });
     Ok(rows)
 }

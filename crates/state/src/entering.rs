@@ -10,7 +10,12 @@ use crate::row;
 use crate::{StateError, Tx};
 
 /// Keeps rows for a run, at most 1,000 at a time; a repeat replaces.
-pub async fn put(tx: &mut Tx, playbook: &PlaybookName, run_id: &str, rows: &[(ProfileNumber, Vec<u8>)]) -> Result<(), StateError> {
+pub async fn put(
+    tx: &mut Tx,
+    playbook: &PlaybookName,
+    run_id: &str,
+    rows: &[(ProfileNumber, Vec<u8>)],
+) -> Result<(), StateError> {
     let mut values = Rows::new();
     for (number, sealed) in rows {
         values.row().integer(i64::from(number.0)).text(&row::base64(sealed));
@@ -32,7 +37,8 @@ pub async fn take(
 ) -> Result<BTreeMap<ProfileNumber, Vec<u8>>, StateError> {
     const SQL: Sql = page!(
         "profile, sealed",
-        "SELECT entering.profile AS profile, entering.sealed AS sealed FROM", each,
+        "SELECT entering.profile AS profile, entering.sealed AS sealed FROM",
+        each,
         "CROSS JOIN entering WHERE entering.playbook = $2 AND entering.profile = CAST(each.value ->> 0 AS BIGINT)"
     );
     let found: Vec<(u32, String)> =

@@ -94,7 +94,9 @@ impl Keys {
         let sealing = aead_key(&root.0)?;
         for kind in [ADDRESS_HASH, TOKEN, LOG, ENTRY] {
             let sealed = row::base64(&seal(&sealing, &random()?, &about_key(kind, 1))?);
-            let sql = Sql::same("INSERT INTO sealed_key (kind, number, sealed, created_at_ms) VALUES ($1, 1, $2, $3)");
+            let sql = Sql::same(
+                "INSERT INTO sealed_key (kind, number, sealed, created_at_ms) VALUES ($1, 1, $2, $3)",
+            );
             tx.execute("keep a key", &sql, binds![kind, sealed, row::ms(now)]).await?;
         }
         Self::load(tx, root).await?.ok_or(StateError::Corrupt { what: "keys" })
@@ -112,17 +114,26 @@ impl Keys {
         for (kind, number, sealed) in rows {
             let sealed = row::from_base64(&sealed, "a key")?;
             let plain = open(&sealing, &sealed, &about_key(&kind, number)).ok_or(StateError::WrongRootKey)?;
-            let plain: [u8; KEY_BYTES] = plain.try_into().map_err(|_| StateError::Corrupt { what: "a key" })?;
+            let plain: [u8; KEY_BYTES] =
+                plain.try_into().map_err(|_| StateError::Corrupt { what: "a key" })?;
             match kind.as_str() {
                 ADDRESS_HASH => hash = Some(hmac::Key::new(hmac::HMAC_SHA256, &plain)),
-                TOKEN => tokens.push((u8::try_from(number).map_err(|_| StateError::Corrupt { what: "a key" })?, plain)),
-                LOG => log = Some(Ed25519KeyPair::from_seed_unchecked(&plain).map_err(|_| StateError::Corrupt { what: "a key" })?),
+                TOKEN => tokens
+                    .push((u8::try_from(number).map_err(|_| StateError::Corrupt { what: "a key" })?, plain)),
+                LOG => {
+                    log = Some(
+                        Ed25519KeyPair::from_seed_unchecked(&plain)
+                            .map_err(|_| StateError::Corrupt { what: "a key" })?,
+                    )
+                }
                 ENTRY => entry = Some(aead_key(&plain)?),
                 _ => return Err(StateError::Corrupt { what: "a key" }),
             }
         }
         let missing = StateError::Corrupt { what: "keys" };
-        let (Some(hash), Some(log), Some(entry), false) = (hash, log, entry, tokens.is_empty()) else { return Err(missing) };
+        let (Some(hash), Some(log), Some(entry), false) = (hash, log, entry, tokens.is_empty()) else {
+            return Err(missing);
+        };
         Ok(Some(Self { opened: Arc::new(Opened { hash, tokens, log, entry }) }))
     }
 
@@ -209,7 +220,9 @@ impl LogKey {
     pub fn open_note<'a>(&self, note: &'a str) -> Option<&'a str> {
         let (text, signatures) = note.rsplit_once("\n\n")?;
         let text = note.get(..text.len() + 1)?;
-        let signature = signatures.lines().find_map(|line| line.strip_prefix("— ")?.strip_prefix(&*self.origin)?.strip_prefix(' '))?;
+        let signature = signatures
+            .lines()
+            .find_map(|line| line.strip_prefix("— ")?.strip_prefix(&*self.origin)?.strip_prefix(' '))?;
         let signature = STANDARD.decode(signature).ok()?;
         let signature = signature.strip_prefix(&self.hash())?;
         UnparsedPublicKey::new(&ED25519, &self.key).verify(text.as_bytes(), signature).ok()?;
@@ -241,7 +254,9 @@ fn aead_key(bytes: &[u8; KEY_BYTES]) -> Result<RandomizedNonceKey, StateError> {
 /// Nonce, then ciphertext and tag.
 fn seal(key: &RandomizedNonceKey, plain: &[u8], about: &str) -> Result<Vec<u8>, StateError> {
     let mut sealed = plain.to_vec();
-    let nonce = key.seal_in_place_append_tag(Aad::from(about.as_bytes()), &mut sealed).map_err(|_| StateError::Random)?;
+    let nonce = key
+        .seal_in_place_append_tag(Aad::from(about.as_bytes()), &mut sealed)
+        .map_err(|_| StateError::Random)?;
     Ok([nonce.as_ref().as_slice(), &sealed].concat())
 }
 

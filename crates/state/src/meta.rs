@@ -13,7 +13,9 @@ pub async fn get(tx: &mut Tx, key: &str) -> Result<Option<String>, StateError> {
 
 /// Sets a value.
 pub async fn set(tx: &mut Tx, key: &str, value: &str) -> Result<(), StateError> {
-    let sql = Sql::same("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value");
+    let sql = Sql::same(
+        "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    );
     tx.execute("keep a value", &sql, binds![key, value]).await?;
     Ok(())
 }

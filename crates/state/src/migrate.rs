@@ -51,7 +51,10 @@ pub(crate) async fn refuse_unless_current(state: &State) -> Result<(), StateErro
 }
 
 /// Applies what is missing, all of it in one transaction; the names of what was applied.
-pub(crate) async fn apply(state: &State, migrations: &'static [Migration]) -> Result<Vec<String>, StateError> {
+pub(crate) async fn apply(
+    state: &State,
+    migrations: &'static [Migration],
+) -> Result<Vec<String>, StateError> {
     let want = last(migrations);
     let mut tx = state.read().await?;
     let before = version(&mut tx).await?;
@@ -120,11 +123,18 @@ mod tests {
     use super::*;
 
     const TWO_STEPS: &[Migration] = &[
-        Migration { version: 1, name: "one", sql: Sql::same("CREATE TABLE first (value BIGINT); INSERT INTO first VALUES (7)") },
+        Migration {
+            version: 1,
+            name: "one",
+            sql: Sql::same("CREATE TABLE first (value BIGINT); INSERT INTO first VALUES (7)"),
+        },
         Migration { version: 2, name: "two", sql: Sql::same("CREATE TABLE second (value BIGINT)") },
     ];
-    const A_BROKEN_STEP: &[Migration] =
-        &[Migration { version: 1, name: "broken", sql: Sql::same("CREATE TABLE third (value BIGINT); SELECT nonsense") }];
+    const A_BROKEN_STEP: &[Migration] = &[Migration {
+        version: 1,
+        name: "broken",
+        sql: Sql::same("CREATE TABLE third (value BIGINT); SELECT nonsense"),
+    }];
 
     async fn state(folder: &std::path::Path) -> State {
         State::connect_sqlite(folder.join("deep/state.db"), Access::Create).await.unwrap()
@@ -150,7 +160,10 @@ mod tests {
     async fn a_broken_migration_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let state = state(folder.path()).await;
-        assert!(matches!(apply(&state, A_BROKEN_STEP).await, Err(StateError::Migrate { name: "broken", .. })));
+        assert!(matches!(
+            apply(&state, A_BROKEN_STEP).await,
+            Err(StateError::Migrate { name: "broken", .. })
+        ));
         assert_eq!(apply(&state, TWO_STEPS).await.unwrap(), ["one", "two"]);
     }
 
@@ -159,6 +172,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = state(folder.path()).await;
         apply(&state, TWO_STEPS).await.unwrap();
-        assert!(matches!(apply(&state, &TWO_STEPS[..1]).await, Err(StateError::SchemaAhead { have: 2, want: 1 })));
+        assert!(matches!(
+            apply(&state, &TWO_STEPS[..1]).await,
+            Err(StateError::SchemaAhead { have: 2, want: 1 })
+        ));
     }
 }

@@ -59,6 +59,15 @@ pub enum Back {
         /// Not before.
         due_at: Timestamp,
     },
+    /// To be tried again: it was not taken, and nothing was handed over.
+    Again {
+        /// Not before.
+        due_at: Timestamp,
+        /// Why it was not taken.
+        reason: Reason,
+        /// What every gate said, and the provider.
+        gates: Vec<GateRecord>,
+    },
     /// To be decided anew.
     Deferred {
         /// When; its enrollment is looked at then.
@@ -99,7 +108,10 @@ pub struct Attempt {
 /// Leases up to `limit` due rows of a destination: transactional first, then by priority, due time and number.
 ///
 /// `lease_now` and `lease_ms` are lease time (see [`crate::State::lease_now`]); `node` names the process, for people.
-#[expect(clippy::too_many_arguments, reason = "two clocks and a destination: a struct would be built in one place only")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "two clocks and a destination: a struct would be built in one place only"
+)]
 pub async fn claim(
     tx: &mut Tx,
     destination: &DestinationName,
@@ -112,7 +124,9 @@ pub async fn claim(
     const DUE: Sql = page_locked!(
         leased_columns!(),
         concat!(
-            "SELECT ", leased_columns!(), " FROM delivery WHERE state = 'pending' AND destination = $1 AND due_at_ms <= $2
+            "SELECT ",
+            leased_columns!(),
+            " FROM delivery WHERE state = 'pending' AND destination = $1 AND due_at_ms <= $2
             ORDER BY claim_rank, due_at_ms, profile, id LIMIT $3"
         ),
         "FOR UPDATE SKIP LOCKED"
@@ -138,7 +152,8 @@ pub async fn claim(
         "WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1"
     );
     let list: Vec<DeliveryKey> = claimed.iter().map(|claimed| DeliveryKey::of(&claimed.delivery)).collect();
-    tx.execute("lease deliveries", &LEASE, binds![keys(&list), node, lease_now.saturating_add(lease_ms)]).await?;
+    tx.execute("lease deliveries", &LEASE, binds![keys(&list), node, lease_now.saturating_add(lease_ms)])
+        .await?;
     Ok(claimed)
 }
 
@@ -156,14 +171,17 @@ pub async fn reap(tx: &mut Tx, lease_now: i64) -> Result<u64, StateError> {
         sqlite: lapsed!("state = 'leased' AND lease_until < $1", ""),
         postgres: lapsed!("state = 'leased' AND lease_until < $1", "FOR UPDATE SKIP LOCKED"),
     };
-    const ARMED_TOO: Sql = Sql::same(lapsed!("state IN ('leased', 'armed') AND COALESCE(lease_until, 0) < $1", ""));
+    const ARMED_TOO: Sql =
+        Sql::same(lapsed!("state IN ('leased', 'armed') AND COALESCE(lease_until, 0) < $1", ""));
     let sql = if mutant("reap_armed") { &ARMED_TOO } else { &LAPSED };
     tx.execute("reap leases", sql, binds![lease_now]).await
 }
 
 /// All leases end, whatever their time: at the start, with the run lock held, when nobody else can have one.
 pub async fn void_leases(tx: &mut Tx) -> Result<u64, StateError> {
-    let sql = Sql::same("UPDATE delivery SET state = 'pending', lease_until = NULL, node = NULL WHERE state = 'leased'");
+    let sql = Sql::same(
+        "UPDATE delivery SET state = 'pending', lease_until = NULL, node = NULL WHERE state = 'leased'",
+    );
     tx.execute("void leases", &sql, vec![]).await
 }
 
@@ -190,7 +208,12 @@ pub async fn arm(
         let number = i64::from(held.key.profile.0);
         let attempt = held.attempts + 1;
         arm.row().integer(number).text(held.key.id.as_str());
-        attempts.row().text(held.key.id.as_str()).integer(i64::from(attempt)).integer(number).text(address.as_str());
+        attempts
+            .row()
+            .text(held.key.id.as_str())
+            .integer(i64::from(attempt))
+            .integer(number)
+            .text(address.as_str());
         armed.push(Armed { delivery: held.key.id, attempt });
     }
     const ARM: Sql = each!(
@@ -255,6 +278,9 @@ pub async fn give_back(
         }
         let (state, reason, gates, due_at, settled_at) = match back {
             Back::Pending { due_at } => (DeliveryState::Pending, None, None, Some(*due_at), None),
+            Back::Again { due_at, reason, gates } => {
+                (DeliveryState::Pending, Some(*reason), Some(gates), Some(*due_at), None)
+            }
             Back::Deferred { due_at, reason, gates } => {
                 (DeliveryState::Deferred, Some(*reason), Some(gates), Some(*due_at), None)
             }
@@ -294,7 +320,8 @@ pub async fn give_back(
 
 fn refuse_unless_refusal(state: DeliveryState) -> Result<(), StateError> {
     use DeliveryState::{
-        Accepted, Armed, Cancelled, Deferred, Expired, InDoubt, Leased, Pending, Rejected, Skipped, Suppressed, Withheld,
+        Accepted, Armed, Cancelled, Deferred, Expired, InDoubt, Leased, Pending, Rejected, Skipped,
+        Suppressed, Withheld,
     };
     match state {
         Suppressed | Skipped | Expired | Cancelled | Withheld | Rejected => Ok(()),

@@ -21,7 +21,8 @@ pub enum Status {
 }
 
 impl Status {
-    const ALL: &[(&str, Self)] = &[("active", Self::Active), ("paused", Self::Paused), ("archived", Self::Archived)];
+    const ALL: &[(&str, Self)] =
+        &[("active", Self::Active), ("paused", Self::Paused), ("archived", Self::Archived)];
 
     /// Its word.
     pub fn as_str(self) -> &'static str {
@@ -47,6 +48,8 @@ pub struct PlaybookState {
     pub activated_at: Timestamp,
     /// Those it has dealt with.
     pub seen: RoaringBitmap,
+    /// The last run it has worked through to the end.
+    pub applied_run: Option<String>,
     /// The run it works through.
     pub applying: Option<Applying>,
 }
@@ -60,24 +63,26 @@ pub struct Applying {
     pub after: u32,
 }
 
-type PlaybookRow = (String, String, String, i64, Vec<u8>, Option<String>, Option<i64>);
+type PlaybookRow = (String, String, String, i64, Vec<u8>, Option<String>, Option<String>, Option<i64>);
 
 fn read(row: PlaybookRow) -> Result<PlaybookState, StateError> {
-    let (name, status, version, activated_at, seen, applying_run, applying_after) = row;
+    let (name, status, version, activated_at, seen, applied_run, applying_run, applying_after) = row;
     Ok(PlaybookState {
         name: PlaybookName::known(name),
         status: row::word(Status::parse(&status), "a playbook's status")?,
         version,
         activated_at: row::time(activated_at)?,
         seen: row::bitmap(&seen)?,
-        applying: applying_run.map(|run_id| Applying { run_id, after: row::small(applying_after.unwrap_or(0)) }),
+        applied_run,
+        applying: applying_run
+            .map(|run_id| Applying { run_id, after: row::small(applying_after.unwrap_or(0)) }),
     })
 }
 
 /// What is kept of a playbook; `None` before it was first saved.
 pub async fn load(tx: &mut Tx, name: &PlaybookName) -> Result<Option<PlaybookState>, StateError> {
     let sql = Sql::same(
-        "SELECT name, status, version, activated_at_ms, seen_bits, applying_run, applying_after FROM playbook WHERE name = $1",
+        "SELECT name, status, version, activated_at_ms, seen_bits, applied_run, applying_run, applying_after FROM playbook WHERE name = $1",
     );
     let rows: Vec<PlaybookRow> = tx.rows("read a playbook", &sql, binds![name.as_str()]).await?;
     rows.into_iter().next().map(read).transpose()
@@ -86,10 +91,41 @@ pub async fn load(tx: &mut Tx, name: &PlaybookName) -> Result<Option<PlaybookSta
 /// Of all playbooks, by name.
 pub async fn all(tx: &mut Tx) -> Result<Vec<PlaybookState>, StateError> {
     let sql = Sql::same(
-        "SELECT name, status, version, activated_at_ms, seen_bits, applying_run, applying_after FROM playbook ORDER BY name",
+        "SELECT name, status, version, activated_at_ms, seen_bits, applied_run, applying_run, applying_after FROM playbook ORDER BY name",
     );
     let rows: Vec<PlaybookRow> = tx.rows("read the playbooks", &sql, vec![]).await?;
     rows.into_iter().map(read).collect()
+}
+
+/// How far a playbook is, without the bitmap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// Which.
+    pub name: PlaybookName,
+    /// Whether it runs.
+    pub status: Status,
+    /// The last run it has worked through to the end.
+    pub applied_run: Option<String>,
+    /// Whether it is working through one.
+    pub is_applying: bool,
+}
+
+/// How far all playbooks are.
+pub async fn reached(tx: &mut Tx) -> Result<Vec<Reached>, StateError> {
+    let sql = Sql::same("SELECT name, status, applied_run, applying_run FROM playbook ORDER BY name");
+    let rows: Vec<(String, String, Option<String>, Option<String>)> =
+        tx.rows("read how far playbooks are", &sql, vec![]).await?;
+    rows.into_iter()
+        .map(|(name, status, applied_run, applying_run)| {
+            let status = row::word(Status::parse(&status), "a playbook's status")?;
+            Ok(Reached {
+                name: PlaybookName::known(name),
+                status,
+                applied_run,
+                is_applying: applying_run.is_some(),
+            })
+        })
+        .collect()
 }
 
 /// The playbooks that are paused.
@@ -108,11 +144,12 @@ pub async fn set_status(tx: &mut Tx, name: &PlaybookName, status: Status) -> Res
 /// Keeps all of it. Of a playbook that is there already, all but its status, which is a person's to change.
 pub async fn save(tx: &mut Tx, playbook: &PlaybookState) -> Result<(), StateError> {
     let sql = Sql::same(
-        "INSERT INTO playbook (name, status, version, activated_at_ms, seen_bits, applying_run, applying_after)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        "INSERT INTO playbook (name, status, version, activated_at_ms, seen_bits, applying_run, applying_after, applied_run)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         ON CONFLICT (name) DO UPDATE SET version = excluded.version,
             activated_at_ms = excluded.activated_at_ms, seen_bits = excluded.seen_bits,
-            applying_run = excluded.applying_run, applying_after = excluded.applying_after",
+            applying_run = excluded.applying_run, applying_after = excluded.applying_after,
+            applied_run = excluded.applied_run",
     );
     let binds = binds![
         playbook.name.as_str(),
@@ -122,6 +159,7 @@ pub async fn save(tx: &mut Tx, playbook: &PlaybookState) -> Result<(), StateErro
         row::bits(&playbook.seen),
         playbook.applying.as_ref().map(|applying| applying.run_id.clone()),
         playbook.applying.as_ref().map(|applying| i64::from(applying.after)),
+        playbook.applied_run.clone(),
     ];
     tx.execute("keep a playbook", &sql, binds).await?;
     Ok(())
@@ -160,7 +198,11 @@ pub async fn save_version(
 }
 
 /// What a version pins.
-pub async fn version(tx: &mut Tx, playbook: &PlaybookName, version: &str) -> Result<Option<String>, StateError> {
+pub async fn version(
+    tx: &mut Tx,
+    playbook: &PlaybookName,
+    version: &str,
+) -> Result<Option<String>, StateError> {
     let sql = Sql::same("SELECT bundle FROM playbook_version WHERE playbook = $1 AND version = $2");
     let rows: Vec<(String,)> = tx.rows("read a version", &sql, binds![playbook.as_str(), version]).await?;
     Ok(rows.into_iter().next().map(|(bundle,)| bundle))

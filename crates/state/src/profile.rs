@@ -14,7 +14,11 @@ use crate::{Keys, StateError, Tx};
 ///
 /// `None`: the person was erased, and does not come back by being in the warehouse again. An id that holds a NUL, which
 /// Postgres cannot keep, has no number either.
-pub async fn intern(tx: &mut Tx, keys: &Keys, ids: &[String]) -> Result<Vec<Option<ProfileNumber>>, StateError> {
+pub async fn intern(
+    tx: &mut Tx,
+    keys: &Keys,
+    ids: &[String],
+) -> Result<Vec<Option<ProfileNumber>>, StateError> {
     let mut numbers = numbers_of(tx, ids).await?;
     if numbers.iter().all(Option::is_some) {
         return Ok(numbers);
@@ -25,8 +29,12 @@ pub async fn intern(tx: &mut Tx, keys: &Keys, ids: &[String]) -> Result<Vec<Opti
     let missing: Vec<String> = missing(ids, &numbers);
     let erased = erased(tx, keys, &missing).await?;
     let found = numbers_of(tx, &missing).await?;
-    let new: Vec<&String> =
-        missing.iter().zip(&found).filter(|(id, found)| found.is_none() && !erased.contains(id)).map(|(id, _)| id).collect();
+    let new: Vec<&String> = missing
+        .iter()
+        .zip(&found)
+        .filter(|(id, found)| found.is_none() && !erased.contains(id))
+        .map(|(id, _)| id)
+        .collect();
     let first = next_numbers(tx, new.len()).await?;
     let mut rows = Rows::new();
     let mut made: BTreeMap<&str, ProfileNumber> = BTreeMap::new();
@@ -78,7 +86,8 @@ async fn next_numbers(tx: &mut Tx, many: usize) -> Result<u32, StateError> {
 }
 
 async fn erased(tx: &mut Tx, keys: &Keys, ids: &[String]) -> Result<Vec<String>, StateError> {
-    let any: Vec<(i64,)> = tx.rows("look for erased profiles", &Sql::same("SELECT COUNT(*) FROM erased"), vec![]).await?;
+    let any: Vec<(i64,)> =
+        tx.rows("look for erased profiles", &Sql::same("SELECT COUNT(*) FROM erased"), vec![]).await?;
     if any == [(0,)] {
         return Ok(Vec::new());
     }
@@ -88,7 +97,9 @@ async fn erased(tx: &mut Tx, keys: &Keys, ids: &[String]) -> Result<Vec<String>,
     }
     const SQL: Sql = page!(
         "place",
-        "SELECT CAST(each.value ->> 0 AS BIGINT) AS place FROM", each, "CROSS JOIN erased WHERE erased.id_hash = each.value ->> 1"
+        "SELECT CAST(each.value ->> 0 AS BIGINT) AS place FROM",
+        each,
+        "CROSS JOIN erased WHERE erased.id_hash = each.value ->> 1"
     );
     let places: Vec<(usize,)> = tx.page("look for erased profiles", &SQL, binds![rows.finish()]).await?;
     Ok(places.into_iter().filter_map(|(place,)| ids.get(place).cloned()).collect())
@@ -103,7 +114,8 @@ pub async fn numbers_of(tx: &mut Tx, ids: &[String]) -> Result<Vec<Option<Profil
     }
     const SQL: Sql = page!(
         "place, number",
-        "SELECT CAST(each.value ->> 0 AS BIGINT) AS place, profile.number AS number FROM", each,
+        "SELECT CAST(each.value ->> 0 AS BIGINT) AS place, profile.number AS number FROM",
+        each,
         "CROSS JOIN profile WHERE profile.id = each.value ->> 1"
     );
     let found: Vec<(usize, u32)> = tx.page("look up profiles", &SQL, binds![rows.finish()]).await?;
@@ -116,27 +128,40 @@ pub async fn numbers_of(tx: &mut Tx, ids: &[String]) -> Result<Vec<Option<Profil
 }
 
 /// The ids of these numbers; an erased person has none.
-pub async fn ids_of(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<BTreeMap<ProfileNumber, String>, StateError> {
+pub async fn ids_of(
+    tx: &mut Tx,
+    numbers: &[ProfileNumber],
+) -> Result<BTreeMap<ProfileNumber, String>, StateError> {
     const SQL: Sql = page!(
         "number, id",
-        "SELECT profile.number AS number, profile.id AS id FROM", each,
+        "SELECT profile.number AS number, profile.id AS id FROM",
+        each,
         "CROSS JOIN profile WHERE profile.number = CAST(each.value ->> 0 AS BIGINT)"
     );
-    let found: Vec<(u32, String)> = tx.page("look up profiles' ids", &SQL, binds![row::numbers(numbers)]).await?;
+    let found: Vec<(u32, String)> =
+        tx.page("look up profiles' ids", &SQL, binds![row::numbers(numbers)]).await?;
     Ok(found.into_iter().map(|(number, id)| (ProfileNumber(number), id)).collect())
 }
 
 /// How many people are known.
 pub async fn count(tx: &mut Tx) -> Result<u64, StateError> {
-    let rows: Vec<(i64,)> = tx.rows("count profiles", &Sql::same("SELECT COUNT(*) FROM profile"), vec![]).await?;
+    let rows: Vec<(i64,)> =
+        tx.rows("count profiles", &Sql::same("SELECT COUNT(*) FROM profile"), vec![]).await?;
     Ok(rows.first().map_or(0, |(count,)| row::count(*count)))
 }
 
 /// Forgets a person's id for good; a keyed hash of it stays, so that a later refresh does not bring the person back.
 /// `false`: nobody has that number. Suppressing what is left, and what else is to go, is the caller's.
-pub async fn erase(tx: &mut Tx, keys: &Keys, number: ProfileNumber, now: Timestamp) -> Result<bool, StateError> {
+pub async fn erase(
+    tx: &mut Tx,
+    keys: &Keys,
+    number: ProfileNumber,
+    now: Timestamp,
+) -> Result<bool, StateError> {
     let Some(id) = ids_of(tx, &[number]).await?.remove(&number) else { return Ok(false) };
-    let sql = Sql::same("INSERT INTO erased (id_hash, erased_at_ms) VALUES ($1, $2) ON CONFLICT (id_hash) DO NOTHING");
+    let sql = Sql::same(
+        "INSERT INTO erased (id_hash, erased_at_ms) VALUES ($1, $2) ON CONFLICT (id_hash) DO NOTHING",
+    );
     tx.execute("erase a profile", &sql, binds![keys.id_hash(&id), row::ms(now)]).await?;
     let sql = Sql::same("DELETE FROM profile WHERE number = $1");
     tx.execute("erase a profile", &sql, binds![i64::from(number.0)]).await?;

@@ -12,8 +12,24 @@ use crate::migrate;
 
 /// The tables that decisions read, parents first.
 const TABLES: &[&str] = &[
-    "meta", "counter", "sealed_key", "profile", "erased", "segment", "segment_run", "playbook", "playbook_version", "entering",
-    "enrollment", "delivery", "attempt", "consent_event", "consent", "suppression", "fact", "halt",
+    "meta",
+    "counter",
+    "sealed_key",
+    "profile",
+    "erased",
+    "segment",
+    "segment_run",
+    "playbook",
+    "playbook_version",
+    "entering",
+    "enrollment",
+    "delivery",
+    "attempt",
+    "consent_event",
+    "consent",
+    "suppression",
+    "fact",
+    "halt",
 ];
 
 impl State {
@@ -40,7 +56,11 @@ impl State {
 async fn copy_sqlite(original: &Path, to: &Path) -> Result<(), StateError> {
     let failed = |source| StateError::Query { operation: "copy the state", source };
     let mut connection = sqlite_options(original).read_only(true).connect().await.map_err(failed)?;
-    sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy().into_owned()).execute(&mut connection).await.map_err(failed)?;
+    sqlx::query("VACUUM INTO $1")
+        .bind(to.to_string_lossy().into_owned())
+        .execute(&mut connection)
+        .await
+        .map_err(failed)?;
     connection.close().await.map_err(failed)
 }
 
@@ -64,7 +84,13 @@ async fn copy_table(from: &mut Inner, into: &mut Inner, table: &str) -> Result<(
     let values = columns
         .iter()
         // Bytes travel as Postgres writes them in JSON: `\x` and hex.
-        .map(|(name, is_bytes)| if *is_bytes { format!("unhex(substr(value->>'{name}', 3))") } else { format!("value->>'{name}'") })
+        .map(|(name, is_bytes)| {
+            if *is_bytes {
+                format!("unhex(substr(value->>'{name}', 3))")
+            } else {
+                format!("value->>'{name}'")
+            }
+        })
         .collect::<Vec<_>>()
         .join(", ");
     // Names of our own tables and columns; no value is in these texts.
@@ -79,8 +105,13 @@ async fn copy_table(from: &mut Inner, into: &mut Inner, table: &str) -> Result<(
         if rows.is_empty() {
             break;
         }
-        let texts: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(failed)?;
-        sqlx::query(safe(insert.clone())).bind(format!("[{}]", texts.join(","))).execute(&mut **into).await.map_err(failed)?;
+        let texts: Vec<String> =
+            rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(failed)?;
+        sqlx::query(safe(insert.clone()))
+            .bind(format!("[{}]", texts.join(",")))
+            .execute(&mut **into)
+            .await
+            .map_err(failed)?;
     }
     sqlx::query("CLOSE copied").execute(&mut **from).await.map_err(failed)?;
     Ok(())
@@ -88,8 +119,10 @@ async fn copy_table(from: &mut Inner, into: &mut Inner, table: &str) -> Result<(
 
 /// The columns of a table, and whether each holds bytes.
 async fn columns(into: &mut SqliteConnection, table: &str) -> Result<Vec<(String, bool)>, sqlx::Error> {
-    let rows: Vec<(String, String)> =
-        sqlx::query_as("SELECT name, type FROM pragma_table_info($1)").bind(table.to_owned()).fetch_all(into).await?;
+    let rows: Vec<(String, String)> = sqlx::query_as("SELECT name, type FROM pragma_table_info($1)")
+        .bind(table.to_owned())
+        .fetch_all(into)
+        .await?;
     Ok(rows.into_iter().map(|(name, kind)| (name, kind == "BLOB")).collect())
 }
 

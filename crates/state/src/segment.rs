@@ -117,7 +117,9 @@ pub async fn commit_run(tx: &mut Tx, run: &SegmentRun, now: Timestamp) -> Result
     }
     if let Some(good_n) = good_n {
         if (&segment.members | &run.entered) - &run.left != run.members {
-            return Err(StateError::Broken { what: "a segment's members are those before, and entered, less left" });
+            return Err(StateError::Broken {
+                what: "a segment's members are those before, and entered, less left",
+            });
         }
         put_in_force(tx, run, good_n).await?;
     }
@@ -168,7 +170,9 @@ type CurrentRow = (Option<String>, Option<String>, Option<i64>, Option<Vec<u8>>)
 pub async fn current(tx: &mut Tx, name: &SegmentName) -> Result<Option<Current>, StateError> {
     let sql = Sql::same("SELECT run_id, definition, as_of_ms, members_bits FROM segment WHERE name = $1");
     let rows: Vec<CurrentRow> = tx.rows("read a segment", &sql, binds![name.as_str()]).await?;
-    let Some((Some(run_id), Some(definition), Some(as_of), Some(bits))) = rows.into_iter().next() else { return Ok(None) };
+    let Some((Some(run_id), Some(definition), Some(as_of), Some(bits))) = rows.into_iter().next() else {
+        return Ok(None);
+    };
     Ok(Some(Current { run_id, definition, as_of: row::time(as_of)?, members: row::bitmap(&bits)? }))
 }
 
@@ -190,9 +194,13 @@ pub async fn history(tx: &mut Tx, name: &SegmentName, limit: u32) -> Result<Vec<
 }
 
 fn summary(read: SummaryRow) -> Result<RunSummary, StateError> {
-    let (id, definition, as_of, members, entered, left, rows, duplicates, missing_ids, held_reason, held_saw) = read;
+    let (id, definition, as_of, members, entered, left, rows, duplicates, missing_ids, held_reason, held_saw) =
+        read;
     let held = match held_reason {
-        Some(code) => Some(Refusal { reason: row::word(Reason::parse(&code), "a reason")?, saw: held_saw.unwrap_or_default() }),
+        Some(code) => Some(Refusal {
+            reason: row::word(Reason::parse(&code), "a reason")?,
+            saw: held_saw.unwrap_or_default(),
+        }),
         None => None,
     };
     Ok(RunSummary {
@@ -211,8 +219,11 @@ fn summary(read: SummaryRow) -> Result<RunSummary, StateError> {
 
 /// The last good run at a time, by its place among the good ones.
 async fn good_at(tx: &mut Tx, name: &SegmentName, at: Timestamp) -> Result<Option<i64>, StateError> {
-    let sql = Sql::same("SELECT MAX(good_n) FROM segment_run WHERE segment = $1 AND good_n IS NOT NULL AND as_of_ms <= $2");
-    let rows: Vec<(Option<i64>,)> = tx.rows("read a segment's runs", &sql, binds![name.as_str(), row::ms(at)]).await?;
+    let sql = Sql::same(
+        "SELECT MAX(good_n) FROM segment_run WHERE segment = $1 AND good_n IS NOT NULL AND as_of_ms <= $2",
+    );
+    let rows: Vec<(Option<i64>,)> =
+        tx.rows("read a segment's runs", &sql, binds![name.as_str(), row::ms(at)]).await?;
     Ok(rows.first().and_then(|(good_n,)| *good_n))
 }
 
@@ -222,11 +233,13 @@ async fn members_after(tx: &mut Tx, name: &SegmentName, good_n: i64) -> Result<R
         WHERE segment = $1 AND good_n <= $2 AND members_bits IS NOT NULL ORDER BY good_n DESC LIMIT 1",
     );
     let full: Vec<(i64, Vec<u8>)> = tx.rows("read a membership", &sql, binds![name.as_str(), good_n]).await?;
-    let (full_n, bits) = full.into_iter().next().ok_or(StateError::Corrupt { what: "a segment's history" })?;
+    let (full_n, bits) =
+        full.into_iter().next().ok_or(StateError::Corrupt { what: "a segment's history" })?;
     let sql = Sql::same(
         "SELECT entered_bits, leavers_bits FROM segment_run WHERE segment = $1 AND good_n > $2 AND good_n <= $3 ORDER BY good_n",
     );
-    let steps: Vec<(Vec<u8>, Vec<u8>)> = tx.rows("read a membership", &sql, binds![name.as_str(), full_n, good_n]).await?;
+    let steps: Vec<(Vec<u8>, Vec<u8>)> =
+        tx.rows("read a membership", &sql, binds![name.as_str(), full_n, good_n]).await?;
     let mut members = row::bitmap(&bits)?;
     for (entered, left) in steps {
         members |= row::bitmap(&entered)?;
@@ -236,7 +249,11 @@ async fn members_after(tx: &mut Tx, name: &SegmentName, good_n: i64) -> Result<R
 }
 
 /// Who was in it at a time, as the last good run before said; `None` before the first good run.
-pub async fn members_at(tx: &mut Tx, name: &SegmentName, at: Timestamp) -> Result<Option<RoaringBitmap>, StateError> {
+pub async fn members_at(
+    tx: &mut Tx,
+    name: &SegmentName,
+    at: Timestamp,
+) -> Result<Option<RoaringBitmap>, StateError> {
     match good_at(tx, name, at).await? {
         Some(good_n) => members_after(tx, name, good_n).await.map(Some),
         None => Ok(None),
@@ -276,4 +293,11 @@ pub async fn set_last_due(tx: &mut Tx, name: &SegmentName, due: Timestamp) -> Re
     );
     tx.execute("note a segment's due time", &sql, binds![name.as_str(), row::ms(due)]).await?;
     Ok(())
+}
+
+/// The run that is in force of each segment, without the bitmap.
+pub async fn runs_in_force(tx: &mut Tx) -> Result<Vec<(SegmentName, String)>, StateError> {
+    let sql = Sql::same("SELECT name, run_id FROM segment WHERE run_id IS NOT NULL ORDER BY name");
+    let rows: Vec<(String, String)> = tx.rows("read the runs in force", &sql, vec![]).await?;
+    Ok(rows.into_iter().map(|(name, run_id)| (SegmentName::known(name), run_id)).collect())
 }

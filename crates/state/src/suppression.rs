@@ -59,7 +59,8 @@ pub async fn unsuppress(
     let sql = Sql::same(
         "DELETE FROM suppression WHERE kind = $1 AND subject = $2 AND channel = $3 AND ($4 IS NULL OR reason = $4)",
     );
-    let binds = binds![kind, subject, row::channel_word(channel), reason.map(|reason| reason.as_str().to_owned())];
+    let binds =
+        binds![kind, subject, row::channel_word(channel), reason.map(|reason| reason.as_str().to_owned())];
     Ok(tx.execute("lift a suppression", &sql, binds).await? > 0)
 }
 
@@ -68,7 +69,9 @@ type SuppressionRow = (String, String, String, String, i64, String, i64);
 fn read(row: SuppressionRow) -> Result<Suppression, StateError> {
     let (kind, subject, channel, reason, since, source, spares_transactional) = row;
     let subject = match kind.as_str() {
-        PROFILE => SuppressionSubject::Profile(ProfileNumber(row::word(subject.parse().ok(), "a suppression")?)),
+        PROFILE => {
+            SuppressionSubject::Profile(ProfileNumber(row::word(subject.parse().ok(), "a suppression")?))
+        }
         ADDRESS => SuppressionSubject::Address(AddressHash::known(subject)),
         _ => return Err(StateError::Corrupt { what: "a suppression" }),
     };
@@ -90,7 +93,8 @@ pub async fn suppressions(
 ) -> Result<Vec<Suppression>, StateError> {
     const SQL: Sql = page!(
         "kind, subject, channel, reason, since_ms, source, spares_transactional",
-        "SELECT DISTINCT kind, subject, channel, reason, since_ms, source, spares_transactional FROM", each,
+        "SELECT DISTINCT kind, subject, channel, reason, since_ms, source, spares_transactional FROM",
+        each,
         "CROSS JOIN suppression WHERE suppression.kind = each.value ->> 0 AND suppression.subject = each.value ->> 1"
     );
     let mut rows = Rows::new();
@@ -109,7 +113,11 @@ pub async fn suppressions(
 }
 
 /// A page of the list: what holds for the next `limit` subjects after one.
-pub async fn list(tx: &mut Tx, limit: u32, after: Option<&SuppressionSubject>) -> Result<Vec<Suppression>, StateError> {
+pub async fn list(
+    tx: &mut Tx,
+    limit: u32,
+    after: Option<&SuppressionSubject>,
+) -> Result<Vec<Suppression>, StateError> {
     const SQL: Sql = page!(
         "kind, subject, channel, reason, since_ms, source, spares_transactional",
         "SELECT kind, subject, channel, reason, since_ms, source, spares_transactional FROM suppression
@@ -118,7 +126,10 @@ pub async fn list(tx: &mut Tx, limit: u32, after: Option<&SuppressionSubject>) -
         ORDER BY kind, subject, channel, reason"
     );
     let (kind, subject) = after.map_or(("", String::new()), subject_words);
-    let mut rows: Vec<SuppressionRow> = tx.page("list suppressions", &SQL, binds![kind, subject, limit]).await?;
-    rows.sort_by(|one, other| (&one.0, &one.1, &one.2, &one.3).cmp(&(&other.0, &other.1, &other.2, &other.3)));
+    let mut rows: Vec<SuppressionRow> =
+        tx.page("list suppressions", &SQL, binds![kind, subject, limit]).await?;
+    rows.sort_by(|one, other| {
+        (&one.0, &one.1, &one.2, &one.3).cmp(&(&other.0, &other.1, &other.2, &other.3))
+    });
     rows.into_iter().map(read).collect()
 }

@@ -64,8 +64,8 @@ fn the_first_words_a_newcomer_reads_are_there() {
     folder.run(&["-C", "nowhere", "check"]).code(78);
     folder.run(&["version"]).code(0);
     assert!(folder.run(&["completion", "bash"]).code(0).out.contains("drumbeat"));
-    let schema = folder.run(&["schema", "playbook"]).code(0).json();
-    assert!(schema["properties"]["steps"].is_object(), "{schema}");
+    let schema = folder.run(&["schema", "playbook"]).code(0);
+    assert!(schema.json()["$schema"].is_string() && schema.out.contains("\"steps\""), "{}", schema.out);
     folder.run(&["schema", "nonsense"]).code(1);
     folder.run(&["init", "fresh"]).code(0);
     assert!(folder.read("fresh/segments/newcomers.yml").starts_with("# yaml-language-server: $schema="));

@@ -8,7 +8,7 @@ fn mistake(file: &str, text: &str, place: &str, says: &[&str]) {
     let folder = project(5);
     folder.write(file, text);
     let ran = folder.run(&["check"]).code(1);
-    assert!(ran.err.contains(&format!("{place}:")), "no place {place} in:\n{}", ran.err);
+    assert!(ran.err.contains(&format!("--> {place}")), "no place {place} in:\n{}", ran.err);
     for part in says {
         assert!(ran.err.contains(part), "`{part}` is missing in:\n{}", ran.err);
     }
@@ -47,8 +47,8 @@ fn a_name_that_does_not_exist() {
 
 #[test]
 fn a_template_with_an_unknown_variable() {
-    mistake("templates/hello.mjml", &TEMPLATE.replace("profile.first_name", "profile.frist_name"), "templates/hello.mjml:2", &["frist_name", "did you mean `first_name`"]);
-    mistake("templates/hello.mjml", &TEMPLATE.replace("entry.plan", "entry.paln"), "templates/hello.mjml:4", &["paln", "did you mean `plan`"]);
+    mistake("templates/hello.mjml", &TEMPLATE.replace("profile.first_name", "profile.frist_name"), "templates/hello.mjml:2", &["frist_name", "did you mean `profile.first_name`"]);
+    mistake("templates/hello.mjml", &TEMPLATE.replace("entry.plan", "entry.paln"), "templates/hello.mjml:4", &["paln", "did you mean `entry.plan`"]);
     mistake("templates/hello.mjml", &TEMPLATE.replace("profile.first_name", "profil.first_name"), "templates/hello.mjml:2", &["profil"]);
 }
 

@@ -109,7 +109,7 @@ fn warehouse_and_state_in_postgres_do_what_sqlite_does() {
     folder.run(&["--now", NOW, "explain", "--profile", "7"]).code(0);
     killed(&folder, &cluster);
     folder.run(&["audit", "verify"]).code(0);
-    cluster.psql("state", "alter table audit_batch disable trigger all; update audit_batch set payload = replace(payload, '\"outcome\":\"accepted\"', '\"outcome\":\"rejected\"') where id = (select max(id) from audit_batch where payload like '%\"outcome\":\"accepted\"%');");
+    cluster.psql("state", "alter table audit_batch disable trigger all; update audit_batch set payload = replace(payload, '\"outcome\":\"accepted\"', '\"outcome\":\"rejected\"') where number = (select max(number) from audit_batch where payload like '%\"outcome\":\"accepted\"%');");
     folder.run(&["audit", "verify"]).code(1);
 }
 

@@ -22,7 +22,7 @@ pub(crate) async fn check(context: &Context, args: &Check) -> Result<u8, Failure
     };
     let mut found = warnings;
     if !args.offline {
-        found.0.extend(online(&project).await?.0);
+        found.0.extend(online(&project, Advice::Give).await?.0);
     }
     let mistakes = found.0.iter().filter(|one| !one.warning).count();
     match context.printer.format() {
@@ -65,22 +65,35 @@ fn report_failure(context: &Context, failure: Failure) -> Result<u8, Failure> {
     Err(failure)
 }
 
+/// Refuses to go on with a project that has mistakes only the warehouse can tell. Its warnings are `check`'s to say.
+pub(crate) async fn refuse_mistakes(context: &Context, project: &Project) -> Result<(), Failure> {
+    let (mistakes, _) = online(project, Advice::Spare).await?.split();
+    if mistakes.0.is_empty() { Ok(()) } else { Err(Failure::new(mistakes.render(context.printer.color()).trim_end())) }
+}
+
+/// Whether slow queries and odd times are looked for: that reads data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Advice {
+    Give,
+    Spare,
+}
+
 /// Prepares every query, and checks the names that only the database knows.
-async fn online(project: &Project) -> Result<Diagnostics, Failure> {
+async fn online(project: &Project, advice: Advice) -> Result<Diagnostics, Failure> {
     let settings = &project.settings;
     let warehouse = Warehouse::open(&settings.warehouse, &project.dir, &settings.timezone).await?;
     let mut found = Diagnostics::default();
-    let profiles = prepare(project, &warehouse, &project.data.profiles, Some(Use::ProfilesById), &mut found).await?;
+    let profiles = prepare(project, &warehouse, &project.data.profiles, Some(Use::ProfilesById), advice, &mut found).await?;
     let mut own: BTreeMap<SegmentName, Vec<(String, Option<ValueType>)>> = BTreeMap::new();
     for (name, segment) in &project.segments {
         if let SegmentSource::Sql(query) = &segment.source
-            && let Some(columns) = prepare(project, &warehouse, query, Some(Use::Segment), &mut found).await?
+            && let Some(columns) = prepare(project, &warehouse, query, Some(Use::Segment), advice, &mut found).await?
         {
             own.insert(name.clone(), columns);
         }
     }
     if let Some(query) = &project.policy.consent {
-        let columns = prepare(project, &warehouse, query, None, &mut found).await?.unwrap_or_default();
+        let columns = prepare(project, &warehouse, query, None, advice, &mut found).await?.unwrap_or_default();
         for needed in ["profile", "channel", "purpose", "status", "changed_at"] {
             if !columns.is_empty() && !columns.iter().any(|(name, _)| name == needed) {
                 found.0.push(project::query_mistake(project, query, None, &format!("the consent query has no column `{needed}`")));
@@ -88,7 +101,7 @@ async fn online(project: &Project) -> Result<Diagnostics, Failure> {
         }
     }
     for fresh in project.data.fresh.values() {
-        prepare(project, &warehouse, &fresh.query, None, &mut found).await?;
+        prepare(project, &warehouse, &fresh.query, None, advice, &mut found).await?;
     }
     if let Some(profiles) = profiles {
         let segments = project
@@ -127,6 +140,7 @@ async fn prepare(
     warehouse: &Warehouse,
     query: &Query,
     use_: Option<Use>,
+    advice: Advice,
     found: &mut Diagnostics,
 ) -> Result<Prepared, Failure> {
     let prepared = match warehouse.prepare(query).await {
@@ -143,6 +157,9 @@ async fn prepare(
     };
     let columns: Vec<(String, Option<ValueType>)> =
         prepared.columns.into_iter().map(|column| (column.name, column.kind)).collect();
+    if advice == Advice::Spare {
+        return Ok(Some(columns));
+    }
     let mut warn = |message: String, hint: Option<String>| {
         let mut diagnostic = project::query_mistake(project, query, None, &message);
         diagnostic.warning = true;

@@ -24,6 +24,7 @@ use crate::print::{say, thousands};
 /// Runs the daemon, or one pass.
 pub(crate) async fn run(context: &Context, args: &Run) -> Result<u8, Failure> {
     let project = context.project()?;
+    super::check::refuse_mistakes(context, &project).await?;
     let state = State::open(&project.settings.state, &project.dir, Access::Create).await?;
     // Held to the end of the process: two that decide on one state would both be right, and write twice.
     let lock = state.hold_run_lock().await?;
@@ -137,6 +138,7 @@ fn start_logging() {
 /// What the next run would do.
 pub(crate) async fn plan(context: &Context) -> Result<u8, Failure> {
     let project = context.project()?;
+    super::check::refuse_mistakes(context, &project).await?;
     let now = context.clock().now();
     let source = daemon::open::source(&project).await?;
     let opened = State::open(&project.settings.state, &project.dir, Access::ReadOnly).await;

@@ -23,7 +23,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use self::armer::Armer;
-use self::settler::Settler;
+use self::settler::{Settler, When};
 use crate::daemon::{Carrier, Daemon, DaemonError, Surroundings, read_halts};
 use crate::report::Pumped;
 
@@ -258,29 +258,31 @@ impl Worker {
             Carrier::Made(provider) => match provider.envelope(&ready.item) {
                 Some(outcome) => outcome,
                 None if self.armer.arm(&ready).await => {
+                    armed.store(true, Ordering::SeqCst);
                     model::fault::point("arm.after_commit");
                     provider.take(&ready.item, &ready.rendered)
                 }
                 None => Outcome::NotArmed,
             },
         };
+        let when = if armed.load(Ordering::SeqCst) { When::Armed } else { When::Unarmed };
         model::fault::point("settle.before");
         match outcome {
             // The armer has already said why, in its transaction.
             Outcome::NotArmed => Ok(()),
             Outcome::Halt { reason, detail } => {
                 let refusal = Refusal { reason, saw: detail };
-                if armed.load(Ordering::SeqCst) {
+                if when == When::Armed {
                     // The provider answered, and did not take it: not a doubt, but to be tried again when the destination can be used.
                     let after = Some(self.daemon.halt_destination(&self.destination, refusal.clone(), self.now));
                     let schedule = connector::Schedule::Connect;
                     let again = Outcome::Retry { reason, after, schedule, detail: refusal.saw.clone() };
                     pumped.halted.insert(self.destination.clone(), refusal);
-                    return self.settler.settle(&claimed, &ready.address, again, pumped).await;
+                    return self.settler.settle(&claimed, &ready.address, again, when, pumped).await;
                 }
                 self.halt(&claimed, refusal, pumped).await
             }
-            other => self.settler.settle(&claimed, &ready.address, other, pumped).await,
+            other => self.settler.settle(&claimed, &ready.address, other, when, pumped).await,
         }
     }
 

@@ -69,7 +69,7 @@ pub(super) async fn prepare(
                 }
                 _ => Err(Refusal { reason: Reason::FailInternal, saw: "the enrollment is gone".to_owned() }),
             }
-            .map_err(content_back),
+            .map_err(|refusal| content_back(refusal, &claimed.delivery)),
             other => Err(back(other, &claimed.delivery)),
         };
         match made {
@@ -124,27 +124,32 @@ async fn read(
 /// What the last look says, as what becomes of the row.
 pub(super) fn back(look: LastLook, delivery: &Delivery) -> Back {
     match look {
-        LastLook::Refuse { state, refusal } => refused(state, refusal),
+        LastLook::Refuse { state, refusal } => refused(state, refusal, delivery),
         LastLook::Defer { wake_at, refusal } => {
-            Back::Deferred { due_at: wake_at, reason: refusal.reason, gates: vec![record(refusal)] }
+            Back::Deferred { due_at: wake_at, reason: refusal.reason, gates: gates(refusal, delivery) }
         }
         // Halted or paused: the row goes back as it was, and is not claimed while that lasts.
         LastLook::Arm | LastLook::Hold { .. } => Back::Pending { due_at: delivery.due_at },
     }
 }
 
-fn refused(state: DeliveryState, refusal: Refusal) -> Back {
-    Back::Refused { state, reason: refusal.reason, gates: vec![record(refusal)] }
+/// A row that does not go, and stays as it is.
+pub(super) fn refused(state: DeliveryState, refusal: Refusal, delivery: &Delivery) -> Back {
+    Back::Refused { state, reason: refusal.reason, gates: gates(refusal, delivery) }
 }
 
-fn record(refusal: Refusal) -> GateRecord {
-    GateRecord { gate: refusal.reason.gate(), reason: Some(refusal.reason), saw: refusal.saw }
+/// What every gate said when it was decided, with the later word of the one that refuses now.
+pub(super) fn gates(refusal: Refusal, delivery: &Delivery) -> Vec<GateRecord> {
+    let gate = refusal.reason.gate();
+    let mut gates: Vec<GateRecord> = delivery.gates.iter().filter(|record| record.gate != gate).cloned().collect();
+    gates.push(GateRecord { gate, reason: Some(refusal.reason), saw: refusal.saw });
+    gates
 }
 
 /// A message that could not be made: a rule of content says no, or the template failed.
-fn content_back(refusal: Refusal) -> Back {
+fn content_back(refusal: Refusal, delivery: &Delivery) -> Back {
     let state = if refusal.reason.class() == ReasonClass::Fail { DeliveryState::Rejected } else { DeliveryState::Skipped };
-    refused(state, refusal)
+    refused(state, refusal, delivery)
 }
 
 type Made = (Item, Rendered, model::id::AddressHash);

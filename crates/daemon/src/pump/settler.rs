@@ -6,7 +6,7 @@ use connector::{Bounce, Outcome};
 use jiff::Timestamp;
 use model::consent::{Suppression, SuppressionSubject};
 use model::id::AddressHash;
-use model::{DeliveryState, Reason};
+use model::{DeliveryState, Reason, Refusal};
 use serde_json::json;
 use state::Tx;
 use state::audit::Entry;
@@ -17,17 +17,30 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::armer::BackRow;
+use super::prepare::{gates, refused};
 use crate::daemon::{Daemon, DaemonError};
 use crate::report::Pumped;
 
 /// Results written in one transaction.
 const BATCH_MAX: usize = 256;
-/// A message is tried so often at most.
-const ATTEMPTS_MAX: u32 = 12;
 
 enum Job {
-    Settle { settlement: Settlement, bounce: Option<(AddressHash, Claimed)> },
-    GiveBack(Box<Claimed>, Timestamp),
+    /// An answer to what was armed.
+    Settle { settlement: Settlement, bounce: Option<Bounced> },
+    /// A row that was not armed: it goes back, and an answer it got before is told.
+    GiveBack { claimed: Box<Claimed>, back: Back, told: Option<Entry>, bounce: Option<Bounced> },
+}
+
+/// A dead address, and whose.
+type Bounced = (AddressHash, Box<Claimed>);
+
+/// Whether the provider may have had the message when it answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// Before the last look: nothing was handed over.
+    Unarmed,
+    /// After it.
+    Armed,
 }
 
 /// The task.
@@ -74,9 +87,11 @@ impl Handle {
         claimed: &Claimed,
         address: &AddressHash,
         outcome: Outcome,
+        when: When,
         pumped: &mut Pumped,
     ) -> Result<(), DaemonError> {
-        let attempt = claimed.attempts + 1;
+        // Tries before arming are counted by their leases.
+        let attempt = if when == When::Armed { claimed.attempts + 1 } else { claimed.lease_count.max(1) };
         let (result, detail, bounce) = match outcome {
             Outcome::Accepted { receipt } => {
                 pumped.accepted += 1;
@@ -92,7 +107,7 @@ impl Handle {
             }
             Outcome::Retry { reason, after, schedule, detail } => {
                 let due_at = engine::retry_at(&claimed.delivery.id, attempt, after, backoff(schedule), self.now);
-                if attempt >= ATTEMPTS_MAX || due_at >= claimed.delivery.expires_at {
+                if due_at >= claimed.delivery.expires_at {
                     pumped.rejected += 1;
                     let reason = if reason == Reason::FailSmtp4xx { Reason::FailSmtpExpired } else { Reason::FailRetries };
                     (Answer::Rejected { reason }, detail, None)
@@ -103,16 +118,36 @@ impl Handle {
             }
             Outcome::NotArmed | Outcome::Halt { .. } => return Ok(()),
         };
-        let hard = (bounce == Some(Bounce::Hard)).then(|| (address.clone(), claimed.clone()));
+        let bounce = (bounce == Some(Bounce::Hard)).then(|| (address.clone(), Box::new(claimed.clone())));
         let settlement = Settlement { delivery: DeliveryKey::of(&claimed.delivery), attempt, result, detail };
-        // A closed channel: the task has failed and says so itself. The row stays armed, and becomes a doubt, never a second message.
-        let _ = self.sender.send(Job::Settle { settlement, bounce: hard }).await;
+        let job = match when {
+            When::Armed => Job::Settle { settlement, bounce },
+            When::Unarmed => {
+                let refusal = |reason: Reason| Refusal { reason, saw: settlement.detail.clone() };
+                let delivery = &claimed.delivery;
+                let back = match &settlement.result {
+                    Answer::Rejected { reason } => refused(DeliveryState::Rejected, refusal(*reason), delivery),
+                    Answer::Retry { reason, due_at } => {
+                        Back::Again { due_at: *due_at, reason: *reason, gates: gates(refusal(*reason), delivery) }
+                    }
+                    // A provider cannot have taken what was not handed over; a connector that says so is not believed.
+                    Answer::Accepted { .. } | Answer::InDoubt => {
+                        refused(DeliveryState::Rejected, refusal(Reason::FailInternal), delivery)
+                    }
+                };
+                let told = Some(entry(&settlement, when, self.now));
+                Job::GiveBack { claimed: Box::new(claimed.clone()), back, told, bounce }
+            }
+        };
+        // A closed channel: the task has failed and says so itself. The row stays as it is, and becomes a doubt at worst.
+        let _ = self.sender.send(job).await;
         Ok(())
     }
 
     /// Puts a row back that was not tried.
     pub(super) async fn give_back(&self, claimed: &Claimed, due_at: Timestamp) -> Result<(), DaemonError> {
-        let _ = self.sender.send(Job::GiveBack(Box::new(claimed.clone()), due_at)).await;
+        let back = Back::Pending { due_at };
+        let _ = self.sender.send(Job::GiveBack { claimed: Box::new(claimed.clone()), back, told: None, bounce: None }).await;
         Ok(())
     }
 }
@@ -125,15 +160,17 @@ fn backoff(schedule: connector::Schedule) -> engine::Backoff {
 }
 
 async fn write(daemon: &Daemon, jobs: Vec<Job>, now: Timestamp) -> Result<(), DaemonError> {
-    let (mut settlements, mut backs, mut bounced) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut settlements, mut backs, mut bounced, mut entries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for job in jobs {
         match job {
             Job::Settle { settlement, bounce } => {
                 settlements.push(settlement);
                 bounced.extend(bounce);
             }
-            Job::GiveBack(claimed, due_at) => {
-                backs.push((DeliveryKey::of(&claimed.delivery), claimed.fence, Back::Pending { due_at }));
+            Job::GiveBack { claimed, back, told, bounce } => {
+                backs.push((DeliveryKey::of(&claimed.delivery), claimed.fence, back));
+                bounced.extend(bounce);
+                entries.extend(told);
             }
         }
     }
@@ -142,7 +179,7 @@ async fn write(daemon: &Daemon, jobs: Vec<Job>, now: Timestamp) -> Result<(), Da
     for (address, claimed) in &bounced {
         suppress(&mut tx, address, claimed, now).await?;
     }
-    let entries: Vec<Entry> = settlements.iter().map(|settlement| entry(settlement, now)).collect();
+    entries.extend(settlements.iter().map(|settlement| entry(settlement, When::Armed, now)));
     state::audit::append(&mut tx, &entries).await?;
     give_back_in(&mut tx, &backs, now).await?;
     model::fault::point("settle.before_commit");
@@ -177,8 +214,10 @@ async fn suppress(tx: &mut Tx, address: &AddressHash, claimed: &Claimed, now: Ti
     Ok(())
 }
 
-fn entry(settlement: &Settlement, now: Timestamp) -> Entry {
-    let mut body = json!({ "delivery": settlement.delivery.id.as_str(), "attempt": settlement.attempt });
+fn entry(settlement: &Settlement, when: When, now: Timestamp) -> Entry {
+    let mut body = json!({
+        "delivery": settlement.delivery.id.as_str(), "attempt": settlement.attempt, "armed": when == When::Armed,
+    });
     if let Some(object) = body.as_object_mut() {
         let (outcome, more) = match &settlement.result {
             Answer::Accepted { receipt } => ("accepted", ("receipt", json!(receipt))),
@@ -216,7 +255,8 @@ pub(super) async fn give_back_in(tx: &mut Tx, backs: &[BackRow], now: Timestamp)
         .iter()
         .filter_map(|(delivery, _, back)| {
             let (state, reason) = match back {
-                Back::Pending { .. } => return None,
+                // The provider's answer is told where it came.
+                Back::Pending { .. } | Back::Again { .. } | Back::Refused { state: DeliveryState::Rejected, .. } => return None,
                 Back::Deferred { reason, .. } => (DeliveryState::Deferred, *reason),
                 Back::Refused { state, reason, .. } => (*state, *reason),
             };

@@ -19,15 +19,6 @@ use crate::people;
 use crate::report::{Hold, Ticked};
 use crate::source::{PAGE_ROWS, View};
 
-/// Who may activate a playbook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// The first run that sees its file does.
-    ByItself,
-    /// Only a person.
-    ByPerson,
-}
-
 /// Makes a playbook's people enter and leave, if its segment has changed for it.
 pub async fn enter(
     daemon: &Daemon,
@@ -40,13 +31,11 @@ pub async fn enter(
     let mut tx = daemon.state.read().await?;
     let Some(current) = state::segment::current(&mut tx, &playbook.enter).await? else { return Ok(()) };
     let known = state::playbook::load(&mut tx, &playbook.name).await?;
+    let wanted = known.is_none() && may_activate(daemon, &mut tx, playbook).await?;
     drop(tx);
-    let activation = if daemon.project.settings.production { Activation::ByPerson } else { Activation::ByItself };
     let mut at = match known {
         Some(known) => known,
-        None if activation == Activation::ByItself || asked_for(daemon, playbook).await? => {
-            activate(daemon, playbook, &current.members, now).await?
-        }
+        None if wanted => activate(daemon, playbook, &current.members, now).await?,
         None => return Ok(()),
     };
     // A paused playbook keeps `seen` as it is, and so nobody who comes in meanwhile is lost. An archived one lets nobody in.
@@ -57,11 +46,16 @@ pub async fn enter(
     let entered = &current.members - &at.seen;
     let left = &at.seen - &current.members;
     if entered.is_empty() && left.is_empty() && at.applying.is_none() {
+        if at.applied_run.as_ref() != Some(&current.run_id) {
+            at.applied_run = Some(current.run_id);
+            save(daemon, &at).await?;
+        }
         return Ok(());
     }
     if at.applying.is_none() {
         if let Some(limit) = playbook.per_run.filter(|limit| entered.len() > *limit) {
             let saw = format!("{} would enter, `limits.per_run` is {limit}", entered.len());
+            daemon.remember_hold(&playbook.name, &current.run_id);
             ticked.holds.push(Hold { playbook: playbook.name.clone(), refusal: Refusal { reason: Reason::PerRunExceeded, saw } });
             return Ok(());
         }
@@ -78,6 +72,7 @@ pub async fn enter(
         page(daemon, view, surroundings, playbook, numbers, &run_id, &mut at, now, ticked).await?;
     }
     at.seen = current.members;
+    at.applied_run = Some(run_id);
     at.applying = None;
     let mut tx = daemon.state.write().await?;
     state::playbook::save(&mut tx, &at).await?;
@@ -91,9 +86,9 @@ pub fn activation_key(playbook: &model::PlaybookName) -> String {
     format!("activate.{playbook}")
 }
 
-async fn asked_for(daemon: &Daemon, playbook: &Playbook) -> Result<bool, DaemonError> {
-    let mut tx = daemon.state.read().await?;
-    Ok(state::meta::get(&mut tx, &activation_key(&playbook.name)).await?.is_some())
+/// Whether a playbook may begin: outside production the first run that sees its file begins it, in production only a person.
+pub async fn may_activate(daemon: &Daemon, tx: &mut state::Tx, playbook: &Playbook) -> Result<bool, DaemonError> {
+    Ok(!daemon.project.settings.production || state::meta::get(tx, &activation_key(&playbook.name)).await?.is_some())
 }
 
 /// The first value of `seen`: who counts as dealt with when the playbook begins.
@@ -113,6 +108,7 @@ async fn activate(daemon: &Daemon, playbook: &Playbook, members: &RoaringBitmap,
         version: playbook.version.clone(),
         activated_at: now,
         seen,
+        applied_run: None,
         applying: None,
     };
     state::playbook::save(&mut tx, &at).await?;

@@ -94,13 +94,13 @@ fn what_is_missing_may_be_asked_about_and_not_printed() {
             ("{{ X | default('none') }}", "none"),
             ("{{ X is defined }}", "false"),
             ("{{ X or 'none' }}", "none"),
-            ("{% if X == 'a' %}a{% endif %}.", "."),
+            ("{% if X and X == 'a' %}a{% endif %}.", "."),
             ("{{ X if X }}.", "."),
         ] {
             let template = template.replace('X', missing);
             assert_eq!(said(&template, &reader), expected, "{template}");
         }
-        for template in ["{{ X }}", "{{ X | upper }}", "{{ X | date }}", "{{ X | number }}", "{{ X | money('EUR') }}", "Hi {{ 'a' ~ X }}", "{{ X + 1 }}", "{% for x in X %}{% endfor %}", "{{ X.deeper }}", "{% set y = X %}{{ y }}", "{{ X | trim }}", "{{ X | join(', ') }}"] {
+        for template in ["{{ X }}", "{{ X | upper }}", "{{ X | date }}", "{{ X | number }}", "{{ X | money('EUR') }}", "Hi {{ 'a' ~ X }}", "{{ X + 1 }}", "{% for x in X %}{% endfor %}", "{{ X.deeper }}", "{% set y = X %}{{ y }}", "{{ X | trim }}", "{{ X | join(', ') }}", "{% if X == 'a' %}{% endif %}", "{% if X > 1 %}{% endif %}"] {
             let template = template.replace('X', missing);
             let said = said(&template, &reader);
             assert!(said.starts_with("content.var_missing "), "{template}: {said}");
@@ -316,8 +316,8 @@ fn what_is_used_is_told_with_its_place() {
             "m.txt:4:4+18 profile.first_name",
             "m.txt:5:9+15 entry.last_seen?",
             "m.txt:5:30+12 with.tone?",
-            "m.txt:5:72+7 profile.*?",
-            "m.txt:5:80+11 with.column",
+            "m.txt:5:74+7 profile.*?",
+            "m.txt:5:82+11 with.column",
         ]
     );
 }

@@ -2,5 +2,6 @@
 //!
 //! `DRUMBEAT_SEED=42` plays one seed, `DRUMBEAT_SEEDS=16` so many.
 
+mod composed;
 mod pure;
 mod seeds;

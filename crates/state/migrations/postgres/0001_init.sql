@@ -69,6 +69,7 @@ CREATE TABLE playbook (
     version TEXT NOT NULL,
     activated_at_ms BIGINT NOT NULL,
     seen_bits BYTEA NOT NULL,
+    applied_run TEXT,
     applying_run TEXT,
     applying_after BIGINT
 );

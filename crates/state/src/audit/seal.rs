@@ -51,7 +51,8 @@ pub async fn seal(state: &State, keys: &Keys, project: &str) -> Result<Sealed, S
             return Ok(Sealed { entries });
         }
         let before = tree.size();
-        let placed: Vec<Placed> = batches.iter().map(|(batch, payload)| place(&mut tree, *batch, payload)).collect();
+        let placed: Vec<Placed> =
+            batches.iter().map(|(batch, payload)| place(&mut tree, *batch, payload)).collect();
         let text = checkpoint_text(&origin, &tree);
         let note = format!("{text}\n{}", keys.sign_note(project, &text));
         let mut tx = state.write().await?;
@@ -84,9 +85,12 @@ fn integer(size: u64) -> i64 {
 }
 
 async fn keep(tx: &mut Tx, placed: &Placed) -> Result<(), StateError> {
-    let sql = Sql::same("INSERT INTO audit_seal (first_index, batch, entries, leaves, root) VALUES ($1, $2, $3, $4, $5)");
+    let sql = Sql::same(
+        "INSERT INTO audit_seal (first_index, batch, entries, leaves, root) VALUES ($1, $2, $3, $4, $5)",
+    );
     let many = i64::try_from(placed.leaves.len()).unwrap_or(i64::MAX);
-    let binds = binds![integer(placed.first), placed.batch, many, placed.leaves.concat(), placed.root.to_vec()];
+    let binds =
+        binds![integer(placed.first), placed.batch, many, placed.leaves.concat(), placed.root.to_vec()];
     tx.execute("seal audit entries", &sql, binds).await?;
     Ok(())
 }

@@ -137,7 +137,9 @@ impl<'a> Walk<'a> {
         for (place, kept) in (0_u64..).zip(leaves) {
             match lines.next() {
                 None => return fault(here + place, "the entry is gone from its batch"),
-                Some(line) if leaf(line) != *kept => return fault(here + place, "the entry or its leaf was changed"),
+                Some(line) if leaf(line) != *kept => {
+                    return fault(here + place, "the entry or its leaf was changed");
+                }
                 Some(_) => self.tree.push(*kept),
             }
         }
@@ -161,12 +163,18 @@ impl<'a> Walk<'a> {
                 self.ahead.push_front((size, frontier, note));
                 break;
             }
-            let fault = |what: &str| Some(Fault { entry: self.proved, batch: self.proved_batch + 1, what: what.to_owned() });
+            let fault = |what: &str| {
+                Some(Fault { entry: self.proved, batch: self.proved_batch + 1, what: what.to_owned() })
+            };
             if size < self.tree.size() {
-                return Ok(fault("a checkpoint stands where none was signed, or a batch after it was lengthened"));
+                return Ok(fault(
+                    "a checkpoint stands where none was signed, or a batch after it was lengthened",
+                ));
             }
             let Some(text) = str::from_utf8(&note).ok().and_then(|note| self.key.open_note(note)) else {
-                return Ok(fault("the checkpoint after this entry is not signed with this key, or was changed"));
+                return Ok(fault(
+                    "the checkpoint after this entry is not signed with this key, or was changed",
+                ));
             };
             if text != checkpoint_text(&self.key.origin, &self.tree) {
                 return Ok(fault("from this entry on the log is not what the checkpoint signed"));
@@ -186,7 +194,8 @@ impl<'a> Walk<'a> {
             let rows: Vec<(i64, Vec<u8>, Vec<u8>)> =
                 tx.rows("read checkpoints", &CHECKPOINTS, binds![self.read_to, CHECKPOINTS_AT_ONCE]).await?;
             self.read_to = rows.last().map_or(self.read_to, |row| row.0);
-            self.ahead.extend(rows.into_iter().map(|(size, frontier, note)| (row::count(size), frontier, note)));
+            self.ahead
+                .extend(rows.into_iter().map(|(size, frontier, note)| (row::count(size), frontier, note)));
         }
         Ok(self.ahead.pop_front())
     }
@@ -228,7 +237,8 @@ async fn count_unsealed(tx: &mut Tx) -> Result<u64, StateError> {
     );
     let (mut unsealed, mut after) = (0, i64::MIN);
     loop {
-        let batches: Vec<(i64, String)> = tx.rows("count unsealed entries", &sql, binds![after, SEALS_AT_ONCE]).await?;
+        let batches: Vec<(i64, String)> =
+            tx.rows("count unsealed entries", &sql, binds![after, SEALS_AT_ONCE]).await?;
         let Some((last, _)) = batches.last() else { return Ok(unsealed) };
         after = *last;
         unsealed += batches.iter().map(|(_, payload)| payload.split('\n').count() as u64).sum::<u64>();

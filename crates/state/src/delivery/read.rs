@@ -4,8 +4,8 @@ use model::delivery::{Delivery, GateRecord};
 use model::policy::{Channel, MessageClass, Traits};
 use model::reason::Gate;
 use model::{
-    BrandName, DeliveryId, DeliveryState, DestinationName, EnrollmentId, PlaybookName, ProfileNumber, PurposeName, Reason,
-    StepId, TemplateName,
+    BrandName, DeliveryId, DeliveryState, DestinationName, EnrollmentId, PlaybookName, ProfileNumber,
+    PurposeName, Reason, StepId, TemplateName,
 };
 use serde::Deserialize;
 

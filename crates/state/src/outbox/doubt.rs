@@ -35,7 +35,9 @@ pub async fn armed_without_owner(tx: &mut Tx, now: Timestamp) -> Result<Vec<Deli
         WHERE outcome IS NULL AND delivery IN (SELECT id FROM delivery WHERE state = 'armed')",
     );
     tx.execute("settle attempts", &sql, binds![row::ms(now)]).await?;
-    let sql = Sql::same("UPDATE delivery SET state = 'in_doubt', reason = $1, settled_at_ms = $2 WHERE state = 'armed'");
+    let sql = Sql::same(
+        "UPDATE delivery SET state = 'in_doubt', reason = $1, settled_at_ms = $2 WHERE state = 'armed'",
+    );
     tx.execute("settle deliveries", &sql, binds![Reason::OutcomeUnknown.as_str(), row::ms(now)]).await?;
     let mut looks = Rows::new();
     for (profile, _, enrollment) in &armed {
@@ -53,7 +55,9 @@ pub async fn in_doubt(tx: &mut Tx, limit: u32) -> Result<Vec<LoggedDelivery>, St
     const SQL: Sql = page!(
         logged_columns!(),
         concat!(
-            "SELECT ", logged_columns!(), " FROM delivery WHERE state = 'in_doubt' ORDER BY created_at_ms, profile, id LIMIT $1"
+            "SELECT ",
+            logged_columns!(),
+            " FROM delivery WHERE state = 'in_doubt' ORDER BY created_at_ms, profile, id LIMIT $1"
         )
     );
     let rows: Vec<LoggedRead> = tx.page("read what is in doubt", &SQL, binds![limit]).await?;
@@ -84,15 +88,23 @@ pub async fn resolve(
         As::Rejected => ("rejected", DeliveryState::Rejected, Reason::CancelOperator, Some(now)),
         As::Resend => ("resent", DeliveryState::Pending, Reason::OutcomeUnknown, None),
     };
-    let sql = Sql::same("UPDATE attempt SET outcome = $3, detail = $4, finished_at_ms = $5 WHERE delivery = $1 AND n = $2");
+    let sql = Sql::same(
+        "UPDATE attempt SET outcome = $3, detail = $4, finished_at_ms = $5 WHERE delivery = $1 AND n = $2",
+    );
     let detail = format!("{actor}: {reason}");
-    tx.execute("close a doubt", &sql, binds![id.as_str(), attempt, outcome, row::bounded(&detail, 1000), row::ms(now)]).await?;
+    tx.execute(
+        "close a doubt",
+        &sql,
+        binds![id.as_str(), attempt, outcome, row::bounded(&detail, 1000), row::ms(now)],
+    )
+    .await?;
     let sql = Sql::same(
         "UPDATE delivery SET state = $3, reason = $4, settled_at_ms = $5, due_at_ms = CASE WHEN $3 = 'pending' THEN $6 ELSE due_at_ms END,
             armed_at_ms = CASE WHEN $3 = 'pending' THEN NULL ELSE armed_at_ms END
         WHERE profile = $1 AND id = $2",
     );
-    let binds = binds![number, id.as_str(), state.as_str(), code.as_str(), settled_at.map(row::ms), row::ms(now)];
+    let binds =
+        binds![number, id.as_str(), state.as_str(), code.as_str(), settled_at.map(row::ms), row::ms(now)];
     tx.execute("close a doubt", &sql, binds).await?;
     let mut looks = Rows::new();
     looks.row().integer(number).text(&enrollment).integer(row::ms(now));

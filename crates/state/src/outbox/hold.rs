@@ -25,7 +25,10 @@ pub(crate) struct Held {
 type HeldRow = (u32, String, String, String, i64, Option<i64>, u32);
 
 /// The rows of these keys, as far as they exist, in order.
-pub(crate) async fn hold<'a>(tx: &mut Tx, list: impl IntoIterator<Item = &'a DeliveryKey>) -> Result<Vec<Held>, StateError> {
+pub(crate) async fn hold<'a>(
+    tx: &mut Tx,
+    list: impl IntoIterator<Item = &'a DeliveryKey>,
+) -> Result<Vec<Held>, StateError> {
     const SQL: Sql = page_locked!(
         "profile, id, enrollment, state, fence, lease_until, attempts",
         "SELECT profile, id, enrollment, state, fence, lease_until, attempts FROM",

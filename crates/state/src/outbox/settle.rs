@@ -109,7 +109,11 @@ const OUTCOMES: Sql = page!(
 
 /// Writes how attempts ended; returns the rows that changed. An attempt that is settled stays as it is, but for one in doubt, of which
 /// something definite is learnt after all.
-pub async fn settle(tx: &mut Tx, settlements: &[Settlement], now: Timestamp) -> Result<Vec<DeliveryKey>, StateError> {
+pub async fn settle(
+    tx: &mut Tx,
+    settlements: &[Settlement],
+    now: Timestamp,
+) -> Result<Vec<DeliveryKey>, StateError> {
     let mut asked: BTreeMap<&DeliveryKey, Vec<&Settlement>> = BTreeMap::new();
     let mut rows = Rows::new();
     for settlement in settlements {
@@ -117,19 +121,24 @@ pub async fn settle(tx: &mut Tx, settlements: &[Settlement], now: Timestamp) -> 
         rows.row().text(settlement.delivery.id.as_str()).integer(i64::from(settlement.attempt));
     }
     let held = hold(tx, asked.keys().copied()).await?;
-    let outcomes: Vec<(String, u32, Option<String>)> = tx.page("look for open attempts", &OUTCOMES, binds![rows.finish()]).await?;
+    let outcomes: Vec<(String, u32, Option<String>)> =
+        tx.page("look for open attempts", &OUTCOMES, binds![rows.finish()]).await?;
     let known: BTreeMap<(String, u32), Option<String>> =
         outcomes.into_iter().map(|(delivery, n, outcome)| ((delivery, n), outcome)).collect();
     let mut writes = Writes::default();
     for held in held {
         // Only the last attempt moves the row, and only as long as nothing definite is known of it.
         let of_last = |settlement: &&&Settlement| settlement.attempt == held.attempts;
-        let Some(settlement) = asked.get(&held.key).and_then(|all| all.iter().find(of_last)) else { continue };
+        let Some(settlement) = asked.get(&held.key).and_then(|all| all.iter().find(of_last)) else {
+            continue;
+        };
         let change = settlement.result.change();
         let is_open = match known.get(&(held.key.id.as_str().to_owned(), held.attempts)) {
             Some(None) => matches!(held.state, DeliveryState::Armed | DeliveryState::InDoubt),
             Some(Some(outcome)) => {
-                outcome == "in_doubt" && held.state == DeliveryState::InDoubt && change.state != DeliveryState::InDoubt
+                outcome == "in_doubt"
+                    && held.state == DeliveryState::InDoubt
+                    && change.state != DeliveryState::InDoubt
             }
             None => false,
         };
@@ -152,7 +161,15 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    fn add(&mut self, key: &DeliveryKey, attempt: u32, enrollment: &str, change: &Change<'_>, detail: &str, now: Timestamp) {
+    fn add(
+        &mut self,
+        key: &DeliveryKey,
+        attempt: u32,
+        enrollment: &str,
+        change: &Change<'_>,
+        detail: &str,
+        now: Timestamp,
+    ) {
         let number = i64::from(key.profile.0);
         let attempts = self.attempts.get_or_insert_with(Rows::new);
         attempts.row().text(key.id.as_str()).integer(i64::from(attempt)).text(change.outcome).text(detail);
@@ -168,7 +185,12 @@ impl Writes {
             .maybe_integer(settled.then(|| row::ms(now)))
             .maybe_text(change.receipt);
         if settled {
-            self.looks.get_or_insert_with(Rows::new).row().integer(number).text(enrollment).integer(row::ms(now));
+            self.looks
+                .get_or_insert_with(Rows::new)
+                .row()
+                .integer(number)
+                .text(enrollment)
+                .integer(row::ms(now));
         }
     }
 

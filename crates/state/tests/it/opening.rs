@@ -21,8 +21,16 @@ async fn what_is_not_there_is_not_made_by_looking() {
 
 #[tokio::test]
 async fn a_url_that_is_none_is_refused_without_being_shown() {
-    for wrong in ["", "state.db", "sqlite:", "sqlite://", "mysql://user:hunter2@host/db", "postgres://user:hunter2@host:port/db"] {
-        let refused = State::open(&Secret::new(wrong), std::path::Path::new("."), Access::Create).await.unwrap_err();
+    for wrong in [
+        "",
+        "state.db",
+        "sqlite:",
+        "sqlite://",
+        "mysql://user:hunter2@host/db",
+        "postgres://user:hunter2@host:port/db",
+    ] {
+        let refused =
+            State::open(&Secret::new(wrong), std::path::Path::new("."), Access::Create).await.unwrap_err();
         assert!(matches!(refused, StateError::Url), "{wrong}: {refused:?}");
         assert!(!format!("{refused} {refused:?}").contains("hunter2"));
     }
@@ -65,7 +73,8 @@ async fn what_was_committed_is_there_after_a_restart_and_the_rest_is_not() {
     let crashed = tempfile::tempdir().unwrap();
     std::fs::create_dir(crashed.path().join("deep")).unwrap();
     for name in ["state.db", "state.db-wal"] {
-        std::fs::copy(world.folder.path().join("deep").join(name), crashed.path().join("deep").join(name)).unwrap();
+        std::fs::copy(world.folder.path().join("deep").join(name), crashed.path().join("deep").join(name))
+            .unwrap();
     }
     let state = State::open(&world.url, crashed.path(), Access::ReadWrite).await.unwrap();
     let mut tx = state.read().await.unwrap();
@@ -82,7 +91,8 @@ async fn a_copy_is_a_state() {
     let to = world.folder.path().join("copy.db");
     world.state.backup(&to).await.unwrap();
     assert!(world.state.backup(&to).await.is_err(), "nothing is overwritten");
-    let copy = State::open(&Secret::new("sqlite://copy.db"), world.folder.path(), Access::ReadWrite).await.unwrap();
+    let copy =
+        State::open(&Secret::new("sqlite://copy.db"), world.folder.path(), Access::ReadWrite).await.unwrap();
     let mut tx = copy.read().await.unwrap();
     assert_eq!(meta::get(&mut tx, "key").await.unwrap().as_deref(), Some("value"));
     assert!(state::Keys::load(&mut tx, &root_key()).await.unwrap().is_some());
@@ -90,7 +100,11 @@ async fn a_copy_is_a_state() {
 
 #[tokio::test]
 async fn postgres_is_migrated_by_hand_and_only_forwards() {
-    let Some(url) = tokio::task::spawn_blocking(crate::postgres::new_database).await.unwrap().map(Secret::new) else { return };
+    let Some(url) =
+        tokio::task::spawn_blocking(crate::postgres::new_database).await.unwrap().map(Secret::new)
+    else {
+        return;
+    };
     let here = std::path::Path::new(".");
     let behind = State::open(&url, here, Access::Create).await;
     assert!(matches!(behind, Err(StateError::SchemaBehind { have: 0, want: 1 })));
@@ -99,8 +113,14 @@ async fn postgres_is_migrated_by_hand_and_only_forwards() {
     let state = State::open(&url, here, Access::Create).await.unwrap();
     assert!(matches!(state.backup(here).await, Err(StateError::BackupPostgres)));
     let mut connection = PgConnection::connect(url.reveal()).await.unwrap();
-    sqlx::raw_sql("INSERT INTO schema_migration VALUES (99, 'future')").execute(&mut connection).await.unwrap();
-    assert!(matches!(State::open(&url, here, Access::Create).await, Err(StateError::SchemaAhead { have: 99, want: 1 })));
+    sqlx::raw_sql("INSERT INTO schema_migration VALUES (99, 'future')")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    assert!(matches!(
+        State::open(&url, here, Access::Create).await,
+        Err(StateError::SchemaAhead { have: 99, want: 1 })
+    ));
 }
 
 #[tokio::test]
@@ -133,7 +153,8 @@ async fn both_databases_have_one_schema() {
     .fetch_all(&mut in_sqlite.sqlite().await)
     .await
     .unwrap();
-    let (here, there): (BTreeSet<Column>, BTreeSet<Column>) = (here.into_iter().collect(), there.into_iter().collect());
+    let (here, there): (BTreeSet<Column>, BTreeSet<Column>) =
+        (here.into_iter().collect(), there.into_iter().collect());
     assert!(here.len() > 100);
     assert_eq!(here.symmetric_difference(&there).collect::<Vec<_>>(), Vec::<&Column>::new());
     let indexes = |rows: Vec<(String,)>| rows.into_iter().map(|(name,)| name).collect::<BTreeSet<_>>();
@@ -144,10 +165,11 @@ async fn both_databases_have_one_schema() {
     .fetch_all(&mut connection)
     .await
     .unwrap();
-    let here: Vec<(String,)> = sqlx::query_as("SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
-        .fetch_all(&mut in_sqlite.sqlite().await)
-        .await
-        .unwrap();
+    let here: Vec<(String,)> =
+        sqlx::query_as("SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+            .fetch_all(&mut in_sqlite.sqlite().await)
+            .await
+            .unwrap();
     assert_eq!(indexes(here), indexes(there));
     assert_eq!(at(0).as_second(), 0);
 }

@@ -87,15 +87,23 @@ fn unprivileged() -> Command {
 }
 
 fn bin() -> Option<PathBuf> {
-    let has_all = |folder: &Path| ["initdb", "pg_ctl", "createdb"].iter().all(|program| folder.join(program).is_file());
+    let has_all =
+        |folder: &Path| ["initdb", "pg_ctl", "createdb"].iter().all(|program| folder.join(program).is_file());
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut versions: Vec<PathBuf> =
-        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin")).collect();
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("bin"))
+        .collect();
     versions.sort();
     versions.into_iter().rev().chain(std::env::split_paths(&path)).find(|folder| has_all(folder))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the machine that must have a Postgres says so in its environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the machine that must have a Postgres says so in its environment"
+)]
 fn is_required() -> bool {
     std::env::var("DRUMBEAT_TEST_POSTGRES").is_ok_and(|value| value == "required")
 }

@@ -54,7 +54,10 @@ async fn a_batch_that_is_removed_or_swapped_is_named() {
 
 #[tokio::test]
 async fn an_entry_that_is_added_to_or_cut_off_a_batch_is_named() {
-    assert_eq!(after("UPDATE audit_batch SET payload = payload || char(10) || 'x' WHERE number = 4").await.0, 7);
+    assert_eq!(
+        after("UPDATE audit_batch SET payload = payload || char(10) || 'x' WHERE number = 4").await.0,
+        7
+    );
     assert_eq!(after("UPDATE audit_batch SET payload = substr(payload, 1, instr(payload, char(10)) - 1) WHERE number = 3").await.0, 4);
 }
 
@@ -68,7 +71,8 @@ async fn a_batch_put_between_sealed_ones_is_named() {
 #[tokio::test]
 async fn seals_that_are_removed_swapped_or_changed_are_named() {
     assert_eq!(after("DELETE FROM audit_seal WHERE batch = 4").await.0, 6);
-    let swap = "UPDATE audit_seal SET batch = -1 WHERE batch = 2; UPDATE audit_seal SET batch = 2 WHERE batch = 5;
+    let swap =
+        "UPDATE audit_seal SET batch = -1 WHERE batch = 2; UPDATE audit_seal SET batch = 2 WHERE batch = 5;
         UPDATE audit_seal SET batch = 5 WHERE batch = -1";
     assert_eq!(after(swap).await.0, 1);
     let rows = "UPDATE audit_seal SET first_index = first_index + 1000 WHERE batch IN (2, 5);
@@ -79,15 +83,24 @@ async fn seals_that_are_removed_swapped_or_changed_are_named() {
 
 #[tokio::test]
 async fn checkpoints_that_are_removed_moved_or_cut_short_of_are_named() {
-    assert_eq!(after("DELETE FROM audit_checkpoint WHERE size = 24").await, (12, "the checkpoint that covered the entries from here on is missing".to_owned()));
+    assert_eq!(
+        after("DELETE FROM audit_checkpoint WHERE size = 24").await,
+        (12, "the checkpoint that covered the entries from here on is missing".to_owned())
+    );
     assert_eq!(after("UPDATE audit_checkpoint SET size = 11 WHERE size = 12").await.0, 0);
     let cut = "DELETE FROM audit_seal WHERE batch > 10; DELETE FROM audit_batch WHERE number > 10";
-    assert_eq!(after(cut).await, (19, "entries that a checkpoint covers are missing from here on".to_owned()));
+    assert_eq!(
+        after(cut).await,
+        (19, "entries that a checkpoint covers are missing from here on".to_owned())
+    );
 }
 
 /// What may be changed, a byte of which at a time.
 const PLACES: [(&str, &str); 6] = [
-    ("SELECT CAST(payload AS BLOB) FROM audit_batch WHERE number = $1", "UPDATE audit_batch SET payload = CAST($2 AS TEXT) WHERE number = $1"),
+    (
+        "SELECT CAST(payload AS BLOB) FROM audit_batch WHERE number = $1",
+        "UPDATE audit_batch SET payload = CAST($2 AS TEXT) WHERE number = $1",
+    ),
     ("SELECT leaves FROM audit_seal WHERE batch = $1", "UPDATE audit_seal SET leaves = $2 WHERE batch = $1"),
     ("SELECT root FROM audit_seal WHERE batch = $1", "UPDATE audit_seal SET root = $2 WHERE batch = $1"),
     (
@@ -98,7 +111,10 @@ const PLACES: [(&str, &str); 6] = [
         "SELECT frontier FROM audit_checkpoint WHERE size = 12 + ($1 / 7) * 12",
         "UPDATE audit_checkpoint SET frontier = $2 WHERE size = 12 + ($1 / 7) * 12",
     ),
-    ("SELECT CAST(payload AS BLOB) FROM audit_batch WHERE number = $1", "UPDATE audit_batch SET payload = CAST($2 AS TEXT) WHERE number = $1"),
+    (
+        "SELECT CAST(payload AS BLOB) FROM audit_batch WHERE number = $1",
+        "UPDATE audit_batch SET payload = CAST($2 AS TEXT) WHERE number = $1",
+    ),
 ];
 
 #[test]

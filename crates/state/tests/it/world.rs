@@ -11,8 +11,8 @@ use model::enrollment::{Enrollment, Progress};
 use model::policy::{Channel, MessageClass, Traits};
 use model::reason::Gate;
 use model::{
-    BrandName, DeliveryId, DeliveryState, DestinationName, EnrollmentId, PlaybookName, ProfileNumber, PurposeName, Reason,
-    Secret, StepId, TemplateName,
+    BrandName, DeliveryId, DeliveryState, DestinationName, EnrollmentId, PlaybookName, ProfileNumber,
+    PurposeName, Reason, Secret, StepId, TemplateName,
 };
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, SqliteConnection};
@@ -48,7 +48,12 @@ impl World {
 
     /// A connection of one's own to an SQLite state.
     pub(crate) async fn sqlite(&self) -> SqliteConnection {
-        SqliteConnectOptions::new().filename(self.file()).busy_timeout(Duration::from_secs(10)).connect().await.unwrap()
+        SqliteConnectOptions::new()
+            .filename(self.file())
+            .busy_timeout(Duration::from_secs(10))
+            .connect()
+            .await
+            .unwrap()
     }
 }
 
@@ -129,7 +134,10 @@ pub(crate) fn waiting(profile: u32, wake: i64) -> Enrollment {
 
 /// An enrollment that waits for its delivery.
 pub(crate) fn sending(profile: u32) -> Enrollment {
-    Enrollment { progress: Progress::Sending { step: StepId::known("hello"), since: at(1) }, ..waiting(profile, 0) }
+    Enrollment {
+        progress: Progress::Sending { step: StepId::known("hello"), since: at(1) },
+        ..waiting(profile, 0)
+    }
 }
 
 /// A pending delivery of a person, due at second 10.
@@ -155,7 +163,11 @@ pub(crate) fn delivery(profile: u32, step: &str) -> Delivery {
         state: DeliveryState::Pending,
         reason: Reason::OkAccepted,
         gates: vec![
-            GateRecord { gate: Gate::Cap, reason: Some(Reason::CapPerson), saw: "1 of 1 \"since\" 00:00\n".to_owned() },
+            GateRecord {
+                gate: Gate::Cap,
+                reason: Some(Reason::CapPerson),
+                saw: "1 of 1 \"since\" 00:00\n".to_owned(),
+            },
             GateRecord { gate: Gate::Time, reason: None, saw: String::new() },
         ],
         created_at: at(5),
@@ -170,7 +182,8 @@ pub(crate) async fn decide(state: &State, deliveries: &[Delivery]) {
     let mut tx = state.write().await.unwrap();
     let last = deliveries.iter().map(|delivery| delivery.profile.0).max().unwrap_or(0);
     people(&mut tx, last).await;
-    let mut enrollments: Vec<_> = deliveries.iter().map(|delivery| (sending(delivery.profile.0), None)).collect();
+    let mut enrollments: Vec<_> =
+        deliveries.iter().map(|delivery| (sending(delivery.profile.0), None)).collect();
     enrollments.dedup_by_key(|(enrollment, _)| enrollment.profile);
     state::enrollment::put(&mut tx, &enrollments).await.unwrap();
     let many = state::delivery::decide(&mut tx, deliveries, at(5)).await.unwrap();

@@ -68,7 +68,10 @@ pub(crate) async fn an_import_writes_only_changes(state: &State) {
     assert_eq!(consent::import(&mut tx, &page).await.unwrap(), 3, "what lies in the future does not count");
     assert_eq!(consent::import(&mut tx, &page).await.unwrap(), 0);
     assert_eq!(consent::history(&mut tx, ProfileNumber(2)).await.unwrap().len(), 2);
-    assert_eq!((status(&mut tx, 2).await, status(&mut tx, 3).await), (ConsentStatus::Granted, ConsentStatus::Absent));
+    assert_eq!(
+        (status(&mut tx, 2).await, status(&mut tx, 3).await),
+        (ConsentStatus::Granted, ConsentStatus::Absent)
+    );
     let next = [said(1, ConsentStatus::Granted, 10), said(2, ConsentStatus::Withdrawn, 30)];
     assert_eq!(consent::import(&mut tx, &next).await.unwrap(), 1);
     assert_eq!(status(&mut tx, 2).await, ConsentStatus::Withdrawn);
@@ -102,7 +105,10 @@ pub(crate) async fn an_import_does_not_overtake_a_no(state: &State) {
             written
         }
     });
-    tokio::task::yield_now().await;
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+        meta::get(&mut no, "round trip").await.unwrap();
+    }
     no.commit().await.unwrap();
     assert_eq!(import.await.unwrap(), 0);
     let mut tx = state.read().await.unwrap();
@@ -129,7 +135,10 @@ pub(crate) async fn suppression_is_by_person_and_address(state: &State) {
     assert!(consent::suppress(&mut tx, &bounced).await.unwrap());
     let numbers = [2, 1].map(ProfileNumber);
     let hashes = [AddressHash::known("abc"), AddressHash::known("none")];
-    assert_eq!(consent::suppressions(&mut tx, &numbers, &hashes).await.unwrap(), [opted_out.clone(), bounced.clone()]);
+    assert_eq!(
+        consent::suppressions(&mut tx, &numbers, &hashes).await.unwrap(),
+        [opted_out.clone(), bounced.clone()]
+    );
     assert_eq!(consent::suppressions(&mut tx, &[], &hashes[1..]).await.unwrap(), []);
     // Stricter wins and stays.
     assert!(consent::suppress(&mut tx, &entry(&person, Reason::OptoutChannel, false)).await.unwrap());
@@ -140,7 +149,11 @@ pub(crate) async fn suppression_is_by_person_and_address(state: &State) {
     assert_eq!(listed, [bounced], "subject by subject");
     assert_eq!(consent::list(&mut tx, 9, Some(&address)).await.unwrap().len(), 2);
     // Lifting one leaves the other.
-    assert!(consent::unsuppress(&mut tx, &person, Some(Channel::Email), Some(Reason::OptoutChannel)).await.unwrap());
+    assert!(
+        consent::unsuppress(&mut tx, &person, Some(Channel::Email), Some(Reason::OptoutChannel))
+            .await
+            .unwrap()
+    );
     assert!(!consent::unsuppress(&mut tx, &person, Some(Channel::Email), None).await.unwrap());
     assert_eq!(consent::suppressions(&mut tx, &numbers, &[]).await.unwrap(), [manual]);
 }
@@ -149,12 +162,18 @@ pub(crate) async fn suppressing_waits_for_the_armer(state: &State) {
     let mut tx = state.write().await.unwrap();
     people(&mut tx, 1).await;
     tx.commit().await.unwrap();
-    for subject in [SuppressionSubject::Profile(ProfileNumber(1)), SuppressionSubject::Address(AddressHash::known("abc"))] {
+    for subject in [
+        SuppressionSubject::Profile(ProfileNumber(1)),
+        SuppressionSubject::Address(AddressHash::known("abc")),
+    ] {
         // The armer has looked, and not committed yet.
         let mut armer = state.write().await.unwrap();
         outbox::lock_profiles(&mut armer, &[ProfileNumber(1)]).await.unwrap();
         outbox::lock_addresses(&mut armer, &[AddressHash::known("abc")]).await.unwrap();
-        let looked = consent::suppressions(&mut armer, &[ProfileNumber(1)], &[AddressHash::known("abc")]).await.unwrap().len();
+        let looked = consent::suppressions(&mut armer, &[ProfileNumber(1)], &[AddressHash::known("abc")])
+            .await
+            .unwrap()
+            .len();
         let opted_out = tokio::spawn({
             let state = state.clone();
             async move {
@@ -174,9 +193,15 @@ pub(crate) async fn suppressing_waits_for_the_armer(state: &State) {
         for _ in 0..50 {
             tokio::task::yield_now().await;
             meta::get(&mut armer, "round trip").await.unwrap();
-            assert!(!opted_out.is_finished(), "an opt-out returned before what it should have stopped was armed");
+            assert!(
+                !opted_out.is_finished(),
+                "an opt-out returned before what it should have stopped was armed"
+            );
         }
-        let again = consent::suppressions(&mut armer, &[ProfileNumber(1)], &[AddressHash::known("abc")]).await.unwrap().len();
+        let again = consent::suppressions(&mut armer, &[ProfileNumber(1)], &[AddressHash::known("abc")])
+            .await
+            .unwrap()
+            .len();
         assert_eq!(again, looked);
         armer.commit().await.unwrap();
         opted_out.await.unwrap();
@@ -193,7 +218,13 @@ pub(crate) async fn facts_halts_and_values_are_kept(state: &State) {
         source: "smtp".to_owned(),
         source_id: "d/1".to_owned(),
     };
-    let other = Fact { kind: FactKind::Clicked, at: at(8), delivery: None, source_id: "2".to_owned(), ..told.clone() };
+    let other = Fact {
+        kind: FactKind::Clicked,
+        at: at(8),
+        delivery: None,
+        source_id: "2".to_owned(),
+        ..told.clone()
+    };
     assert!(fact::add(&mut tx, &told).await.unwrap());
     assert!(!fact::add(&mut tx, &Fact { at: at(9), ..told.clone() }).await.unwrap());
     assert!(fact::add(&mut tx, &other).await.unwrap());

@@ -28,7 +28,10 @@ pub(crate) async fn a_delivery_is_read_back_as_it_was(state: &State) {
     }
     assert_eq!(read, expected);
     let logged = delivery::get(&mut tx, &all[0].id).await.unwrap().unwrap();
-    assert_eq!((logged.delivery, logged.armed_at, logged.settled_at, logged.attempts), (all[0].clone(), None, None, 0));
+    assert_eq!(
+        (logged.delivery, logged.armed_at, logged.settled_at, logged.attempts),
+        (all[0].clone(), None, None, 0)
+    );
     let refused = delivery::get_by_key(&mut tx, &DeliveryKey::of(&all[1])).await.unwrap().unwrap();
     assert_eq!(refused.settled_at, Some(at(5)));
     assert_eq!(delivery::get(&mut tx, &DeliveryId::known("nobody's")).await.unwrap(), None);
@@ -38,20 +41,33 @@ pub(crate) async fn only_a_deferred_row_is_decided_anew(state: &State) {
     use DeliveryState::{Cancelled, Deferred, Expired, Pending, Skipped, Suppressed, Withheld};
     let states = [Pending, Deferred, Withheld, Suppressed, Skipped, Expired, Cancelled];
     let steps: Vec<String> = states.iter().map(|state| format!("step_{}", state.as_str())).collect();
-    let first: Vec<Delivery> =
-        states.iter().zip(&steps).map(|(state, step)| with(*state, Reason::CapDeferred, pending(1, step))).collect();
+    let first: Vec<Delivery> = states
+        .iter()
+        .zip(&steps)
+        .map(|(state, step)| with(*state, Reason::CapDeferred, pending(1, step)))
+        .collect();
     decide(state, &first).await;
     let mut tx = state.write().await.unwrap();
     let again: Vec<Delivery> = steps
         .iter()
-        .map(|step| Delivery { decided_at: at(50), due_at: at(60), ..with(Skipped, Reason::CapPerson, pending(1, step)) })
+        .map(|step| Delivery {
+            decided_at: at(50),
+            due_at: at(60),
+            ..with(Skipped, Reason::CapPerson, pending(1, step))
+        })
         .collect();
     assert_eq!(delivery::decide(&mut tx, &again, at(50)).await.unwrap(), 1);
     for ((decided, was), state) in again.iter().zip(&first).zip(states) {
         let logged = delivery::get(&mut tx, &decided.id).await.unwrap().unwrap();
-        assert_eq!(logged.delivery, if state == Deferred { decided.clone() } else { was.clone() }, "{state:?}");
+        assert_eq!(
+            logged.delivery,
+            if state == Deferred { decided.clone() } else { was.clone() },
+            "{state:?}"
+        );
     }
-    for state in [DeliveryState::Leased, DeliveryState::Armed, DeliveryState::Accepted, DeliveryState::InDoubt] {
+    for state in
+        [DeliveryState::Leased, DeliveryState::Armed, DeliveryState::Accepted, DeliveryState::InDoubt]
+    {
         let wrong = with(state, Reason::OkAccepted, pending(2, "hello"));
         assert!(matches!(delivery::decide(&mut tx, &[wrong], at(1)).await, Err(StateError::Broken { .. })));
     }
@@ -97,7 +113,10 @@ pub(crate) async fn cancelling_stops_before_arming_only(state: &State) {
     let expected: Vec<_> = all[1..].iter().map(DeliveryKey::of).collect();
     assert_eq!(cancelled, expected, "armed is past recall");
     let logged = delivery::get_by_key(&mut tx, &expected[0]).await.unwrap().unwrap();
-    assert_eq!((logged.delivery.state, logged.delivery.reason), (DeliveryState::Cancelled, Reason::GoalReached));
+    assert_eq!(
+        (logged.delivery.state, logged.delivery.reason),
+        (DeliveryState::Cancelled, Reason::GoalReached)
+    );
     assert_eq!(logged.settled_at, Some(at(21)));
     assert_eq!(outbox::arm(&mut tx, &[row(&claimed[1])], at(22), 1).await.unwrap(), [], "its lease is over");
     assert_eq!(delivery::cancel(&mut tx, &asked, at(23)).await.unwrap(), []);
@@ -124,8 +143,12 @@ pub(crate) async fn the_log_is_paged_and_filtered(state: &State) {
     assert_eq!(seen, [4, 7, 6, 5, 1, 3, 2, 9, 8]);
     let found = async |tx: &mut state::Tx, filter: &Filter| -> Vec<u32> {
         let counted: u64 = delivery::counts(tx, filter).await.unwrap().values().sum();
-        let mut found: Vec<u32> =
-            delivery::find(tx, filter, None, 100).await.unwrap().iter().map(|row| row.delivery.profile.0).collect();
+        let mut found: Vec<u32> = delivery::find(tx, filter, None, 100)
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| row.delivery.profile.0)
+            .collect();
         found.sort_unstable();
         assert_eq!(counted, found.len() as u64);
         found
@@ -133,10 +156,16 @@ pub(crate) async fn the_log_is_paged_and_filtered(state: &State) {
     let of = Filter::default;
     let person = Some(ProfileNumber(3));
     assert_eq!(found(&mut tx, &Filter { profile: person, ..of() }).await, [3]);
-    assert_eq!(found(&mut tx, &Filter { profile: person, state: Some(DeliveryState::Skipped), ..of() }).await, Vec::<u32>::new());
+    assert_eq!(
+        found(&mut tx, &Filter { profile: person, state: Some(DeliveryState::Skipped), ..of() }).await,
+        Vec::<u32>::new()
+    );
     assert_eq!(found(&mut tx, &Filter { playbook: Some(PlaybookName::known("other")), ..of() }).await, [4]);
     assert_eq!(found(&mut tx, &Filter { enrollment: Some(enrollment_id(6)), ..of() }).await, [6]);
-    assert_eq!(found(&mut tx, &Filter { destination: Some(DestinationName::known("file")), ..of() }).await, [3]);
+    assert_eq!(
+        found(&mut tx, &Filter { destination: Some(DestinationName::known("file")), ..of() }).await,
+        [3]
+    );
     assert_eq!(found(&mut tx, &Filter { reason: Some(Reason::CapPerson), ..of() }).await, [2]);
     let shown = found(&mut tx, &Filter { state: Some(DeliveryState::Pending), ..of() }).await;
     assert_eq!(shown, [1, 3, 4, 5, 6, 7, 8, 9], "leased is a way of being pending");
@@ -147,13 +176,18 @@ pub(crate) async fn next_due_is_the_earliest(state: &State) {
     let mut tx = state.write().await.unwrap();
     assert_eq!(delivery::next_due(&mut tx, at(0)).await.unwrap(), None);
     enrollment::put(&mut tx, &[(waiting(9, 70), None)]).await.unwrap();
-    assert_eq!(delivery::next_due(&mut tx, at(0)).await.unwrap(), None, "nobody looks at a playbook that is not kept");
+    assert_eq!(
+        delivery::next_due(&mut tx, at(0)).await.unwrap(),
+        None,
+        "nobody looks at a playbook that is not kept"
+    );
     let kept = PlaybookState {
         name: name(),
         status: Status::Active,
         version: "v1".to_owned(),
         activated_at: at(0),
         seen: (1..3).collect(),
+        applied_run: None,
         applying: None,
     };
     playbook::save(&mut tx, &kept).await.unwrap();

@@ -27,16 +27,28 @@ pub(crate) async fn an_enrollment_is_read_back_as_it_was(state: &State) {
     ]);
     let all = [
         waiting(1, 60),
-        Enrollment { outcomes, holdout: Some(HoldoutKind::Playbook), goal_reached_at: Some(at(8)), ..sending(2) },
+        Enrollment {
+            outcomes,
+            holdout: Some(HoldoutKind::Playbook),
+            goal_reached_at: Some(at(8)),
+            ..sending(2)
+        },
         ended(3, 9),
-        Enrollment { progress: Progress::Ended { exit: Exit::Word("bought".to_owned()), at: at(9) }, ..waiting(4, 0) },
+        Enrollment {
+            progress: Progress::Ended { exit: Exit::Word("bought".to_owned()), at: at(9) },
+            ..waiting(4, 0)
+        },
     ];
     let rows: Vec<_> = all.iter().map(|enrollment| (enrollment.clone(), Some(vec![7, 0]))).collect();
     assert_eq!(enrollment::put(&mut tx, &rows).await.unwrap(), 4);
     for kept in &all {
         let row = enrollment::get(&mut tx, kept.profile, &kept.id).await.unwrap().unwrap();
         assert_eq!(row.enrollment, *kept);
-        assert_eq!(row.sealed_entry, kept.is_active().then(|| vec![7, 0]), "what is over keeps no personal details");
+        assert_eq!(
+            row.sealed_entry,
+            kept.is_active().then(|| vec![7, 0]),
+            "what is over keeps no personal details"
+        );
     }
     assert_eq!(enrollment::get(&mut tx, ProfileNumber(2), &enrollment_id(1)).await.unwrap(), None);
     // A later write without an entry keeps it; the end drops it.
@@ -56,7 +68,11 @@ pub(crate) async fn one_that_ended_is_not_begun_again(state: &State) {
     enrollment::put(&mut tx, &[(ended(1, 9), None)]).await.unwrap();
     assert_eq!(enrollment::put(&mut tx, &[(waiting(1, 60), None)]).await.unwrap(), 0);
     let late_goal = Enrollment { goal_reached_at: Some(at(20)), ..ended(1, 9) };
-    assert_eq!(enrollment::put(&mut tx, &[(late_goal.clone(), None)]).await.unwrap(), 1, "a goal may be reached after the end");
+    assert_eq!(
+        enrollment::put(&mut tx, &[(late_goal.clone(), None)]).await.unwrap(),
+        1,
+        "a goal may be reached after the end"
+    );
     assert_eq!(enrollment::of_profile(&mut tx, ProfileNumber(1)).await.unwrap()[0].enrollment, late_goal);
 }
 
@@ -70,7 +86,8 @@ pub(crate) async fn a_person_is_under_way_once(state: &State) {
     let mut tx = state.write().await.unwrap();
     enrollment::put(&mut tx, &[(ended(1, 40), None)]).await.unwrap();
     enrollment::put(&mut tx, &[(next(waiting(1, 90), 50), None)]).await.unwrap();
-    let active = enrollment::of_profiles_active(&mut tx, &playbook(), &[1, 2].map(ProfileNumber)).await.unwrap();
+    let active =
+        enrollment::of_profiles_active(&mut tx, &playbook(), &[1, 2].map(ProfileNumber)).await.unwrap();
     assert_eq!(active.len(), 1);
     assert_eq!(enrollment::of_profile(&mut tx, ProfileNumber(1)).await.unwrap().len(), 2);
 }

@@ -33,7 +33,11 @@ pub(crate) async fn entries_are_sealed_in_order_and_verify(state: &State) {
     assert_eq!(audit::seal(state, &keys, "acme").await.unwrap().entries, 6);
     assert_eq!(audit::seal(state, &keys, "acme").await.unwrap().entries, 0);
     batches(state, 3, 70).await;
-    assert_eq!(audit::seal(state, &keys, "acme").await.unwrap().entries, 139, "more batches than are sealed at once");
+    assert_eq!(
+        audit::seal(state, &keys, "acme").await.unwrap().entries,
+        139,
+        "more batches than are sealed at once"
+    );
     batches(state, 73, 1).await;
     let verified = audit::verify(state, &key).await.unwrap();
     assert_eq!((verified.entries, verified.checkpoints, verified.unsealed), (145, 3, 2));
@@ -50,11 +54,15 @@ pub(crate) async fn entries_are_sealed_in_order_and_verify(state: &State) {
         read.extend(page);
     }
     assert_eq!(read.len(), 147);
-    assert_eq!(read[1].json, r#"{"at":"1970-01-01T00:00:10Z","body":{"a":[true,null],"b":"é\n","n":10},"kind":"decision"}"#);
+    assert_eq!(
+        read[1].json,
+        r#"{"at":"1970-01-01T00:00:10Z","body":{"a":[true,null],"b":"é\n","n":10},"kind":"decision"}"#
+    );
     let indexes: Vec<_> = read.iter().map(|entry| entry.index).collect();
     assert_eq!(indexes, (0..145).map(Some).chain([None, None]).collect::<Vec<_>>());
     tx.rollback().await.unwrap();
-    let other = Keys::load_or_create(&mut state.write().await.unwrap(), &RootKey::generate().unwrap(), at(0)).await;
+    let other =
+        Keys::load_or_create(&mut state.write().await.unwrap(), &RootKey::generate().unwrap(), at(0)).await;
     assert!(matches!(other, Err(StateError::WrongRootKey)));
     let renamed = audit::verify(state, &keys.log_key("other")).await.unwrap();
     assert!(renamed.first_fault.is_some(), "the log of another project");
@@ -114,12 +122,20 @@ pub(crate) async fn append_only_tables_refuse(world: &World) {
         assert!(refused.contains("is append-only"), "{sql}: {refused}");
     }
     if state.is_postgres() {
-        for sql in ["TRUNCATE audit_batch", "TRUNCATE audit_seal", "TRUNCATE audit_checkpoint", "TRUNCATE consent_event"] {
+        for sql in [
+            "TRUNCATE audit_batch",
+            "TRUNCATE audit_seal",
+            "TRUNCATE audit_checkpoint",
+            "TRUNCATE consent_event",
+        ] {
             world.raw(sql).await.unwrap_err();
         }
     } else {
         world.raw("INSERT OR REPLACE INTO audit_batch (number, payload) VALUES (1, 'x')").await.unwrap_err();
-        world.raw("INSERT OR REPLACE INTO audit_checkpoint SELECT * FROM audit_checkpoint").await.unwrap_err();
+        world
+            .raw("INSERT OR REPLACE INTO audit_checkpoint SELECT * FROM audit_checkpoint")
+            .await
+            .unwrap_err();
     }
 }
 
@@ -138,7 +154,10 @@ pub(crate) async fn keys_are_made_once_and_need_their_root_key(state: &State) {
     assert_eq!(again.open(&sealed, "entry").unwrap(), b"plain");
     assert!(matches!(again.open(&sealed, "other"), Err(StateError::Unseal { .. })));
     assert_eq!(format!("{first:?}"), "[secret]");
-    assert!(matches!(Keys::load(&mut tx, &RootKey::generate().unwrap()).await, Err(StateError::WrongRootKey)));
+    assert!(matches!(
+        Keys::load(&mut tx, &RootKey::generate().unwrap()).await,
+        Err(StateError::WrongRootKey)
+    ));
 }
 
 pub(crate) async fn the_run_lock_has_one_holder(state: &State) {

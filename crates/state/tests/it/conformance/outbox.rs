@@ -19,7 +19,9 @@ async fn claim(tx: &mut Tx, lease_now: i64, limit: u32) -> Vec<Claimed> {
 }
 
 async fn arm(tx: &mut Tx, claimed: &Claimed, lease_now: i64) -> Vec<Armed> {
-    outbox::arm(tx, &[(DeliveryKey::of(&claimed.delivery), claimed.fence, hash())], at(21), lease_now).await.unwrap()
+    outbox::arm(tx, &[(DeliveryKey::of(&claimed.delivery), claimed.fence, hash())], at(21), lease_now)
+        .await
+        .unwrap()
 }
 
 async fn settle(tx: &mut Tx, delivery: &Delivery, attempt: u32, result: Answer) -> usize {
@@ -34,7 +36,11 @@ async fn state_of(tx: &mut Tx, delivery: &Delivery) -> (DeliveryState, Reason) {
 }
 
 async fn look_at(tx: &mut Tx, profile: u32) -> Option<jiff::Timestamp> {
-    enrollment::get(tx, model::ProfileNumber(profile), &enrollment_id(profile)).await.unwrap().unwrap().look_at
+    enrollment::get(tx, model::ProfileNumber(profile), &enrollment_id(profile))
+        .await
+        .unwrap()
+        .unwrap()
+        .look_at
 }
 
 /// One delivery, claimed and armed.
@@ -59,7 +65,11 @@ pub(crate) async fn claims_are_in_order_and_disjoint(state: &State) {
     let first = claim(&mut tx, 0, 2).await;
     let rest = claim(&mut tx, 0, 10).await;
     let order: Vec<u32> = first.iter().chain(&rest).map(|claimed| claimed.delivery.profile.0).collect();
-    assert_eq!(order, [4, 3, 2, 1], "transactional, then by priority, then by due time, then by number; what is not due waits");
+    assert_eq!(
+        order,
+        [4, 3, 2, 1],
+        "transactional, then by priority, then by due time, then by number; what is not due waits"
+    );
     assert_eq!((first[0].fence, first[0].lease_count, first[0].attempts), (1, 1, 0));
     assert_eq!(first[0].delivery, Delivery { state: DeliveryState::Leased, ..all[3].clone() });
     assert_eq!(claim(&mut tx, 0, 10).await, []);
@@ -129,7 +139,12 @@ pub(crate) async fn what_is_armed_never_goes_back_by_time(state: &State) {
     assert_eq!(claim(&mut tx, 0, 10).await, []);
     let back = (DeliveryKey::of(&delivery), 1, Back::Pending { due_at: at(0) });
     assert_eq!(outbox::give_back(&mut tx, &[back], at(30)).await.unwrap(), []);
-    assert_eq!(delivery::cancel(&mut tx, &[(DeliveryKey::of(&delivery), Reason::CancelOperator)], at(30)).await.unwrap(), []);
+    assert_eq!(
+        delivery::cancel(&mut tx, &[(DeliveryKey::of(&delivery), Reason::CancelOperator)], at(30))
+            .await
+            .unwrap(),
+        []
+    );
     assert_eq!(delivery::decide(&mut tx, std::slice::from_ref(&delivery), at(30)).await.unwrap(), 0);
     assert_eq!(state_of(&mut tx, &delivery).await, (DeliveryState::InDoubt, Reason::OutcomeUnknown));
 }
@@ -138,7 +153,10 @@ pub(crate) async fn an_attempt_is_settled_once(state: &State) {
     let (mut tx, delivery) = armed(state).await;
     assert_eq!(look_at(&mut tx, 1).await, None);
     assert_eq!(settle(&mut tx, &delivery, 2, Answer::InDoubt).await, 0, "there was no second attempt");
-    assert_eq!(settle(&mut tx, &delivery, 1, Answer::Accepted { receipt: "queued as 7".to_owned() }).await, 1);
+    assert_eq!(
+        settle(&mut tx, &delivery, 1, Answer::Accepted { receipt: "queued as 7".to_owned() }).await,
+        1
+    );
     assert_eq!(look_at(&mut tx, 1).await, Some(at(30)), "its enrollment is looked at");
     for late in [
         Answer::InDoubt,
@@ -150,7 +168,10 @@ pub(crate) async fn an_attempt_is_settled_once(state: &State) {
     let logged = delivery::get(&mut tx, &delivery.id).await.unwrap().unwrap();
     assert_eq!(logged.receipt.as_deref(), Some("queued as 7"));
     assert_eq!((logged.armed_at, logged.settled_at, logged.attempts), (Some(at(21)), Some(at(30)), 1));
-    assert_eq!((logged.delivery.state, logged.delivery.reason), (DeliveryState::Accepted, Reason::OkAccepted));
+    assert_eq!(
+        (logged.delivery.state, logged.delivery.reason),
+        (DeliveryState::Accepted, Reason::OkAccepted)
+    );
     let attempts = outbox::attempts(&mut tx, &delivery.id).await.unwrap();
     assert_eq!((attempts[0].outcome.as_deref(), &*attempts[0].detail), (Some("accepted"), "250 \"ok\""));
     assert_eq!(outbox::address_of(&mut tx, &delivery.id).await.unwrap(), Some(hash()));
@@ -175,7 +196,10 @@ pub(crate) async fn a_retry_is_pending_again(state: &State) {
     assert_eq!(settle(&mut tx, &delivery, 1, retry).await, 1);
     assert_eq!(look_at(&mut tx, 1).await, None, "its enrollment waits on");
     let logged = delivery::get(&mut tx, &delivery.id).await.unwrap().unwrap();
-    assert_eq!((logged.delivery.state, logged.delivery.reason), (DeliveryState::Pending, Reason::FailSmtp4xx));
+    assert_eq!(
+        (logged.delivery.state, logged.delivery.reason),
+        (DeliveryState::Pending, Reason::FailSmtp4xx)
+    );
     assert_eq!((logged.delivery.due_at, logged.armed_at, logged.settled_at), (at(90), None, None));
     assert_eq!(claim(&mut tx, 0, 10).await, [], "not before it is due");
     let claimed = outbox::claim(&mut tx, &destination(), at(90), 0, 100, 10, "node").await.unwrap();
@@ -183,8 +207,12 @@ pub(crate) async fn a_retry_is_pending_again(state: &State) {
     assert_eq!(arm(&mut tx, &claimed[0], 50).await, [Armed { delivery: delivery.id.clone(), attempt: 2 }]);
     assert_eq!(settle(&mut tx, &delivery, 1, Answer::InDoubt).await, 0, "the first attempt is history");
     assert_eq!(settle(&mut tx, &delivery, 2, Answer::Accepted { receipt: String::new() }).await, 1);
-    let outcomes: Vec<_> =
-        outbox::attempts(&mut tx, &delivery.id).await.unwrap().into_iter().map(|attempt| attempt.outcome.unwrap()).collect();
+    let outcomes: Vec<_> = outbox::attempts(&mut tx, &delivery.id)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|attempt| attempt.outcome.unwrap())
+        .collect();
     assert_eq!(outcomes, ["retry", "accepted"]);
 }
 
@@ -207,15 +235,26 @@ pub(crate) async fn what_is_given_back_is_decided_or_refused(state: &State) {
         .collect();
     rows[3].1 = 7;
     let changed = outbox::give_back(&mut tx, &rows, at(30)).await.unwrap();
-    assert_eq!(changed.iter().map(|key| key.profile.0).collect::<Vec<_>>(), [1, 2, 3], "the fourth is not ours");
+    assert_eq!(
+        changed.iter().map(|key| key.profile.0).collect::<Vec<_>>(),
+        [1, 2, 3],
+        "the fourth is not ours"
+    );
     assert_eq!(state_of(&mut tx, &all[0]).await, (DeliveryState::Pending, Reason::OkAccepted));
     assert_eq!(state_of(&mut tx, &all[1]).await, (DeliveryState::Deferred, Reason::QuietHours));
     assert_eq!(state_of(&mut tx, &all[2]).await, (DeliveryState::Suppressed, Reason::ConsentWithdrawn));
     assert_eq!(state_of(&mut tx, &all[3]).await.0, DeliveryState::Leased);
-    assert_eq!([look_at(&mut tx, 1).await, look_at(&mut tx, 2).await, look_at(&mut tx, 3).await], [None, Some(at(50)), Some(at(30))]);
+    assert_eq!(
+        [look_at(&mut tx, 1).await, look_at(&mut tx, 2).await, look_at(&mut tx, 3).await],
+        [None, Some(at(50)), Some(at(30))]
+    );
     let logged = delivery::get_by_key(&mut tx, &DeliveryKey::of(&all[1])).await.unwrap().unwrap();
     assert_eq!((logged.delivery.due_at, logged.delivery.gates.len()), (at(50), 1));
-    let wrong = (DeliveryKey::of(&all[3]), 1, Back::Refused { state: DeliveryState::Accepted, reason: Reason::OkAccepted, gates: vec![] });
+    let wrong = (
+        DeliveryKey::of(&all[3]),
+        1,
+        Back::Refused { state: DeliveryState::Accepted, reason: Reason::OkAccepted, gates: vec![] },
+    );
     assert!(matches!(outbox::give_back(&mut tx, &[wrong], at(30)).await, Err(StateError::Broken { .. })));
 }
 
@@ -233,7 +272,8 @@ pub(crate) async fn a_dead_process_leaves_doubts_and_no_leases(state: &State) {
     assert_eq!(doubts, [DeliveryKey::of(&claimed[1].delivery)]);
     assert_eq!(look_at(&mut tx, 2).await, Some(at(60)));
     assert_eq!(outbox::armed_without_owner(&mut tx, at(61)).await.unwrap(), []);
-    let again: Vec<u32> = claim(&mut tx, 0, 10).await.iter().map(|claimed| claimed.delivery.profile.0).collect();
+    let again: Vec<u32> =
+        claim(&mut tx, 0, 10).await.iter().map(|claimed| claimed.delivery.profile.0).collect();
     assert_eq!(again, [1, 3]);
     let attempts = outbox::attempts(&mut tx, &all[1].id).await.unwrap();
     assert_eq!(attempts[0].outcome.as_deref(), Some("in_doubt"));
@@ -257,7 +297,10 @@ pub(crate) async fn a_person_closes_a_doubt(state: &State) {
     assert_eq!(state_of(&mut tx, &all[0]).await, (DeliveryState::Accepted, Reason::OkAssumed));
     assert_eq!(state_of(&mut tx, &all[1]).await, (DeliveryState::Rejected, Reason::CancelOperator));
     let attempts = outbox::attempts(&mut tx, &all[2].id).await.unwrap();
-    assert_eq!((attempts[0].outcome.as_deref(), &*attempts[0].detail), (Some("resent"), "ana: asked the provider"));
+    assert_eq!(
+        (attempts[0].outcome.as_deref(), &*attempts[0].detail),
+        (Some("resent"), "ana: asked the provider")
+    );
     let claimed = outbox::claim(&mut tx, &destination(), at(70), 0, 100, 10, "node").await.unwrap();
     assert_eq!(claimed.len(), 1);
     assert_eq!(arm(&mut tx, &claimed[0], 10).await, [Armed { delivery: all[2].id.clone(), attempt: 2 }]);

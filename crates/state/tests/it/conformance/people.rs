@@ -16,13 +16,20 @@ fn numbers(numbers: &[u32]) -> Vec<Option<ProfileNumber>> {
 pub(crate) async fn numbers_are_dense_and_stay(state: &State) {
     let mut tx = state.write().await.unwrap();
     let keys = keys(&mut tx).await;
-    assert_eq!(profile::intern(&mut tx, &keys, &ids(&["c", "a", "c", "b"])).await.unwrap(), numbers(&[1, 2, 1, 3]));
+    assert_eq!(
+        profile::intern(&mut tx, &keys, &ids(&["c", "a", "c", "b"])).await.unwrap(),
+        numbers(&[1, 2, 1, 3])
+    );
     assert_eq!(profile::intern(&mut tx, &keys, &ids(&["d", "a"])).await.unwrap(), numbers(&[4, 2]));
     assert_eq!(profile::intern(&mut tx, &keys, &[]).await.unwrap(), vec![]);
     let found = profile::numbers_of(&mut tx, &ids(&["b", "nobody", "d"])).await.unwrap();
     assert_eq!(found, [Some(ProfileNumber(3)), None, Some(ProfileNumber(4))]);
-    let named = profile::ids_of(&mut tx, &[ProfileNumber(4), ProfileNumber(9), ProfileNumber(1)]).await.unwrap();
-    assert_eq!(named.into_iter().collect::<Vec<_>>(), [(ProfileNumber(1), "c".to_owned()), (ProfileNumber(4), "d".to_owned())]);
+    let named =
+        profile::ids_of(&mut tx, &[ProfileNumber(4), ProfileNumber(9), ProfileNumber(1)]).await.unwrap();
+    assert_eq!(
+        named.into_iter().collect::<Vec<_>>(),
+        [(ProfileNumber(1), "c".to_owned()), (ProfileNumber(4), "d".to_owned())]
+    );
     assert_eq!(profile::count(&mut tx).await.unwrap(), 4);
 }
 
@@ -41,12 +48,32 @@ pub(crate) async fn an_erased_person_does_not_come_back(state: &State) {
 pub(crate) async fn ids_of_any_letters_are_kept(state: &State) {
     let mut tx = state.write().await.unwrap();
     let keys = keys(&mut tx).await;
-    let odd = ids(&["", " ", "1", "01", "1.0", "null", "\"", "\\", "é", "e\u{301}", "\u{1f600}", "a\nb", "\u{7f}\u{1}", "';--", "\u{fffd}"]);
+    let odd = ids(&[
+        "",
+        " ",
+        "1",
+        "01",
+        "1.0",
+        "null",
+        "\"",
+        "\\",
+        "é",
+        "e\u{301}",
+        "\u{1f600}",
+        "a\nb",
+        "\u{7f}\u{1}",
+        "';--",
+        "\u{fffd}",
+    ]);
     let made = profile::intern(&mut tx, &keys, &odd).await.unwrap();
     assert_eq!(made, numbers(&(1..=15).collect::<Vec<_>>()));
     let all: Vec<ProfileNumber> = made.into_iter().flatten().collect();
     assert_eq!(profile::ids_of(&mut tx, &all).await.unwrap().into_values().collect::<Vec<_>>(), odd);
-    assert_eq!(profile::intern(&mut tx, &keys, &ids(&["\0", "a\0"])).await.unwrap(), [None, None], "Postgres cannot keep a NUL");
+    assert_eq!(
+        profile::intern(&mut tx, &keys, &ids(&["\0", "a\0"])).await.unwrap(),
+        [None, None],
+        "Postgres cannot keep a NUL"
+    );
     assert_eq!(profile::numbers_of(&mut tx, &ids(&["\0"])).await.unwrap(), [None]);
 }
 

@@ -15,6 +15,7 @@ pub(crate) async fn a_playbook_is_kept_and_works_forwards(state: &State) {
         version: "v1".to_owned(),
         activated_at: at(3),
         seen: (1..5000).collect(),
+        applied_run: None,
         applying: Some(Applying { run_id: "run".to_owned(), after: 0 }),
     };
     playbook::save(&mut tx, &kept).await.unwrap();
@@ -30,10 +31,15 @@ pub(crate) async fn a_playbook_is_kept_and_works_forwards(state: &State) {
     assert!(!playbook::set_status(&mut tx, &PlaybookName::known("nobody's"), Status::Paused).await.unwrap());
     playbook::save(&mut tx, &kept).await.unwrap();
     kept.status = Status::Archived;
-    let other = PlaybookState { name: PlaybookName::known("abandoned"), status: Status::Paused, ..kept.clone() };
+    let other =
+        PlaybookState { name: PlaybookName::known("abandoned"), status: Status::Paused, ..kept.clone() };
     playbook::save(&mut tx, &other).await.unwrap();
     assert_eq!(playbook::paused(&mut tx).await.unwrap(), [PlaybookName::known("abandoned")]);
-    assert_eq!(playbook::all(&mut tx).await.unwrap(), [other, kept], "a status is a person's to change, and no save undoes it");
+    assert_eq!(
+        playbook::all(&mut tx).await.unwrap(),
+        [other, kept],
+        "a status is a person's to change, and no save undoes it"
+    );
 }
 
 pub(crate) async fn a_version_is_kept_once(state: &State) {
@@ -59,5 +65,8 @@ pub(crate) async fn entering_rows_are_there_until_cleared(state: &State) {
     let mut tx = state.write().await.unwrap();
     entering::clear(&mut tx, &name()).await.unwrap();
     assert_eq!(entering::take(&mut tx, &name(), &asked).await.unwrap().len(), 0);
-    assert_eq!(entering::take(&mut tx, &PlaybookName::known("other"), &[ProfileNumber(1)]).await.unwrap().len(), 1);
+    assert_eq!(
+        entering::take(&mut tx, &PlaybookName::known("other"), &[ProfileNumber(1)]).await.unwrap().len(),
+        1
+    );
 }

@@ -18,7 +18,8 @@ fn bitmap(numbers: &[u32]) -> RoaringBitmap {
 
 /// A run against the membership in force.
 async fn run(tx: &mut Tx, second: i64, members: &[u32]) -> SegmentRun {
-    let before = segment::current(tx, &name()).await.unwrap().map(|current| current.members).unwrap_or_default();
+    let before =
+        segment::current(tx, &name()).await.unwrap().map(|current| current.members).unwrap_or_default();
     let members = bitmap(members);
     SegmentRun {
         id: format!("run at {second}"),
@@ -50,7 +51,10 @@ pub(crate) async fn a_run_happens_once(state: &State) {
     let current = segment::current(&mut tx, &name()).await.unwrap().unwrap();
     assert_eq!((current.run_id, current.as_of, current.members), (first.id, at(10), bitmap(&[1, 2, 70_000])));
     let last = segment::last_run(&mut tx, &name()).await.unwrap().unwrap();
-    assert_eq!((last.members, last.entered, last.left, last.rows, last.duplicates, last.missing_ids), (3, 3, 0, 6, 2, 1));
+    assert_eq!(
+        (last.members, last.entered, last.left, last.rows, last.duplicates, last.missing_ids),
+        (3, 3, 0, 6, 2, 1)
+    );
     assert_eq!(segment::last_due(&mut tx, &name()).await.unwrap(), None);
     segment::set_last_due(&mut tx, &name(), at(7)).await.unwrap();
     segment::set_last_due(&mut tx, &SegmentName::known("other"), at(8)).await.unwrap();
