@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use model::DestinationName;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::clock::{self, Clock};
@@ -283,12 +282,4 @@ fn log_pump(pumped: &Pumped) {
             pumped.accepted, pumped.rejected, pumped.retried, pumped.in_doubt
         );
     }
-}
-
-/// The longest a drain may take: what is armed when the stop comes is waited for this long by the caller.
-pub const DRAIN_MAX: SignedDuration = SignedDuration::from_secs(25);
-
-/// Names of destinations that are left alone now, for those who show it.
-pub fn left_alone(daemon: &Daemon, now: Timestamp) -> Vec<DestinationName> {
-    daemon.halted_destinations(now).into_keys().collect()
 }

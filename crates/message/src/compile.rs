@@ -38,7 +38,10 @@ pub struct Compiled {
 impl fmt::Debug for Compiled {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let files: Vec<&str> = self.files.iter().map(|(name, _)| name.as_str()).collect();
-        out.debug_struct("Compiled").field("files", &files).field("digest", &self.digest).finish_non_exhaustive()
+        out.debug_struct("Compiled")
+            .field("files", &files)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,7 +98,11 @@ pub fn compile(sources: &Sources, name: &TemplateName, locales: &[String]) -> Re
     // References that were made in a hurry are looked for in all files, so that the hint can name what is there.
     let variants = compiler.variants(&files, &closure, sources, name);
     if variants.is_empty() && !compiler.failed() {
-        compiler.mistakes.insert(Mistake::of_file("T0102", files.first().map_or("", |file| file.name), "there is no message in these files"));
+        compiler.mistakes.insert(Mistake::of_file(
+            "T0102",
+            files.first().map_or("", |file| file.name),
+            "there is no message in these files",
+        ));
     }
     let mut needs: BTreeMap<String, Needs> = BTreeMap::new();
     for used in &compiler.used {
@@ -171,16 +178,27 @@ impl Compiler {
             let mut wrong = Vec::new();
             let front = front::read(name, text, &mut wrong);
             if let Some(range) = front.range.clone().filter(|range| parsed.is_part() && !range.is_empty()) {
-                let mistake = Mistake::at("T0202", name, text, range.start, 1, "a layout or part has no front matter");
+                let mistake =
+                    Mistake::at("T0202", name, text, range.start, 1, "a layout or part has no front matter");
                 wrong.push(mistake.hint("it belongs to the messages"));
             }
             self.mistakes.extend(wrong);
-            let body = Text { file: name, whole: text, text: &text[front.body_at..], from: front.body_at, exact: true };
+            let body = Text {
+                file: name,
+                whole: text,
+                text: &text[front.body_at..],
+                from: front.body_at,
+                exact: true,
+            };
             let found = lint::look(body);
             let readable = found.mistakes.iter().all(|mistake| mistake.code != "T0201");
             checked.push((body, found));
             let number = files.len();
-            let pieces = if readable { pieces::cut(number, name, text, front.body_at..text.len()) } else { Ok(Vec::new()) };
+            let pieces = if readable {
+                pieces::cut(number, name, text, front.body_at..text.len())
+            } else {
+                Ok(Vec::new())
+            };
             let pieces = pieces.unwrap_or_else(|mistake| {
                 self.mistakes.insert(mistake);
                 Vec::new()
@@ -194,7 +212,8 @@ impl Compiler {
 
     /// Judges names, knowing what all files give values to.
     fn judge(&mut self, bodies: &[(Text<'_>, Found)], fronts: &[(&str, &str, Field)]) {
-        let assigned: BTreeSet<String> = bodies.iter().flat_map(|(_, found)| found.assigned.iter().cloned()).collect();
+        let assigned: BTreeSet<String> =
+            bodies.iter().flat_map(|(_, found)| found.assigned.iter().cloned()).collect();
         let mut wrong = Vec::new();
         for (text, found) in bodies {
             found.judge(*text, &assigned, &mut self.used, &mut wrong);
@@ -206,8 +225,19 @@ impl Compiler {
             found.judge(text, &found.assigned, &mut self.used, &mut wrong);
             wrong.extend(found.mistakes.iter().cloned());
             match pieces::cut(0, file, &field.text, 0..field.text.len()) {
-                Ok(cut) if cut.iter().any(|piece| matches!(piece, Piece::Tag { word: "extends" | "include" | "block", .. })) => {
-                    wrong.push(Mistake::at("T0206", file, whole, field.at, 1, "the front matter includes nothing"));
+                Ok(cut)
+                    if cut.iter().any(|piece| {
+                        matches!(piece, Piece::Tag { word: "extends" | "include" | "block", .. })
+                    }) =>
+                {
+                    wrong.push(Mistake::at(
+                        "T0206",
+                        file,
+                        whole,
+                        field.at,
+                        1,
+                        "the front matter includes nothing",
+                    ));
                 }
                 _ => {}
             }
@@ -217,8 +247,15 @@ impl Compiler {
     }
 
     /// The message for each locale that any of the files is written in.
-    fn variants(&mut self, files: &[File<'_>], closure: &Sources, sources: &Sources, name: &TemplateName) -> BTreeMap<String, Made> {
-        let readers: BTreeSet<&str> = files.iter().map(|file| file.parsed.locale.as_str()).chain([""]).collect();
+    fn variants(
+        &mut self,
+        files: &[File<'_>],
+        closure: &Sources,
+        sources: &Sources,
+        name: &TemplateName,
+    ) -> BTreeMap<String, Made> {
+        let readers: BTreeSet<&str> =
+            files.iter().map(|file| file.parsed.locale.as_str()).chain([""]).collect();
         let mut variants = BTreeMap::new();
         for reader in readers {
             let Some((mail, plain)) = self.chosen(files, name.as_str(), reader) else { continue };
@@ -233,31 +270,53 @@ impl Compiler {
     /// The file of the message for a reader, and the file of its text part if it has one of its own in the same language.
     fn chosen(&mut self, files: &[File<'_>], stem: &str, reader: &str) -> Option<(usize, Option<usize>)> {
         let at = |wanted: &str, text: bool| -> Vec<usize> {
-            let fits = |file: &File<'_>| file.parsed.stem == stem && file.parsed.locale == wanted && (file.parsed.kind == Kind::Text) == text;
+            let fits = |file: &File<'_>| {
+                file.parsed.stem == stem
+                    && file.parsed.locale == wanted
+                    && (file.parsed.kind == Kind::Text) == text
+            };
             files.iter().enumerate().filter(|(_, file)| fits(file)).map(|(number, _)| number).collect()
         };
         for wanted in locale::chain(reader) {
             let mails = at(wanted, false);
             if let [first, second, ..] = mails.as_slice() {
-                let message = format!("{} is the same message as {}", files[*second].name, files[*first].name);
-                self.mistakes.insert(Mistake::of_file("T0103", files[*second].name, message).hint("keep one of the two"));
+                let message =
+                    format!("{} is the same message as {}", files[*second].name, files[*first].name);
+                self.mistakes.insert(
+                    Mistake::of_file("T0103", files[*second].name, message).hint("keep one of the two"),
+                );
             }
             if let Some(mail) = mails.first() {
                 return Some((*mail, at(wanted, true).first().copied()));
             }
         }
-        locale::chain(reader).into_iter().find_map(|wanted| at(wanted, true).first().copied()).map(|plain| (plain, None))
+        locale::chain(reader)
+            .into_iter()
+            .find_map(|wanted| at(wanted, true).first().copied())
+            .map(|plain| (plain, None))
     }
 
     /// The templates of the front matter.
     fn front(&mut self, file: &File<'_>, made: &mut Made) {
         if file.front.subject.is_none() {
             let mistake = Mistake::at("T0202", file.name, file.text, 0, 1, "the message has no subject");
-            self.mistakes.insert(mistake.hint("begin the file with front matter: a line `---`, `subject: \"...\"`, a line `---`"));
+            self.mistakes
+                .insert(mistake.hint(
+                    "begin the file with front matter: a line `---`, `subject: \"...\"`, a line `---`",
+                ));
         }
         for (part, field) in fields(&file.front) {
             let Ok(mut cut) = pieces::cut(0, file.name, &field.text, 0..field.text.len()) else { continue };
-            let lines: Vec<String> = cut.iter().map(|piece| if let Piece::Text { text, .. } = piece { text.replace(['\r', '\n'], " ") } else { String::new() }).collect();
+            let lines: Vec<String> = cut
+                .iter()
+                .map(|piece| {
+                    if let Piece::Text { text, .. } = piece {
+                        text.replace(['\r', '\n'], " ")
+                    } else {
+                        String::new()
+                    }
+                })
+                .collect();
             for (piece, line) in cut.iter_mut().zip(&lines) {
                 if let Piece::Text { text, .. } = piece {
                     *text = line;
@@ -271,7 +330,15 @@ impl Compiler {
     }
 
     /// The HTML and the text.
-    fn body(&mut self, files: &[File<'_>], closure: &Sources, sources: &Sources, chosen: (usize, Option<usize>), reader: &str, made: &mut Made) {
+    fn body(
+        &mut self,
+        files: &[File<'_>],
+        closure: &Sources,
+        sources: &Sources,
+        chosen: (usize, Option<usize>),
+        reader: &str,
+        made: &mut Made,
+    ) {
         let (mail, plain) = chosen;
         let document = |number: usize, mistakes: &mut BTreeSet<Mistake>| {
             let mut wrong = BTreeSet::new();
@@ -287,7 +354,11 @@ impl Compiler {
             made.prints = printed(&made.text.text);
             return;
         }
-        let Some((html, derived)) = self.html(&own, files, made.front.iter().any(|(part, _)| *part == Part::Preheader)) else { return };
+        let Some((html, derived)) =
+            self.html(&own, files, made.front.iter().any(|(part, _)| *part == Part::Preheader))
+        else {
+            return;
+        };
         made.prints = printed(&derived.text);
         made.html = Some(prepend(&own.prelude, html));
         match given {
@@ -304,7 +375,12 @@ impl Compiler {
     }
 
     /// The template of the HTML, and that of the text derived from it.
-    fn html(&mut self, document: &Document<'_>, files: &[File<'_>], preheader: bool) -> Option<(Restored, Restored)> {
+    fn html(
+        &mut self,
+        document: &Document<'_>,
+        files: &[File<'_>],
+        preheader: bool,
+    ) -> Option<(Restored, Restored)> {
         let mut shield = Shield::new(files);
         let html = html::convert(document, &mut shield, files, &mut self.mistakes)?;
         let derived = text::derive(&html, &shield);
@@ -324,7 +400,12 @@ fn with_all_files(mistake: Mistake, sources: &Sources) -> Mistake {
 }
 
 fn fields(front: &Front) -> Vec<(Part, Field)> {
-    let single = [(Part::Subject, &front.subject), (Part::Preheader, &front.preheader), (Part::From, &front.from), (Part::ReplyTo, &front.reply_to)];
+    let single = [
+        (Part::Subject, &front.subject),
+        (Part::Preheader, &front.preheader),
+        (Part::From, &front.from),
+        (Part::ReplyTo, &front.reply_to),
+    ];
     let headers = front.headers.iter().map(|(name, field)| (Part::Header(name.clone()), field.clone()));
     single.into_iter().filter_map(|(part, field)| Some((part, field.clone()?))).chain(headers).collect()
 }
@@ -377,9 +458,16 @@ impl Compiled {
         let own: BTreeSet<&str> = self.variants.values().map(|variant| variant.own.as_str()).collect();
         let written = |(position, wanted): &(usize, &String)| {
             let wanted = locale::normal(wanted);
-            own.contains(wanted.as_str()) || own.contains(locale::language(&wanted)) || (*position == 0 && own.contains(""))
+            own.contains(wanted.as_str())
+                || own.contains(locale::language(&wanted))
+                || (*position == 0 && own.contains(""))
         };
-        locales.iter().enumerate().filter(|wanted| !written(wanted)).map(|(_, wanted)| wanted.clone()).collect()
+        locales
+            .iter()
+            .enumerate()
+            .filter(|wanted| !written(wanted))
+            .map(|(_, wanted)| wanted.clone())
+            .collect()
     }
 
     /// Content hash (SHA-256, hex) of all files the template is made of.
@@ -407,8 +495,15 @@ impl Compiled {
     }
 
     /// Adds the templates of one locale.
-    fn add(&mut self, reader: &str, made: Made, files: &[File<'_>], mistakes: &mut BTreeSet<Mistake>) -> Variant {
-        let mut variant = Variant { derived: made.derived, prints: made.prints, own: made.own, ..Variant::default() };
+    fn add(
+        &mut self,
+        reader: &str,
+        made: Made,
+        files: &[File<'_>],
+        mistakes: &mut BTreeSet<Mistake>,
+    ) -> Variant {
+        let mut variant =
+            Variant { derived: made.derived, prints: made.prints, own: made.own, ..Variant::default() };
         for (part, template) in made.front {
             let (kind, escape) = match &part {
                 Part::Subject => ("subject".to_owned(), "header"),
@@ -433,7 +528,13 @@ impl Compiled {
         variant
     }
 
-    fn template(&mut self, name: String, template: Restored, files: &[File<'_>], mistakes: &mut BTreeSet<Mistake>) -> String {
+    fn template(
+        &mut self,
+        name: String,
+        template: Restored,
+        files: &[File<'_>],
+        mistakes: &mut BTreeSet<Mistake>,
+    ) -> String {
         let failed = mistakes.iter().any(|mistake| !mistake.warning);
         if let Err(error) = self.environment.add_template_owned(name.clone(), template.text.clone())
             && !failed
@@ -443,7 +544,14 @@ impl Compiled {
             let detail = error.detail().unwrap_or("it cannot be read");
             let message = format!("joined with its layout and parts, the template cannot be read: {detail}");
             let mistake = match template.place(at) {
-                Some(place) => Mistake::at("T0303", files[place.file].name, files[place.file].text, place.at, place.len, message),
+                Some(place) => Mistake::at(
+                    "T0303",
+                    files[place.file].name,
+                    files[place.file].text,
+                    place.at,
+                    place.len,
+                    message,
+                ),
                 None => Mistake::of_file("T0303", files.first().map_or("", |file| file.name), message),
             };
             mistakes.insert(mistake);

@@ -75,42 +75,45 @@ pub(crate) fn body(text: &str) -> Body {
     if coded == 0 && is_short() {
         Body::dangerous_pre_encoded(text.into_bytes(), ContentTransferEncoding::SevenBit)
     } else if coded <= bytes.len() / 3 {
-        Body::dangerous_pre_encoded(quoted_printable(bytes), ContentTransferEncoding::QuotedPrintable)
+        Body::dangerous_pre_encoded(quoted_printable(&text), ContentTransferEncoding::QuotedPrintable)
     } else {
         Body::dangerous_pre_encoded(base64_lines(bytes), ContentTransferEncoding::Base64)
     }
 }
 
 /// RFC 2045 6.7. Line breaks are CRLF already.
-fn quoted_printable(bytes: &[u8]) -> Vec<u8> {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 8);
-    let mut used = 0;
-    let mut rest = bytes;
-    while let Some((&byte, after)) = rest.split_first() {
-        if rest.starts_with(b"\r\n") {
+fn quoted_printable(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + text.len() / 8);
+    for (number, line) in text.split("\r\n").enumerate() {
+        if number > 0 {
             out.extend_from_slice(b"\r\n");
-            used = 0;
-            rest = &rest[2..];
-            continue;
         }
-        let ends_line = after.is_empty() || after.starts_with(b"\r\n");
-        let plain = matches!(byte, b'!'..=b'<' | b'>'..=b'~') || (matches!(byte, b' ' | b'\t') && !ends_line);
-        let width = if plain { 1 } else { 3 };
-        // The last place of a line is the sign of a break that is none.
-        if used + width > FOLD_AT - usize::from(!ends_line) {
-            out.extend_from_slice(b"=\r\n");
-            used = 0;
-        }
-        if plain {
-            out.push(byte);
-        } else {
-            out.extend_from_slice(&[b'=', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-        }
-        used += width;
-        rest = after;
+        quoted_line(&mut out, line.as_bytes());
     }
     out
+}
+
+fn quoted_line(out: &mut Vec<u8>, line: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let (mut written, mut used) = (0, 0);
+    for (at, &byte) in line.iter().enumerate() {
+        let ends_line = at + 1 == line.len();
+        let plain = matches!(byte, b'!'..=b'<' | b'>'..=b'~') || (matches!(byte, b' ' | b'\t') && !ends_line);
+        let width = if plain { 1 } else { 3 };
+        // The last place of a line is for the sign of a break that is none.
+        if used + width > FOLD_AT - usize::from(!ends_line) {
+            out.extend_from_slice(&line[written..at]);
+            out.extend_from_slice(b"=\r\n");
+            (written, used) = (at, 0);
+        }
+        if !plain {
+            out.extend_from_slice(&line[written..at]);
+            out.extend_from_slice(&[b'=', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            written = at + 1;
+        }
+        used += width;
+    }
+    out.extend_from_slice(&line[written..]);
 }
 
 /// RFC 2045 6.8.
@@ -174,18 +177,18 @@ mod tests {
 
     #[test]
     fn quoted_printable_is_that_of_rfc_2045() {
-        let coded = quoted_printable("a=b ü \r\nend \t".as_bytes());
+        let coded = quoted_printable("a=b ü \r\nend \t");
         assert_eq!(String::from_utf8(coded).unwrap(), "a=3Db =C3=BC=20\r\nend =09");
-        let coded = String::from_utf8(quoted_printable("x".repeat(77).as_bytes())).unwrap();
+        let coded = String::from_utf8(quoted_printable(&"x".repeat(77))).unwrap();
         assert_eq!(coded, format!("{}=\r\nxx", "x".repeat(75)));
-        assert_eq!(quoted_printable("x".repeat(76).as_bytes()).len(), 76);
+        assert_eq!(quoted_printable(&"x".repeat(76)).len(), 76);
     }
 
     proptest! {
         #[test]
         fn what_is_encoded_can_be_read_and_its_lines_are_short(text in "[a-z =ü\\t\\n\u{1f4a9}.]{0,300}") {
             let text = crlf(&text);
-            let coded = quoted_printable(text.as_bytes());
+            let coded = quoted_printable(&text);
             prop_assert_eq!(decode(&coded), text.as_bytes());
             let coded = String::from_utf8(coded).unwrap();
             prop_assert!(coded.split("\r\n").all(|line| line.len() <= 76 && !line.ends_with([' ', '\t'])), "{}", coded);

@@ -42,7 +42,16 @@ pub(crate) fn expand<'s>(
     reader: &str,
     mistakes: &mut BTreeSet<Mistake>,
 ) -> Option<Document<'s>> {
-    let mut expander = Expander { files, sources, reader, mistakes, blocks: BTreeMap::new(), shown: BTreeSet::new(), count: 0, failed: false };
+    let mut expander = Expander {
+        files,
+        sources,
+        reader,
+        mistakes,
+        blocks: BTreeMap::new(),
+        shown: BTreeSet::new(),
+        count: 0,
+        failed: false,
+    };
     let chain = expander.chain(first)?;
     let last = *chain.last()?;
     let mut prelude = Vec::new();
@@ -81,7 +90,13 @@ struct Around<'b, 's> {
 }
 
 impl<'s> Expander<'_, 's> {
-    fn mistake(&mut self, code: &'static str, place: Place, message: impl Into<String>, hint: Option<String>) {
+    fn mistake(
+        &mut self,
+        code: &'static str,
+        place: Place,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) {
         let file = &self.files[place.file];
         let mut mistake = Mistake::at(code, file.name, file.text, place.at, place.len, message);
         mistake.hint = hint;
@@ -102,7 +117,8 @@ impl<'s> Expander<'_, 's> {
             }
             let (kind, around) = (self.files[file].parsed.kind, self.files[parent].parsed.kind);
             if (kind == Kind::Text) != (around == Kind::Text) {
-                let message = format!("a `.{}` file cannot extend a `.{}` file", kind.ending(), around.ending());
+                let message =
+                    format!("a `.{}` file cannot extend a `.{}` file", kind.ending(), around.ending());
                 self.mistake("T0206", place, message, None);
                 return None;
             }
@@ -119,7 +135,12 @@ impl<'s> Expander<'_, 's> {
             let Piece::Tag { place, word, inner } = piece else { continue };
             if *word == "extends" {
                 if open > 0 || found.is_some() {
-                    self.mistake("T0206", *place, "a file extends one layout, the same for everybody", Some("put `{% extends %}` first, outside of all other tags".to_owned()));
+                    self.mistake(
+                        "T0206",
+                        *place,
+                        "a file extends one layout, the same for everybody",
+                        Some("put `{% extends %}` first, outside of all other tags".to_owned()),
+                    );
                     continue;
                 }
                 found = Some((*place, *inner));
@@ -137,7 +158,12 @@ impl<'s> Expander<'_, 's> {
     fn refer(&mut self, place: Place, inner: &str, one: bool) -> Option<Vec<usize>> {
         let Some((wanted, may_miss)) = static_names(inner) else {
             let hint = "write its name between quotes: `\"_footer.mjml\"`. To choose, put each `{% include %}` into an `{% if %}`";
-            self.mistake("T0206", place, "which file this is must be known before anything runs", Some(hint.to_owned()));
+            self.mistake(
+                "T0206",
+                place,
+                "which file this is must be known before anything runs",
+                Some(hint.to_owned()),
+            );
             return None;
         };
         let found = wanted.iter().find_map(|wanted| self.sources.refer(wanted, self.reader));
@@ -148,10 +174,15 @@ impl<'s> Expander<'_, 's> {
             return Some(Vec::new());
         }
         let wanted = wanted.first().map_or("", String::as_str);
-        let without_language = self.sources.named().any(|(file, _)| FileName::parse(wanted).is_some_and(|wanted| wanted.stem == file.stem && wanted.kind == file.kind));
+        let without_language = self.sources.named().any(|(file, _)| {
+            FileName::parse(wanted).is_some_and(|wanted| wanted.stem == file.stem && wanted.kind == file.kind)
+        });
         let (message, hint) = if without_language {
             let reader = if self.reader.is_empty() { "other languages" } else { self.reader };
-            (format!("there is no `{wanted}` for {reader}"), Some(format!("add templates/{wanted}, the one for all others")))
+            (
+                format!("there is no `{wanted}` for {reader}"),
+                Some(format!("add templates/{wanted}, the one for all others")),
+            )
         } else {
             let hint = self.sources.nearest_part(wanted).map(|word| format!("did you mean `{word}`?"));
             (format!("there is no file templates/{wanted}"), hint)
@@ -186,7 +217,12 @@ impl<'s> Expander<'_, 's> {
                 Piece::Tag { word: "block", .. } => at = end_of_block(pieces, at),
                 Piece::Tag { word: "extends", .. } => {}
                 Piece::Tag { word: "include", place, .. } => {
-                    self.mistake("T0209", *place, "what stands outside the blocks is not shown", Some("put it into a `{% block %}`".to_owned()));
+                    self.mistake(
+                        "T0209",
+                        *place,
+                        "what stands outside the blocks is not shown",
+                        Some("put it into a `{% block %}`".to_owned()),
+                    );
                 }
                 piece @ Piece::Tag { word, inner, .. } => {
                     match nesting(word, inner) {
@@ -200,7 +236,12 @@ impl<'s> Expander<'_, 's> {
                     if let Piece::Text { place, text } = piece
                         && text.contains("<mj-")
                     {
-                        self.mistake("T0206", *place, "MJML outside the blocks is not converted", Some("define the macro inside the block that uses it".to_owned()));
+                        self.mistake(
+                            "T0206",
+                            *place,
+                            "MJML outside the blocks is not converted",
+                            Some("define the macro inside the block that uses it".to_owned()),
+                        );
                     }
                     prelude.push(piece.clone());
                 }
@@ -219,7 +260,12 @@ impl<'s> Expander<'_, 's> {
         }
         let at = place.at + text.len() - text.trim_start().len();
         let place = Place { at, len: shown.len(), ..place };
-        self.mistake("T0209", place, "what stands outside the blocks is not shown", Some("put it into a block of the layout, as in `{% block body %}`".to_owned()));
+        self.mistake(
+            "T0209",
+            place,
+            "what stands outside the blocks is not shown",
+            Some("put it into a block of the layout, as in `{% block body %}`".to_owned()),
+        );
     }
 
     /// Blocks that nobody shows.
@@ -232,10 +278,16 @@ impl<'s> Expander<'_, 's> {
                 if self.failed || self.shown.contains(name) {
                     continue;
                 }
-                let hint = nearest(name, self.shown.iter().copied()).map(|word| format!("did you mean `{word}`?"));
+                let hint =
+                    nearest(name, self.shown.iter().copied()).map(|word| format!("did you mean `{word}`?"));
                 let layout = chain.last().map_or("", |layout| files[*layout].name);
                 let known = self.shown.iter().copied().collect::<Vec<_>>().join(", ");
-                self.mistake("T0209", *place, format!("{layout} has no block `{name}`"), hint.or(Some(format!("it has {known}"))));
+                self.mistake(
+                    "T0209",
+                    *place,
+                    format!("{layout} has no block `{name}`"),
+                    hint.or(Some(format!("it has {known}"))),
+                );
             }
         }
     }
@@ -283,7 +335,12 @@ impl<'s> Expander<'_, 's> {
     fn block(&mut self, name: &'s str, level: usize, place: Place, around: Around<'_, 's>) -> Vec<Piece<'s>> {
         self.shown.insert(name);
         let Some((file, pieces)) = self.blocks.get(name).and_then(|texts| texts.get(level)).cloned() else {
-            self.mistake("T0209", place, format!("no layout says anything in block `{name}`"), Some("leave `super()` out".to_owned()));
+            self.mistake(
+                "T0209",
+                place,
+                format!("no layout says anything in block `{name}`"),
+                Some("leave `super()` out".to_owned()),
+            );
             return Vec::new();
         };
         let kind = self.files[file].parsed.kind;
@@ -305,7 +362,10 @@ impl<'s> Expander<'_, 's> {
         let including: Vec<usize> = around.including.iter().copied().chain([file]).collect();
         let kind = files[file].parsed.kind;
         self.define_missing(file);
-        let filled = self.fill(&files[file].pieces, Around { kind, block: None, depth: around.depth + 1, including: &including });
+        let filled = self.fill(
+            &files[file].pieces,
+            Around { kind, block: None, depth: around.depth + 1, including: &including },
+        );
         self.placed(filled, kind, place, around.kind)
     }
 
@@ -327,10 +387,13 @@ impl<'s> Expander<'_, 's> {
         let sets = pieces.iter().any(|piece| matches!(piece, Piece::Tag { word: "set" | "macro", .. }));
         let mut placed = match (around, kind) {
             _ if around == kind => pieces,
-            (Kind::Mjml | Kind::Html, Kind::Markdown) | (Kind::Mjml, Kind::Html) => vec![Piece::Foreign { kind, pieces }],
+            (Kind::Mjml | Kind::Html, Kind::Markdown) | (Kind::Mjml, Kind::Html) => {
+                vec![Piece::Foreign { kind, pieces }]
+            }
             (Kind::Markdown, Kind::Html) => pieces,
             _ => {
-                let message = format!("a `.{}` file cannot stand in a `.{}` file", kind.ending(), around.ending());
+                let message =
+                    format!("a `.{}` file cannot stand in a `.{}` file", kind.ending(), around.ending());
                 self.mistake("T0206", place, message, None);
                 Vec::new()
             }

@@ -36,7 +36,8 @@ impl fmt::Display for Stop {
 impl std::error::Error for Stop {}
 
 fn wrong(text: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, "a filter was given what it cannot write").with_source(Stop::Wrong(text.into()))
+    Error::new(ErrorKind::InvalidOperation, "a filter was given what it cannot write")
+        .with_source(Stop::Wrong(text.into()))
 }
 
 /// Who reads: language and zone.
@@ -137,14 +138,17 @@ fn there(value: &Value) -> Result<&Value, Error> {
 /// `| date("d MMMM yyyy")`.
 pub(crate) fn date(state: &State<'_, '_>, value: Value, pattern: Option<String>) -> Result<String, Error> {
     let value = there(&value)?;
-    let pattern = Pattern::parse(pattern.as_deref().unwrap_or("d MMMM yyyy")).map_err(|error| wrong(error.to_string()))?;
+    let pattern = Pattern::parse(pattern.as_deref().unwrap_or("d MMMM yyyy"))
+        .map_err(|error| wrong(error.to_string()))?;
     reader(state, |reader| {
         let moment = match (value.downcast_object_ref::<Moment>(), value.as_str()) {
             (Some(moment), _) => Some(moment.clone()),
             (None, Some(text)) => Moment::parse(text, &reader.zone),
             (None, None) => None,
         };
-        let start = moment.and_then(|moment| moment.start().ok()).ok_or_else(|| wrong("`date` was given what is neither a time nor a date"))?;
+        let start = moment
+            .and_then(|moment| moment.start().ok())
+            .ok_or_else(|| wrong("`date` was given what is neither a time nor a date"))?;
         Ok(pattern.format(&start, reader.language))
     })?
 }
@@ -182,7 +186,8 @@ pub(crate) fn is_currency(code: &str) -> bool {
 /// Decimals of a currency's minor unit (ISO 4217).
 fn currency_decimals(code: &str) -> usize {
     match code {
-        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "VND" | "VUV" | "XAF" | "XOF" | "XPF" => 0,
+        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "VND"
+        | "VUV" | "XAF" | "XOF" | "XPF" => 0,
         "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
         _ => 2,
     }
@@ -207,7 +212,9 @@ fn write_money(amount: &Decimal, code: &str, language: Language) -> String {
         Language::English if symbol != code => format!("{sign}{symbol}{digits}"),
         Language::English | Language::Portuguese => format!("{sign}{symbol}\u{a0}{digits}"),
         Language::Dutch => format!("{symbol}\u{a0}{sign}{digits}"),
-        Language::German | Language::French | Language::Spanish | Language::Italian => format!("{sign}{digits}\u{a0}{symbol}"),
+        Language::German | Language::French | Language::Spanish | Language::Italian => {
+            format!("{sign}{digits}\u{a0}{symbol}")
+        }
     }
 }
 
@@ -226,7 +233,9 @@ impl Decimal {
             if let Ok(integer) = i128::try_from(value.clone()) {
                 return Self::parse(&integer.to_string());
             }
-            return Self::parse(&f64::try_from(value.clone()).ok().filter(|number| number.is_finite())?.to_string());
+            return Self::parse(
+                &f64::try_from(value.clone()).ok().filter(|number| number.is_finite())?.to_string(),
+            );
         }
         Self::parse(value.as_str()?.trim())
     }
@@ -239,7 +248,11 @@ impl Decimal {
         };
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        let fits = !whole.is_empty() && all_digits(whole) && all_digits(fraction) && digits.len() <= 400 && !digits.ends_with('.');
+        let fits = !whole.is_empty()
+            && all_digits(whole)
+            && all_digits(fraction)
+            && digits.len() <= 400
+            && !digits.ends_with('.');
         let whole = whole.trim_start_matches('0');
         let whole = if whole.is_empty() { "0" } else { whole };
         fits.then(|| Self { negative, whole: whole.to_owned(), fraction: fraction.to_owned() })
@@ -286,7 +299,7 @@ impl Decimal {
             out.push('-');
         }
         for (position, digit) in self.whole.chars().enumerate() {
-            if position > 0 && self.whole.len() >= least && (self.whole.len() - position) % 3 == 0 {
+            if position > 0 && self.whole.len() >= least && (self.whole.len() - position).is_multiple_of(3) {
                 out.push(group);
             }
             out.push(digit);
@@ -359,7 +372,9 @@ mod tests {
     fn numbers_are_rounded_as_people_round_and_written_in_their_language() {
         let number = |text: &str, language, decimals: Option<usize>| {
             let decimal = Decimal::parse(text).unwrap();
-            decimals.map_or_else(|| decimal.rounded(3).trimmed(), |decimals| decimal.rounded(decimals)).written(language)
+            decimals
+                .map_or_else(|| decimal.rounded(3).trimmed(), |decimals| decimal.rounded(decimals))
+                .written(language)
         };
         for (text, language, decimals, expected) in [
             ("1234567.891", Language::English, None, "1,234,567.891"),
@@ -415,7 +430,8 @@ mod tests {
             ("", None),
             ("99999999999", None),
         ] {
-            let moment = Moment::parse(text, &TimeZone::UTC).map(|moment| Value::from_object(moment).to_string());
+            let moment =
+                Moment::parse(text, &TimeZone::UTC).map(|moment| Value::from_object(moment).to_string());
             assert_eq!(moment.as_deref(), expected, "{text}");
         }
     }

@@ -70,7 +70,17 @@ pub(crate) fn read(file: &str, text: &str, mistakes: &mut Vec<Mistake>) -> Front
     front.body_at = body_at;
     front.range = Some(range.clone());
     let options = granit_parser::options! { flow_nesting_limit: DEPTH_MAX, block_nesting_limit: DEPTH_MAX, emit_comments: false, emit_unresolved_aliases: true, disallow_directives: true };
-    let mut reader = Reader { file, text, from: range.start, front, mistakes, depth: 0, key: None, seen: Vec::new(), in_headers: false };
+    let mut reader = Reader {
+        file,
+        text,
+        from: range.start,
+        front,
+        mistakes,
+        depth: 0,
+        key: None,
+        seen: Vec::new(),
+        in_headers: false,
+    };
     for event in Parser::new_from_str_with_options(&text[range.clone()], options) {
         match event {
             Ok((event, span)) => {
@@ -103,7 +113,13 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn mistake(&mut self, code: &'static str, range: &Range<usize>, message: impl Into<String>, hint: Option<String>) {
+    fn mistake(
+        &mut self,
+        code: &'static str,
+        range: &Range<usize>,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) {
         let mut mistake = Mistake::at(code, self.file, self.text, range.start, range.len(), message);
         mistake.hint = hint;
         self.mistakes.push(mistake);
@@ -142,13 +158,23 @@ impl Reader<'_> {
     }
 
     fn not_here(&mut self, what: &str, place: &Range<usize>) {
-        self.mistake("T0202", place, format!("{what} has no place here"), Some(format!("the front matter is a map of {}", KEYS.join(", "))));
+        self.mistake(
+            "T0202",
+            place,
+            format!("{what} has no place here"),
+            Some(format!("the front matter is a map of {}", KEYS.join(", "))),
+        );
     }
 
     fn scalar(&mut self, text: String, style: ScalarStyle, range: Range<usize>) {
         if self.depth == 0 {
             if !text.is_empty() {
-                self.mistake("T0202", &range, "the front matter is a map", Some("`subject: \"...\"`".to_owned()));
+                self.mistake(
+                    "T0202",
+                    &range,
+                    "the front matter is a map",
+                    Some("`subject: \"...\"`".to_owned()),
+                );
             }
             return;
         }
@@ -159,7 +185,12 @@ impl Reader<'_> {
         let field = self.field(text, style, &range);
         if self.in_headers {
             if let Some(why) = header_name_mistake(&key) {
-                self.mistake("T0202", &place, format!("a template cannot set the header `{key}`"), Some(why.to_owned()));
+                self.mistake(
+                    "T0202",
+                    &place,
+                    format!("a template cannot set the header `{key}`"),
+                    Some(why.to_owned()),
+                );
             } else if let Some(field) = field {
                 self.front.headers.push((key, field));
             }
@@ -172,7 +203,12 @@ impl Reader<'_> {
             "reply_to" => &mut self.front.reply_to,
             "headers" if field.is_none() => return,
             "headers" => {
-                self.mistake("T0202", &place, "`headers` is a map", Some("`headers: {X-Campaign: \"...\"}`".to_owned()));
+                self.mistake(
+                    "T0202",
+                    &place,
+                    "`headers` is a map",
+                    Some("`headers: {X-Campaign: \"...\"}`".to_owned()),
+                );
                 return;
             }
             "attach" => {
@@ -215,7 +251,10 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    fn read_all(text: &str) -> (Front, Vec<(usize, usize, String, Option<String>)>) {
+    /// Line, column, message, hint.
+    type Said = (usize, usize, String, Option<String>);
+
+    fn read_all(text: &str) -> (Front, Vec<Said>) {
         let mut mistakes = Vec::new();
         let front = read("a.md", text, &mut mistakes);
         (front, mistakes.into_iter().map(|m| (m.line, m.column, m.message, m.hint)).collect())
@@ -247,11 +286,29 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_its_line() {
         for (text, line, column, message, hint) in [
-            ("---\nsubject: x\nsujbect: y\n---\n", 3, 1, "the front matter has no key `sujbect`", Some("did you mean `subject`?")),
+            (
+                "---\nsubject: x\nsujbect: y\n---\n",
+                3,
+                1,
+                "the front matter has no key `sujbect`",
+                Some("did you mean `subject`?"),
+            ),
             ("---\nsubject: x\nsubject: y\n---\n", 3, 1, "the key `subject` is there twice", None),
             ("---\nattach: x.pdf\n---\n", 2, 1, "`attach` is not built yet", None),
-            ("---\nheaders: {bcc: x@y.test}\n---\n", 2, 11, "a template cannot set the header `bcc`", Some("it is written by Drumbeat, or by the mail servers on the way")),
-            ("---\nsubject: [a]\n---\n", 2, 1, "a list has no place here", Some("the front matter is a map of subject, preheader, from, reply_to, headers")),
+            (
+                "---\nheaders: {bcc: x@y.test}\n---\n",
+                2,
+                11,
+                "a template cannot set the header `bcc`",
+                Some("it is written by Drumbeat, or by the mail servers on the way"),
+            ),
+            (
+                "---\nsubject: [a]\n---\n",
+                2,
+                1,
+                "a list has no place here",
+                Some("the front matter is a map of subject, preheader, from, reply_to, headers"),
+            ),
             ("---\nsubject: x\n", 1, 1, "the front matter does not end", Some("a line `---` ends it")),
             ("---\njust words\n---\n", 2, 1, "the front matter is a map", Some("`subject: \"...\"`")),
         ] {

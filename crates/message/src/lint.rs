@@ -103,7 +103,13 @@ impl Found {
     }
 
     /// Judges the names, knowing those that any file of the template gives values to.
-    pub(crate) fn judge(&self, text: Text<'_>, assigned: &BTreeSet<String>, used: &mut Vec<Used>, mistakes: &mut Vec<Mistake>) {
+    pub(crate) fn judge(
+        &self,
+        text: Text<'_>,
+        assigned: &BTreeSet<String>,
+        used: &mut Vec<Used>,
+        mistakes: &mut Vec<Mistake>,
+    ) {
         for mention in &self.mentions {
             if mention.how != How::Called && assigned.contains(&mention.name) {
                 continue;
@@ -123,7 +129,8 @@ impl Found {
                     });
                 }
                 Err((code, message, hint)) => {
-                    let mut mistake = Mistake::at(code, text.file, text.whole, mention.at, mention.len, message);
+                    let mut mistake =
+                        Mistake::at(code, text.file, text.whole, mention.at, mention.len, message);
                     mistake.hint = hint;
                     mistakes.push(mistake);
                 }
@@ -142,21 +149,30 @@ fn judge(mention: &Mention, assigned: &BTreeSet<String>) -> Result<Option<Option
         return Err(("T0204", format!("`{name}` is not built yet"), None));
     }
     if mention.how == How::Called {
-        if names::FUNCTIONS.contains(&name) || assigned.contains(name) || matches!(name, "caller" | "super" | "loop") {
+        if names::FUNCTIONS.contains(&name)
+            || assigned.contains(name)
+            || matches!(name, "caller" | "super" | "loop")
+        {
             return Ok(None);
         }
         let known = names::FUNCTIONS.iter().copied().chain(assigned.iter().map(String::as_str));
         return Err(("T0207", format!("there is no function `{name}`"), mean(nearest(name, known))));
     }
     if name == "self" {
-        return Err(("T0206", "a block cannot be used twice".to_owned(), Some("use a macro, or `{% include %}`".to_owned())));
+        return Err((
+            "T0206",
+            "a block cannot be used twice".to_owned(),
+            Some("use a macro, or `{% include %}`".to_owned()),
+        ));
     }
     if names::ENGINE.contains(&name) {
         return Ok(None);
     }
     if !names::is_root(name) {
         let known = names::ROOTS.iter().copied().chain(assigned.iter().map(String::as_str));
-        let hint = mean(nearest(name, known)).unwrap_or_else(|| "a column of the person is `profile.NAME`, what the segment saw is `entry.NAME`".to_owned());
+        let hint = mean(nearest(name, known)).unwrap_or_else(|| {
+            "a column of the person is `profile.NAME`, what the segment saw is `entry.NAME`".to_owned()
+        });
         return Err(("T0203", format!("there is no `{name}` in a template"), Some(hint)));
     }
     let holder = names::HOLDERS.contains(&name);
@@ -168,7 +184,8 @@ fn judge(mention: &Mention, assigned: &BTreeSet<String>) -> Result<Option<Option
         How::Part(_) | How::Computed if !holder => Err(("T0205", format!("`{name}` has no parts"), None)),
         How::Part(part) => match names::HELD.iter().find(|(held, _)| *held == name) {
             Some((_, parts)) if !parts.contains(&part.as_str()) => {
-                let hint = mean(nearest(part, parts.iter().copied())).unwrap_or_else(|| format!("it holds {}", parts.join(", ")));
+                let hint = mean(nearest(part, parts.iter().copied()))
+                    .unwrap_or_else(|| format!("it holds {}", parts.join(", ")));
                 Err(("T0203", format!("`{name}` does not hold `{part}`"), Some(hint)))
             }
             _ => Ok(Some(Some(part.clone()))),
@@ -212,7 +229,8 @@ impl Visitor<'_> {
             Stmt::EmitRaw(_) => {}
             Stmt::EmitExpr(print) => match &print.expr {
                 // The one place where it means something: the expansion puts the layout's own text there.
-                Expr::Call(call) if matches!(&call.expr, Expr::Var(var) if var.id == "super") && call.args.is_empty() => {}
+                Expr::Call(call)
+                    if matches!(&call.expr, Expr::Var(var) if var.id == "super") && call.args.is_empty() => {}
                 expr => self.expr(expr, false),
             },
             Stmt::ForLoop(each) => {
@@ -248,7 +266,11 @@ impl Visitor<'_> {
                 self.statements(&set.body);
             }
             Stmt::AutoEscape(escape) => {
-                let mistake = self.mistake("T0212", escape.span(), "values are always written as the place they stand in needs it");
+                let mistake = self.mistake(
+                    "T0212",
+                    escape.span(),
+                    "values are always written as the place they stand in needs it",
+                );
                 mistake.hint = Some("for HTML that you trust, write `{{ value | safe }}`".to_owned());
                 self.statements(&escape.body);
             }
@@ -273,7 +295,11 @@ impl Visitor<'_> {
     }
 
     fn imported(&mut self, span: Span) {
-        let mistake = self.mistake("T0206", span, "macros of another file cannot be used: files are joined before they run");
+        let mistake = self.mistake(
+            "T0206",
+            span,
+            "macros of another file cannot be used: files are joined before they run",
+        );
         mistake.hint = Some("write the macro in this file, or use `{% include %}`".to_owned());
     }
 
@@ -301,7 +327,8 @@ impl Visitor<'_> {
     fn name(&mut self, name: &str, span: Span) {
         let taken = names::is_root(name) || names::LATER.contains(&name) || names::FUNCTIONS.contains(&name);
         if taken || name.starts_with(names::OWN_PREFIX) || names::ENGINE.contains(&name) {
-            self.mistake("T0205", span, format!("`{name}` is a name of Drumbeat's own")).hint = Some("choose another".to_owned());
+            self.mistake("T0205", span, format!("`{name}` is a name of Drumbeat's own")).hint =
+                Some("choose another".to_owned());
         } else {
             self.found.assigned.insert(name.to_owned());
         }
@@ -319,7 +346,10 @@ impl Visitor<'_> {
             Expr::Const(_) => {}
             Expr::Slice(slice) => {
                 self.expr(&slice.expr, guarded);
-                [&slice.start, &slice.stop, &slice.step].into_iter().flatten().for_each(|bound| self.expr(bound, false));
+                [&slice.start, &slice.stop, &slice.step]
+                    .into_iter()
+                    .flatten()
+                    .for_each(|bound| self.expr(bound, false));
             }
             Expr::UnaryOp(op) => self.expr(&op.expr, guarded || matches!(op.op, UnaryOpKind::Not)),
             Expr::BinOp(op) => {
@@ -346,8 +376,10 @@ impl Visitor<'_> {
             Expr::Filter(filter) => self.filter(filter, filter.span(), guarded),
             Expr::Test(test) => {
                 if !names::TESTS.contains(&test.name) {
-                    let hint = nearest(test.name, names::TESTS.iter().copied()).map(|word| format!("did you mean `{word}`?"));
-                    self.mistake("T0207", test.span(), format!("there is no test `{}`", test.name)).hint = hint;
+                    let hint = nearest(test.name, names::TESTS.iter().copied())
+                        .map(|word| format!("did you mean `{word}`?"));
+                    self.mistake("T0207", test.span(), format!("there is no test `{}`", test.name)).hint =
+                        hint;
                 }
                 self.expr(&test.expr, guarded || matches!(test.name, "defined" | "undefined" | "none"));
                 self.arguments(&test.args);
@@ -361,7 +393,9 @@ impl Visitor<'_> {
             },
             Expr::GetItem(get) => {
                 match (&get.expr, constant_text(&get.subscript_expr)) {
-                    (Expr::Var(var), Some(part)) => self.mention(var.id, How::Part(part), guarded, get.span()),
+                    (Expr::Var(var), Some(part)) => {
+                        self.mention(var.id, How::Part(part), guarded, get.span())
+                    }
                     (Expr::Var(var), None) => self.mention(var.id, How::Computed, guarded, var.span()),
                     (inner, _) => self.expr(inner, guarded),
                 }
@@ -377,8 +411,10 @@ impl Visitor<'_> {
     fn filter(&mut self, filter: &Filter<'_>, span: Span, guarded: bool) {
         let name = filter.name;
         if !names::FILTERS.contains(&name) {
-            let hint = nearest(name, names::FILTERS.iter().copied()).map(|word| format!("did you mean `{word}`?"));
-            let span = Span { end_offset: span.start_offset + u32::try_from(name.len()).unwrap_or(1), ..span };
+            let hint =
+                nearest(name, names::FILTERS.iter().copied()).map(|word| format!("did you mean `{word}`?"));
+            let span =
+                Span { end_offset: span.start_offset + u32::try_from(name.len()).unwrap_or(1), ..span };
             self.mistake("T0207", span, format!("there is no filter `{name}`")).hint = hint;
         }
         let first = filter.args.first().and_then(|argument| match argument {
@@ -392,17 +428,25 @@ impl Visitor<'_> {
                 }
             }
             ("money", Some(code)) if !crate::filters::is_currency(&code) => {
-                self.mistake("T0211", span, "a currency is its three letters").hint = Some("`money(\"EUR\")`".to_owned());
+                self.mistake("T0211", span, "a currency is its three letters").hint =
+                    Some("`money(\"EUR\")`".to_owned());
             }
             ("safe", _) if filter.expr.as_ref().is_some_and(|expr| !is_text(expr)) => {
-                let mistake = self.mistake("T0213", span, "this value goes into the message as HTML, whatever it holds");
+                let mistake = self.mistake(
+                    "T0213",
+                    span,
+                    "this value goes into the message as HTML, whatever it holds",
+                );
                 mistake.hint = Some("leave `safe` out unless nobody but you can write it".to_owned());
                 mistake.warning = true;
             }
             _ => {}
         }
         if let Some(expr) = &filter.expr {
-            self.expr(expr, matches!(name, "default" | "d") || (guarded && !matches!(name, "date" | "number" | "money")));
+            self.expr(
+                expr,
+                matches!(name, "default" | "d") || (guarded && !matches!(name, "date" | "number" | "money")),
+            );
         }
         self.arguments(&filter.args);
     }
@@ -426,22 +470,23 @@ impl Visitor<'_> {
                 }
                 self.mention(var.id, How::Called, false, var.span());
             }
-            Expr::GetAttr(get) => {
-                match &get.expr {
-                    Expr::Var(var) if var.id == "loop" => {}
-                    Expr::Var(var) if var.id == "self" => self.mention("self", How::Bare, false, var.span()),
-                    inner => {
-                        let name_at = get.span().end_offset.saturating_sub(u32::try_from(get.name.len()).unwrap_or_default());
-                        let span = Span { start_offset: name_at, ..get.span() };
-                        let mistake = self.mistake("T0207", span, format!("there is no method `{}`", get.name));
-                        mistake.hint = Some(match nearest(get.name, names::FILTERS.iter().copied()) {
-                            Some(filter) => format!("there is a filter: `| {filter}`"),
-                            None => "values have filters, as in `| upper`".to_owned(),
-                        });
-                        self.expr(inner, false);
-                    }
+            Expr::GetAttr(get) => match &get.expr {
+                Expr::Var(var) if var.id == "loop" => {}
+                Expr::Var(var) if var.id == "self" => self.mention("self", How::Bare, false, var.span()),
+                inner => {
+                    let name_at = get
+                        .span()
+                        .end_offset
+                        .saturating_sub(u32::try_from(get.name.len()).unwrap_or_default());
+                    let span = Span { start_offset: name_at, ..get.span() };
+                    let mistake = self.mistake("T0207", span, format!("there is no method `{}`", get.name));
+                    mistake.hint = Some(match nearest(get.name, names::FILTERS.iter().copied()) {
+                        Some(filter) => format!("there is a filter: `| {filter}`"),
+                        None => "values have filters, as in `| upper`".to_owned(),
+                    });
+                    self.expr(inner, false);
                 }
-            }
+            },
             inner => self.expr(inner, false),
         }
         self.arguments(&call.args);
@@ -450,7 +495,10 @@ impl Visitor<'_> {
     fn arguments(&mut self, arguments: &[CallArg<'_>]) {
         for argument in arguments {
             match argument {
-                CallArg::Pos(expr) | CallArg::Kwarg(_, expr) | CallArg::PosSplat(expr) | CallArg::KwargSplat(expr) => self.expr(expr, false),
+                CallArg::Pos(expr)
+                | CallArg::Kwarg(_, expr)
+                | CallArg::PosSplat(expr)
+                | CallArg::KwargSplat(expr) => self.expr(expr, false),
             }
         }
     }
@@ -470,7 +518,11 @@ fn is_text(expr: &Expr<'_>) -> bool {
 /// The text in `{% extends "..." %}`; the texts in `{% include ["...", "..."] %}`, and whether none need be there.
 pub(crate) fn static_names(inner: &str) -> Option<(Vec<String>, bool)> {
     let rest = inner.trim_start_matches("extends").trim_start_matches("include").trim();
-    let rest = ["with context", "without context"].iter().find_map(|ending| rest.strip_suffix(ending)).unwrap_or(rest).trim();
+    let rest = ["with context", "without context"]
+        .iter()
+        .find_map(|ending| rest.strip_suffix(ending))
+        .unwrap_or(rest)
+        .trim();
     let (rest, may_miss) = match rest.strip_suffix("ignore missing") {
         Some(rest) => (rest.trim(), true),
         None => (rest, false),

@@ -22,7 +22,9 @@ pub(crate) fn is_locale(text: &str) -> bool {
         (least..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
     };
     let language = parts.next().unwrap_or_default();
-    letters(language, 2, 3) && language.bytes().all(|byte| byte.is_ascii_lowercase()) && parts.all(|part| letters(part, 2, 8))
+    letters(language, 2, 3)
+        && language.bytes().all(|byte| byte.is_ascii_lowercase())
+        && parts.all(|part| letters(part, 2, 8))
 }
 
 #[cfg(test)]
@@ -31,9 +33,17 @@ mod tests {
 
     #[test]
     fn a_locale_is_told_from_another_ending() {
-        for (text, expected) in
-            [("de", true), ("de_AT", true), ("pt-br", true), ("zh-Hant", true), ("mjml", false), ("DE", false), ("", false), ("d", false), ("de-", false)]
-        {
+        for (text, expected) in [
+            ("de", true),
+            ("de_AT", true),
+            ("pt-br", true),
+            ("zh-Hant", true),
+            ("mjml", false),
+            ("DE", false),
+            ("", false),
+            ("d", false),
+            ("de-", false),
+        ] {
             assert_eq!(is_locale(text), expected, "{text}");
         }
         assert_eq!(chain(&normal("de_AT")), ["de-at", "de", ""]);

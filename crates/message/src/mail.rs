@@ -70,18 +70,29 @@ pub fn compose(letter: &Letter<'_>) -> Result<Mail, Refusal> {
     if rendered.html.is_none() && rendered.text.trim().is_empty() {
         return Err(refusal(Reason::ContentEmpty, "the message has no text"));
     }
-    let from = Mailbox::parse(rendered.from.as_deref().unwrap_or(letter.from))
-        .ok_or_else(|| refusal(Reason::SenderInvalid, "`from` is not an address such as `Acme <hello@acme.test>`"))?;
+    let from = Mailbox::parse(rendered.from.as_deref().unwrap_or(letter.from)).ok_or_else(|| {
+        refusal(Reason::SenderInvalid, "`from` is not an address such as `Acme <hello@acme.test>`")
+    })?;
     let mut headers = String::with_capacity(1024);
     header(&mut headers, "From", &from.written("From"));
     let to = letter.to.as_string();
-    header(&mut headers, "To", &Mailbox { name: letter.to_name.map_or_else(String::new, harmless_name), address: letter.to.clone() }.written("To"));
+    header(
+        &mut headers,
+        "To",
+        &Mailbox { name: letter.to_name.map_or_else(String::new, harmless_name), address: letter.to.clone() }
+            .written("To"),
+    );
     header(&mut headers, "Subject", &unstructured("Subject", &subject(letter)?));
     header(&mut headers, "Date", &letter.date.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string());
-    header(&mut headers, "Message-ID", &format!("<{}@{}>", checked("the delivery id", letter.delivery.as_str())?, from.address.domain()));
+    header(
+        &mut headers,
+        "Message-ID",
+        &format!("<{}@{}>", checked("the delivery id", letter.delivery.as_str())?, from.address.domain()),
+    );
     if let Some(reply_to) = rendered.reply_to.as_deref().or(letter.reply_to) {
-        let reply_to = Mailbox::parse(reply_to)
-            .ok_or_else(|| refusal(Reason::ReplyToInvalid, "`reply_to` is not an address such as `help@acme.test`"))?;
+        let reply_to = Mailbox::parse(reply_to).ok_or_else(|| {
+            refusal(Reason::ReplyToInvalid, "`reply_to` is not an address such as `help@acme.test`")
+        })?;
         header(&mut headers, "Reply-To", &reply_to.written("Reply-To"));
     }
     if let Some(list_id) = letter.list_id {
@@ -180,7 +191,8 @@ impl Mailbox {
 /// A name without what could steer a header or a screen: control characters become spaces, marks that turn the direction of
 /// text are left out, and it ends somewhere.
 fn harmless_name(name: &str) -> String {
-    let turns = |c: &char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    let turns =
+        |c: &char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
     let kept: String = name
         .chars()
         .filter(|c| !turns(c))
@@ -203,17 +215,25 @@ fn header(headers: &mut String, name: &str, value: &str) {
 /// It holds a line break or another control character, or is longer than a header may be.
 pub(crate) fn checked<'a>(what: &str, text: &'a str) -> Result<&'a str, Refusal> {
     if text.contains(|c: char| c.is_control() && c != '\t') {
-        return Err(refusal(Reason::VarInvalid, &format!("{what} would hold a line break or another control character")));
+        return Err(refusal(
+            Reason::VarInvalid,
+            &format!("{what} would hold a line break or another control character"),
+        ));
     }
     if text.len() > LINE_BYTES_MAX {
-        return Err(refusal(Reason::ContentTooLarge, &format!("{what} is longer than {LINE_BYTES_MAX} octets")));
+        return Err(refusal(
+            Reason::ContentTooLarge,
+            &format!("{what} is longer than {LINE_BYTES_MAX} octets"),
+        ));
     }
     Ok(text)
 }
 
 /// A text that may stand between `<` and `>` on one line.
 fn bracketed<'a>(what: &str, text: &'a str) -> Result<&'a str, Refusal> {
-    if text.bytes().all(|byte| matches!(byte, b'!'..=b'~') && !matches!(byte, b'<' | b'>')) && text.len() <= 900 {
+    if text.bytes().all(|byte| matches!(byte, b'!'..=b'~') && !matches!(byte, b'<' | b'>'))
+        && text.len() <= 900
+    {
         Ok(text)
     } else {
         Err(refusal(Reason::RenderError, &format!("{what} cannot stand in a header")))
@@ -223,10 +243,25 @@ fn bracketed<'a>(what: &str, text: &'a str) -> Result<&'a str, Refusal> {
 /// Why a template may not set a header of that name; `None`: it may.
 pub(crate) fn header_name_mistake(name: &str) -> Option<&'static str> {
     const OURS: &[&str] = &[
-        "bcc", "cc", "date", "dkim-signature", "errors-to", "feedback-id", "from", "in-reply-to", "message-id", "received",
-        "references", "reply-to", "return-path", "sender", "subject", "to",
+        "bcc",
+        "cc",
+        "date",
+        "dkim-signature",
+        "errors-to",
+        "feedback-id",
+        "from",
+        "in-reply-to",
+        "message-id",
+        "received",
+        "references",
+        "reply-to",
+        "return-path",
+        "sender",
+        "subject",
+        "to",
     ];
-    const OUR_FAMILIES: &[&str] = &["arc-", "authentication-", "content-", "dkim-", "list-", "mime-", "received-", "resent-"];
+    const OUR_FAMILIES: &[&str] =
+        &["arc-", "authentication-", "content-", "dkim-", "list-", "mime-", "received-", "resent-"];
     let lower = name.to_ascii_lowercase();
     let atom = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if name.is_empty() || name.len() > 64 || !name.bytes().all(atom) {
@@ -248,20 +283,4 @@ pub(crate) fn refusal(reason: Reason, saw: &str) -> Refusal {
 /// A name as an error quotes it.
 fn shown(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()
-}
-#[cfg(test)]
-mod zz {
-    use super::*;
-    #[test]
-    fn zz_parts() {
-        let html = "<p>hello world ü</p>".repeat(370);
-        let n = 500u32;
-        let t = std::time::Instant::now(); for _ in 0..n { std::hint::black_box(encode::body(&html)); } println!("body {:?}", t.elapsed()/n);
-        let t = std::time::Instant::now(); for _ in 0..n { std::hint::black_box(jiff::Timestamp::UNIX_EPOCH.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()); } println!("date {:?}", t.elapsed()/n);
-        let t = std::time::Instant::now(); for _ in 0..n { std::hint::black_box(Mailbox::parse("Acme <hello@acme.test>")); } println!("mailbox {:?}", t.elapsed()/n);
-        let r = Rendered { subject: "s".into(), preheader: None, html: Some(html), text: "hi".into(), from: None, reply_to: None, headers: vec![] };
-        let d = DeliveryId::known("abcdefghijklmnopqrstuvwxyz234567");
-        let t = std::time::Instant::now(); for _ in 0..n { std::hint::black_box(body(&r, &d)); } println!("whole body {:?}", t.elapsed()/n);
-        let t = std::time::Instant::now(); for _ in 0..n { std::hint::black_box(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(encode::body("x")).formatted()); } println!("single {:?}", t.elapsed()/n);
-    }
 }

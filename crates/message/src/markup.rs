@@ -43,7 +43,22 @@ pub(crate) fn holds_raw_text(name: &str) -> bool {
 
 /// Elements without content (HTML 13.1.2).
 pub(crate) fn is_void(name: &str) -> bool {
-    matches!(name, "area" | "base" | "br" | "col" | "embed" | "hr" | "img" | "input" | "link" | "meta" | "source" | "track" | "wbr")
+    matches!(
+        name,
+        "area"
+            | "base"
+            | "br"
+            | "col"
+            | "embed"
+            | "hr"
+            | "img"
+            | "input"
+            | "link"
+            | "meta"
+            | "source"
+            | "track"
+            | "wbr"
+    )
 }
 
 /// Cuts a document.
@@ -83,15 +98,17 @@ pub(crate) fn tokens(text: &str) -> Vec<Token> {
 
 fn find_ignoring_case(text: &str, ending: &str) -> Option<usize> {
     text.char_indices().map(|(at, _)| at).find(|at| {
-        text.as_bytes().get(*at..at + ending.len()).is_some_and(|bytes| bytes.eq_ignore_ascii_case(ending.as_bytes()))
+        text.as_bytes()
+            .get(*at..at + ending.len())
+            .is_some_and(|bytes| bytes.eq_ignore_ascii_case(ending.as_bytes()))
     })
 }
 
 /// The tag, comment or declaration that begins at `<`; `None` if it is only a sign.
 fn tag(text: &str, start: usize) -> Option<Token> {
     let rest = &text[start..];
-    if rest.starts_with("<!--") {
-        let end = rest[4..].find("-->").map_or(text.len(), |found| start + 4 + found + 3);
+    if let Some(comment) = rest.strip_prefix("<!--") {
+        let end = comment.find("-->").map_or(text.len(), |found| start + 4 + found + 3);
         return Some(Token::Comment(start..end));
     }
     if rest.starts_with("<!") || rest.starts_with("<?") {
@@ -103,10 +120,16 @@ fn tag(text: &str, start: usize) -> Option<Token> {
     if !text[name_at..].starts_with(|c: char| c.is_ascii_alphabetic()) {
         return None;
     }
-    let name_end = text[name_at..].find(|c: char| c.is_whitespace() || matches!(c, '/' | '>' | '<')).map_or(text.len(), |found| name_at + found);
+    let name_end = text[name_at..]
+        .find(|c: char| c.is_whitespace() || matches!(c, '/' | '>' | '<'))
+        .map_or(text.len(), |found| name_at + found);
     let name = text[name_at..name_end].to_ascii_lowercase();
     let (attributes, closed, end) = attributes(text, name_end);
-    Some(if closing { Token::End { name, range: start..end } } else { Token::Start { name, attributes, closed, range: start..end } })
+    Some(if closing {
+        Token::End { name, range: start..end }
+    } else {
+        Token::Start { name, attributes, closed, range: start..end }
+    })
 }
 
 /// The attributes from `at` on, whether the tag ends in `/>`, and where it ends.
@@ -125,7 +148,9 @@ fn attributes(text: &str, mut at: usize) -> (Vec<Attribute>, bool, usize) {
             byte if byte.is_ascii_whitespace() => at += 1,
             _ => {
                 slash = false;
-                let end = text[at..].find(|c: char| c.is_whitespace() || matches!(c, '/' | '>' | '=' | '<')).map_or(text.len(), |found| at + found);
+                let end = text[at..]
+                    .find(|c: char| c.is_whitespace() || matches!(c, '/' | '>' | '=' | '<'))
+                    .map_or(text.len(), |found| at + found);
                 // A stray `=` is a name of its own.
                 let end = if end == at { at + 1 } else { end };
                 let name = text[at..end].to_ascii_lowercase();
@@ -140,7 +165,8 @@ fn attributes(text: &str, mut at: usize) -> (Vec<Attribute>, bool, usize) {
 
 /// The value after a name that ends at `at`, and where what follows begins.
 fn value(text: &str, at: usize) -> (Option<Range<usize>>, usize) {
-    let skip = |at: usize| text[at..].find(|c: char| !c.is_whitespace()).map_or(text.len(), |found| at + found);
+    let skip =
+        |at: usize| text[at..].find(|c: char| !c.is_whitespace()).map_or(text.len(), |found| at + found);
     let sign = skip(at);
     if !text[sign..].starts_with('=') {
         return (None, at);
@@ -152,7 +178,9 @@ fn value(text: &str, at: usize) -> (Option<Range<usize>>, usize) {
             (Some(start + 1..end), (end + 1).min(text.len()))
         }
         _ => {
-            let end = text[start..].find(|c: char| c.is_whitespace() || c == '>').map_or(text.len(), |found| start + found);
+            let end = text[start..]
+                .find(|c: char| c.is_whitespace() || c == '>')
+                .map_or(text.len(), |found| start + found);
             (Some(start..end), end)
         }
     }
@@ -232,8 +260,10 @@ mod tests {
             .map(|token| match token {
                 Token::Text(range) => format!("text {}", &text[range]),
                 Token::Start { name, attributes, closed, .. } => {
-                    let attributes: Vec<String> =
-                        attributes.into_iter().map(|a| format!("{}={}", a.name, a.value.map_or("-", |range| &text[range]))).collect();
+                    let attributes: Vec<String> = attributes
+                        .into_iter()
+                        .map(|a| format!("{}={}", a.name, a.value.map_or("-", |range| &text[range])))
+                        .collect();
                     format!("{name} [{}]{}", attributes.join(" "), if closed { " /" } else { "" })
                 }
                 Token::End { name, .. } => format!("/{name}"),
@@ -245,10 +275,22 @@ mod tests {
 
     #[test]
     fn a_document_is_cut_into_tags_and_text() {
-        assert_eq!(shown("<!doctype html><p CLASS='a > b'>1 < 2 &amp; x</P>"), ["other <!doctype html>", "p [class=a > b]", "text 1 < 2 &amp; x", "/p"]);
-        assert_eq!(shown("<br/><img src=a.png alt=\"\" hidden>"), ["br [] /", "img [src=a.png alt= hidden=-]"]);
-        assert_eq!(shown("a<!-- <b> -->c<!-- d"), ["text a", "comment <!-- <b> -->", "text c", "comment <!-- d"]);
-        assert_eq!(shown("<style>a > b { } </b></STYLE>x"), ["style []", "text a > b { } </b>", "/style", "text x"]);
+        assert_eq!(
+            shown("<!doctype html><p CLASS='a > b'>1 < 2 &amp; x</P>"),
+            ["other <!doctype html>", "p [class=a > b]", "text 1 < 2 &amp; x", "/p"]
+        );
+        assert_eq!(
+            shown("<br/><img src=a.png alt=\"\" hidden>"),
+            ["br [] /", "img [src=a.png alt= hidden=-]"]
+        );
+        assert_eq!(
+            shown("a<!-- <b> -->c<!-- d"),
+            ["text a", "comment <!-- <b> -->", "text c", "comment <!-- d"]
+        );
+        assert_eq!(
+            shown("<style>a > b { } </b></STYLE>x"),
+            ["style []", "text a > b { } </b>", "/style", "text x"]
+        );
         assert_eq!(shown("<mj-preview>a <b></mj-preview>"), ["mj-preview []", "text a <b>", "/mj-preview"]);
         assert_eq!(shown("<3 and <- and <"), ["text <3 and <- and <"]);
     }

@@ -23,7 +23,14 @@ pub struct Mistake {
 
 impl Mistake {
     /// One about `len` bytes from byte `at` of a file with this text.
-    pub(crate) fn at(code: &'static str, file: &str, text: &str, at: usize, len: usize, message: impl Into<String>) -> Self {
+    pub(crate) fn at(
+        code: &'static str,
+        file: &str,
+        text: &str,
+        at: usize,
+        len: usize,
+        message: impl Into<String>,
+    ) -> Self {
         let (line, column) = line_column(text, at);
         let start = floor(text, at);
         let meant = &text[start..floor(text, at.saturating_add(len)).max(start)];
@@ -33,7 +40,16 @@ impl Mistake {
 
     /// One about a whole file.
     pub(crate) fn of_file(code: &'static str, file: &str, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line: 0, column: 0, len: 0, code, message: message.into(), hint: None, warning: false }
+        Self {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            len: 0,
+            code,
+            message: message.into(),
+            hint: None,
+            warning: false,
+        }
     }
 
     /// Says what to do.

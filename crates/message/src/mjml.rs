@@ -23,14 +23,34 @@ enum Holds {
 }
 
 const CONTENT: &[&str] = &[
-    "mj-accordion", "mj-button", "mj-carousel", "mj-divider", "mj-image", "mj-navbar", "mj-raw", "mj-social", "mj-spacer",
-    "mj-table", "mj-text",
+    "mj-accordion",
+    "mj-button",
+    "mj-carousel",
+    "mj-divider",
+    "mj-image",
+    "mj-navbar",
+    "mj-raw",
+    "mj-social",
+    "mj-spacer",
+    "mj-table",
+    "mj-text",
 ];
 
 /// MJML 4, as far as the converter has it.
 const ELEMENTS: &[(&str, Holds)] = &[
     ("mjml", Holds::Only(&["mj-head", "mj-body", "mj-raw"])),
-    ("mj-head", Holds::Only(&["mj-attributes", "mj-breakpoint", "mj-font", "mj-preview", "mj-style", "mj-title", "mj-raw"])),
+    (
+        "mj-head",
+        Holds::Only(&[
+            "mj-attributes",
+            "mj-breakpoint",
+            "mj-font",
+            "mj-preview",
+            "mj-style",
+            "mj-title",
+            "mj-raw",
+        ]),
+    ),
     ("mj-attributes", Holds::Anything),
     ("mj-all", Holds::Anything),
     ("mj-class", Holds::Anything),
@@ -64,8 +84,16 @@ const ELEMENTS: &[(&str, Holds)] = &[
     ("mj-text", Holds::Html),
 ];
 
+/// Elements are not nested deeper: the converter works by recursion.
+const DEPTH_MAX: usize = 100;
+
 /// Converts a document. `None`: it has mistakes, or the converter refuses it.
-pub(crate) fn convert(document: &Shielded, shield: &Shield, files: &[File<'_>], mistakes: &mut BTreeSet<Mistake>) -> Option<String> {
+pub(crate) fn convert(
+    document: &Shielded,
+    shield: &Shield,
+    files: &[File<'_>],
+    mistakes: &mut BTreeSet<Mistake>,
+) -> Option<String> {
     let mut look = Look { document, shield, files, mistakes, open: Vec::new(), clean: true };
     look.through();
     if !look.clean {
@@ -77,9 +105,16 @@ pub(crate) fn convert(document: &Shielded, shield: &Shield, files: &[File<'_>], 
         Err(error) => {
             let (at, message) = refused(&error);
             let rest = document.text.get(at..).unwrap_or_default();
-            let is_tag = rest.strip_prefix("<!--").is_some_and(|rest| shield.find(rest).first().is_some_and(|hidden| hidden.start == 0));
+            let is_tag = rest
+                .strip_prefix("<!--")
+                .is_some_and(|rest| shield.find(rest).first().is_some_and(|hidden| hidden.start == 0));
             if is_tag {
-                look.say(at, usize::MAX, "a tag cannot stand here", Some("put it around whole elements of the body, or inside a text".to_owned()));
+                look.say(
+                    at,
+                    usize::MAX,
+                    "a tag cannot stand here",
+                    Some("put it around whole elements of the body, or inside a text".to_owned()),
+                );
             } else {
                 look.say(at, 1, &message, None);
             }
@@ -108,13 +143,25 @@ pub(crate) fn convert(document: &Shielded, shield: &Shield, files: &[File<'_>], 
 /// What the converter says, and where.
 fn refused(error: &ParseError) -> (usize, String) {
     match error {
-        ParseError::UnexpectedElement { position, .. } => (position.start, "this element has no place here".to_owned()),
-        ParseError::UnexpectedToken { position, .. } => (position.start, "MJML does not expect this here".to_owned()),
-        ParseError::MissingAttribute { name, position, .. } => (position.start, format!("the attribute `{name}` is missing")),
-        ParseError::InvalidAttribute { position, .. } => (position.start, "this attribute cannot be read".to_owned()),
+        ParseError::UnexpectedElement { position, .. } => {
+            (position.start, "this element has no place here".to_owned())
+        }
+        ParseError::UnexpectedToken { position, .. } => {
+            (position.start, "MJML does not expect this here".to_owned())
+        }
+        ParseError::MissingAttribute { name, position, .. } => {
+            (position.start, format!("the attribute `{name}` is missing"))
+        }
+        ParseError::InvalidAttribute { position, .. } => {
+            (position.start, "this attribute cannot be read".to_owned())
+        }
         ParseError::InvalidFormat { position, .. } => (position.start, "this cannot be read".to_owned()),
-        ParseError::IncludeLoaderError { position, .. } => (position.start, "`mj-include` is not available".to_owned()),
-        ParseError::EndOfStream { .. } => (usize::MAX, "the document ends too early: an element is not closed".to_owned()),
+        ParseError::IncludeLoaderError { position, .. } => {
+            (position.start, "`mj-include` is not available".to_owned())
+        }
+        ParseError::EndOfStream { .. } => {
+            (usize::MAX, "the document ends too early: an element is not closed".to_owned())
+        }
         ParseError::SizeLimit { .. } => (0, "the document is too large".to_owned()),
         ParseError::ParserError { source, .. } => (0, format!("this is not MJML: {source}")),
         ParseError::NoRootNode => (0, "there is no `<mjml>` element".to_owned()),
@@ -140,7 +187,9 @@ impl Look<'_, '_> {
 
     fn say(&mut self, at: usize, len: usize, message: &str, hint: Option<String>) {
         self.clean = false;
-        let mistake = self.mistake(at, len, message).unwrap_or_else(|| Mistake::of_file("T0301", self.files.first().map_or("", |file| file.name), message));
+        let mistake = self.mistake(at, len, message).unwrap_or_else(|| {
+            Mistake::of_file("T0301", self.files.first().map_or("", |file| file.name), message)
+        });
         self.mistakes.insert(Mistake { hint, ..mistake });
     }
 
@@ -151,7 +200,8 @@ impl Look<'_, '_> {
 
     /// The innermost open MJML element, and whether HTML is open in it.
     fn around(&self) -> Option<(&str, &Holds)> {
-        let mjml = self.open.iter().rev().find_map(|(name, _)| ELEMENTS.iter().find(|(known, _)| known == name));
+        let mjml =
+            self.open.iter().rev().find_map(|(name, _)| ELEMENTS.iter().find(|(known, _)| known == name));
         mjml.map(|(name, holds)| (*name, holds))
     }
 
@@ -160,6 +210,9 @@ impl Look<'_, '_> {
         let mut roots = 0;
         for token in markup::tokens(text) {
             match token {
+                Token::Start { name, range, .. } if self.open.len() == DEPTH_MAX => {
+                    return self.say(range.start, name.len() + 1, "elements are nested too deeply", None);
+                }
                 Token::Start { name, closed, range, .. } => {
                     roots += usize::from(name == "mjml");
                     self.start(&name, range.start);
@@ -173,10 +226,20 @@ impl Look<'_, '_> {
             }
         }
         if let Some((name, at)) = self.open.pop() {
-            self.say(at, name.len() + 1, &format!("`<{name}>` is not closed"), Some(format!("`</{name}>` closes it")));
+            self.say(
+                at,
+                name.len() + 1,
+                &format!("`<{name}>` is not closed"),
+                Some(format!("`</{name}>` closes it")),
+            );
         }
         if roots != 1 && self.clean {
-            self.say(0, 1, "the document is one `<mjml>` element", Some("begin with `<mjml>`, or extend a layout that does".to_owned()));
+            self.say(
+                0,
+                1,
+                "the document is one `<mjml>` element",
+                Some("begin with `<mjml>`, or extend a layout that does".to_owned()),
+            );
         }
     }
 
@@ -185,11 +248,17 @@ impl Look<'_, '_> {
         let known = ELEMENTS.iter().any(|(known, _)| *known == name);
         let is_mjml = name == "mjml" || name.starts_with("mj-");
         if name == "mj-include" {
-            self.say(at, len, "`mj-include` is not available", Some("use `{% include \"_part.mjml\" %}`".to_owned()));
+            self.say(
+                at,
+                len,
+                "`mj-include` is not available",
+                Some("use `{% include \"_part.mjml\" %}`".to_owned()),
+            );
             return;
         }
         if is_mjml && !known {
-            let hint = nearest(name, ELEMENTS.iter().map(|(known, _)| *known)).map(|word| format!("did you mean `<{word}>`?"));
+            let hint = nearest(name, ELEMENTS.iter().map(|(known, _)| *known))
+                .map(|word| format!("did you mean `<{word}>`?"));
             self.say(at, len, &format!("MJML has no `<{name}>`"), hint);
             return;
         }
@@ -203,14 +272,29 @@ impl Look<'_, '_> {
         match holds {
             Holds::Anything => {}
             Holds::Html if is_mjml => {
-                self.say(at, len, &format!("`<{name}>` cannot stand in `<{around}>`"), Some(format!("`<{around}>` holds text and HTML")));
+                self.say(
+                    at,
+                    len,
+                    &format!("`<{name}>` cannot stand in `<{around}>`"),
+                    Some(format!("`<{around}>` holds text and HTML")),
+                );
             }
             Holds::Html => {}
             Holds::Only(children) if children.contains(&name) => {}
-            Holds::Only([]) => self.say(at, len, &format!("`<{around}>` holds nothing"), Some(format!("write `<{around} />`"))),
+            Holds::Only([]) => self.say(
+                at,
+                len,
+                &format!("`<{around}>` holds nothing"),
+                Some(format!("write `<{around} />`")),
+            ),
             Holds::Only(children) => {
                 let list = children.iter().map(|child| format!("`<{child}>`")).collect::<Vec<_>>().join(" ");
-                self.say(at, len, &format!("`<{name}>` cannot stand in `<{around}>`"), Some(format!("`<{around}>` holds {list}")));
+                self.say(
+                    at,
+                    len,
+                    &format!("`<{name}>` cannot stand in `<{around}>`"),
+                    Some(format!("`<{around}>` holds {list}")),
+                );
             }
         }
     }
@@ -221,7 +305,12 @@ impl Look<'_, '_> {
             None => self.say(at, name.len() + 3, &format!("`</{name}>` closes nothing"), None),
             Some(position) => {
                 if let Some((inner, inner_at)) = self.open.get(position + 1).cloned() {
-                    self.say(inner_at, inner.len() + 1, &format!("`<{inner}>` is not closed"), Some(format!("`</{inner}>` closes it")));
+                    self.say(
+                        inner_at,
+                        inner.len() + 1,
+                        &format!("`<{inner}>` is not closed"),
+                        Some(format!("`</{inner}>` closes it")),
+                    );
                 }
                 self.open.truncate(position);
             }
@@ -234,7 +323,9 @@ impl Look<'_, '_> {
         // What sets something, or leaves, prints nothing and may stand anywhere.
         let mut shown = text.to_owned();
         for range in self.shield.find(text).into_iter().rev() {
-            if self.shield.is_statement(&text[range.clone()]) || self.shield.prints_nothing(&text[range.clone()]) {
+            if self.shield.is_statement(&text[range.clone()])
+                || self.shield.prints_nothing(&text[range.clone()])
+            {
                 shown.replace_range(range, "");
             }
         }
@@ -242,8 +333,17 @@ impl Look<'_, '_> {
         if !visible.is_empty() {
             let first = visible.split_whitespace().next().unwrap_or_default();
             let at = at + text.find(first).unwrap_or_default();
-            let len = if self.shield.find(first).first().is_some_and(|hidden| hidden.start == 0) { usize::MAX } else { visible.len() };
-            self.say(at, len, &format!("text cannot stand in `<{around}>`"), Some("put it into `<mj-text>`".to_owned()));
+            let len = if self.shield.find(first).first().is_some_and(|hidden| hidden.start == 0) {
+                usize::MAX
+            } else {
+                visible.len()
+            };
+            self.say(
+                at,
+                len,
+                &format!("text cannot stand in `<{around}>`"),
+                Some("put it into `<mj-text>`".to_owned()),
+            );
         }
     }
 }

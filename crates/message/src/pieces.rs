@@ -34,7 +34,10 @@ impl Piece<'_> {
     /// Where it stands.
     pub(crate) fn place(&self) -> Option<Place> {
         match self {
-            Self::Text { place, .. } | Self::Print { place, .. } | Self::Silent { place, .. } | Self::Tag { place, .. } => Some(*place),
+            Self::Text { place, .. }
+            | Self::Print { place, .. }
+            | Self::Silent { place, .. }
+            | Self::Tag { place, .. } => Some(*place),
             Self::Made(_) => None,
             Self::Foreign { pieces, .. } => pieces.iter().find_map(Self::place),
         }
@@ -42,7 +45,12 @@ impl Piece<'_> {
 }
 
 /// Cuts the part of a file from byte `from` on. The text has been parsed before; what cannot be cut is said all the same.
-pub(crate) fn cut<'s>(file: usize, name: &str, text: &'s str, range: std::ops::Range<usize>) -> Result<Vec<Piece<'s>>, Mistake> {
+pub(crate) fn cut<'s>(
+    file: usize,
+    name: &str,
+    text: &'s str,
+    range: std::ops::Range<usize>,
+) -> Result<Vec<Piece<'s>>, Mistake> {
     let from = range.start;
     let source = &text[range];
     let mut pieces = Vec::new();
@@ -52,7 +60,10 @@ pub(crate) fn cut<'s>(file: usize, name: &str, text: &'s str, range: std::ops::R
         let (start, end) = (span.start_offset as usize, span.end_offset as usize);
         match token {
             Token::TemplateData(data) => {
-                pieces.push(Piece::Text { place: Place { file, at: from + start, len: data.len() }, text: data });
+                pieces.push(Piece::Text {
+                    place: Place { file, at: from + start, len: data.len() },
+                    text: data,
+                });
             }
             Token::VariableStart | Token::BlockStart => open = Some((start, end, None)),
             Token::VariableEnd | Token::BlockEnd => {
@@ -112,7 +123,15 @@ mod tests {
             .collect();
         assert_eq!(
             shown,
-            ["text \"ä\"", "print x", "text \" \"", "if: if a > 1", "text \"{{ no }}\"", "endif: endif", "text \"z\""]
+            [
+                "text \"ä\"",
+                "print x",
+                "text \" \"",
+                "if: if a > 1",
+                "text \"{{ no }}\"",
+                "endif: endif",
+                "text \"z\""
+            ]
         );
     }
 }

@@ -56,9 +56,12 @@ impl Compiled {
     /// `content.var_invalid` where a header would hold a line break, `content.too_large`, `content.empty`,
     /// `content.render_error` for all else.
     pub fn render(&self, scope: &Scope<'_>) -> Result<Rendered, Refusal> {
-        let variant = self
-            .variant(scope)
-            .ok_or_else(|| refusal(Reason::RenderError, "the message is not written in the reader's language, nor in the default one"))?;
+        let variant = self.variant(scope).ok_or_else(|| {
+            refusal(
+                Reason::RenderError,
+                "the message is not written in the reader's language, nor in the default one",
+            )
+        })?;
         let root = self.root(scope);
         let values = Shown::from_object(root.clone());
         let line = |name: &Option<String>, what: &str| -> Result<Option<String>, Refusal> {
@@ -66,7 +69,8 @@ impl Compiled {
             let text = self.part(name, &values)?;
             Ok(Some(checked(what, text.trim())?.to_owned()).filter(|line| !line.is_empty()))
         };
-        let subject = line(&variant.subject, "the subject")?.ok_or_else(|| refusal(Reason::ContentEmpty, "the subject is empty"))?;
+        let subject = line(&variant.subject, "the subject")?
+            .ok_or_else(|| refusal(Reason::ContentEmpty, "the subject is empty"))?;
         let preheader = line(&variant.preheader, "the preheader")?;
         let from = line(&variant.from, "the sender")?;
         let reply_to = line(&variant.reply_to, "the address for answers")?;
@@ -76,7 +80,9 @@ impl Compiled {
             headers.push((name.clone(), checked(&format!("the header `{name}`"), value.trim())?.to_owned()));
         }
         let values = match &preheader {
-            Some(preheader) => Shown::from_object(root.with(names::PREHEADER, Shown::from(preheader.as_str()))),
+            Some(preheader) => {
+                Shown::from_object(root.with(names::PREHEADER, Shown::from(preheader.as_str())))
+            }
             None => values,
         };
         let html = variant.html.as_ref().map(|name| self.part(name, &values)).transpose()?;
@@ -91,18 +97,28 @@ impl Compiled {
     /// The message for the reader: by locale, language, without a language, and at last in the default one.
     fn variant(&self, scope: &Scope<'_>) -> Option<&Variant> {
         let (reader, default) = (locale::normal(scope.locale), locale::normal(scope.default_locale));
-        locale::chain(&reader).into_iter().chain(locale::chain(&default)).find_map(|wanted| self.variants.get(wanted))
+        locale::chain(&reader)
+            .into_iter()
+            .chain(locale::chain(&default))
+            .find_map(|wanted| self.variants.get(wanted))
     }
 
     /// The locale a message is written in: the reader's, or their language, if it is one of ours, else the default.
     fn written_in<'a>(&'a self, scope: &Scope<'a>) -> &'a str {
         let reader = locale::normal(scope.locale);
         let ours = |wanted: &str| {
-            let project = self.locales.iter().map(String::as_str).find(|known| locale::normal(known) == wanted);
-            project.or_else(|| self.variants.keys().map(String::as_str).find(|known| !known.is_empty() && *known == wanted))
+            let project =
+                self.locales.iter().map(String::as_str).find(|known| locale::normal(known) == wanted);
+            project.or_else(|| {
+                self.variants.keys().map(String::as_str).find(|known| !known.is_empty() && *known == wanted)
+            })
         };
         let [whole, language, _] = locale::chain(&reader);
-        ours(whole).or_else(|| ours(language)).unwrap_or(if self.locales.is_empty() { scope.locale } else { scope.default_locale })
+        ours(whole).or_else(|| ours(language)).unwrap_or(if self.locales.is_empty() {
+            scope.locale
+        } else {
+            scope.default_locale
+        })
     }
 
     /// One template, bounded.
@@ -131,7 +147,10 @@ impl Compiled {
             if let Some(error) = source.downcast_ref::<Error>() {
                 missing = missing.or_else(|| missing_value(error));
                 if matches!(error.kind(), ErrorKind::OutOfFuel | ErrorKind::WriteFailure) {
-                    return refusal(Reason::ContentTooLarge, &format!("the message is larger, or takes more work, than one may{place}"));
+                    return refusal(
+                        Reason::ContentTooLarge,
+                        &format!("the message is larger, or takes more work, than one may{place}"),
+                    );
                 }
             }
             next = source.source();
@@ -147,10 +166,13 @@ impl Compiled {
         let part = self.places.get(name);
         let at = error.range().map(|range| range.start);
         let place = part.zip(at).and_then(|(part, at)| part.place(at));
-        match place.and_then(|place| self.files.get(place.file).map(|(file, text)| (file, line_column(text, place.at).0))) {
+        match place.and_then(|place| {
+            self.files.get(place.file).map(|(file, text)| (file, line_column(text, place.at).0))
+        }) {
             Some((file, line)) => format!(" (templates/{file}:{line})"),
             None => {
-                let part = name.rsplit('/').next().and_then(|part| part.split('.').next()).unwrap_or_default();
+                let part =
+                    name.rsplit('/').next().and_then(|part| part.split('.').next()).unwrap_or_default();
                 format!(" (in the {part})")
             }
         }
@@ -194,8 +216,11 @@ impl Compiled {
 /// The values of a holder that are used.
 fn held(needs: &Needs, values: &BTreeMap<String, Value>, id: Option<&str>, zone: &TimeZone) -> Shown {
     let one = |name: &String| Some((name.clone(), shown(values.get(name)?, zone)?));
-    let used: Vec<(String, Shown)> =
-        if needs.all { values.keys().filter_map(one).collect() } else { needs.names.iter().filter_map(one).collect() };
+    let used: Vec<(String, Shown)> = if needs.all {
+        values.keys().filter_map(one).collect()
+    } else {
+        needs.names.iter().filter_map(one).collect()
+    };
     let id = id.and_then(there).map(|id| ("id".to_owned(), id));
     Shown::from_pairs(used.into_iter().filter(|(name, _)| id.is_none() || name != "id").chain(id.clone()))
 }
@@ -265,7 +290,11 @@ fn shown(value: &Value, zone: &TimeZone) -> Option<Shown> {
 fn whole(number: f64) -> Shown {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     #[expect(clippy::cast_possible_truncation, reason = "whole, and within what a double holds exactly")]
-    if number.fract() == 0.0 && number.abs() < EXACT { Shown::from(number as i64) } else { Shown::from(number) }
+    if number.fract() == 0.0 && number.abs() < EXACT {
+        Shown::from(number as i64)
+    } else {
+        Shown::from(number)
+    }
 }
 
 fn from_json(json: &serde_json::Value) -> Option<Shown> {
@@ -278,8 +307,12 @@ fn from_json(json: &serde_json::Value) -> Option<Shown> {
             (None, None) => return None,
         },
         serde_json::Value::String(text) => there(text)?,
-        serde_json::Value::Array(items) => items.iter().map(|item| from_json(item).unwrap_or_default()).collect(),
-        serde_json::Value::Object(map) => Shown::from_pairs(map.iter().filter_map(|(name, value)| Some((name.clone(), from_json(value)?)))),
+        serde_json::Value::Array(items) => {
+            items.iter().map(|item| from_json(item).unwrap_or_default()).collect()
+        }
+        serde_json::Value::Object(map) => {
+            Shown::from_pairs(map.iter().filter_map(|(name, value)| Some((name.clone(), from_json(value)?))))
+        }
     })
 }
 

@@ -13,7 +13,9 @@ pub type Column = (String, Option<ValueType>, Vec<String>);
 
 /// People with these columns: `full`, `empty`, `hostile`.
 pub fn samples(columns: &[Column]) -> [(&'static str, BTreeMap<String, Value>); 3] {
-    let all = |make: &dyn Fn(&Column) -> Value| columns.iter().map(|column| (column.0.clone(), make(column))).collect();
+    let all = |make: &dyn Fn(&Column) -> Value| {
+        columns.iter().map(|column| (column.0.clone(), make(column))).collect()
+    };
     [("full", all(&full)), ("empty", all(&|_| Value::Missing)), ("hostile", all(&|column| hostile(column.1)))]
 }
 
@@ -30,12 +32,18 @@ fn full((name, kind, values): &Column) -> Value {
         name => name.replace('_', " "),
     };
     match kind {
-        Some(ValueType::Integer) => Value::Integer(values.first().and_then(|value| value.parse().ok()).unwrap_or(42)),
-        Some(ValueType::Number) => Value::Number(values.first().and_then(|value| value.parse().ok()).unwrap_or(1234.5)),
+        Some(ValueType::Integer) => {
+            Value::Integer(values.first().and_then(|value| value.parse().ok()).unwrap_or(42))
+        }
+        Some(ValueType::Number) => {
+            Value::Number(values.first().and_then(|value| value.parse().ok()).unwrap_or(1234.5))
+        }
         Some(ValueType::Boolean) => Value::Boolean(true),
         Some(ValueType::Date) => Value::Date(date(2026, 3, 3)),
         Some(ValueType::Time) => Value::Time(Timestamp::constant(1_772_528_400, 0)),
-        Some(ValueType::Json) => Value::Json(json!({"name": "Ana", "items": [{"sku": "a1", "qty": 2, "price": 9.5}]})),
+        Some(ValueType::Json) => {
+            Value::Json(json!({"name": "Ana", "items": [{"sku": "a1", "qty": 2, "price": 9.5}]}))
+        }
         Some(ValueType::Text) | None => Value::Text(values.first().cloned().unwrap_or_else(guessed)),
     }
 }
@@ -47,7 +55,9 @@ fn hostile(kind: Option<ValueType>) -> Value {
         Some(ValueType::Boolean) => Value::Boolean(false),
         Some(ValueType::Date) => Value::Date(jiff::civil::Date::MIN),
         Some(ValueType::Time) => Value::Time(Timestamp::MAX),
-        Some(ValueType::Json) => Value::Json(json!({"name": hostile_text(), "items": [null, [], {}, hostile_text()]})),
+        Some(ValueType::Json) => {
+            Value::Json(json!({"name": hostile_text(), "items": [null, [], {}, hostile_text()]}))
+        }
         Some(ValueType::Text) | None => Value::Text(hostile_text()),
     }
 }

@@ -135,7 +135,13 @@ impl Shield {
     }
 
     /// Hides the tags of a document of that kind.
-    pub(crate) fn hide(&mut self, pieces: &[Piece<'_>], kind: Kind, files: &[File<'_>], mistakes: &mut BTreeSet<Mistake>) -> Shielded {
+    pub(crate) fn hide(
+        &mut self,
+        pieces: &[Piece<'_>],
+        kind: Kind,
+        files: &[File<'_>],
+        mistakes: &mut BTreeSet<Mistake>,
+    ) -> Shielded {
         let parts = self.parts(pieces);
         let mut words = String::new();
         let mut starts = Vec::with_capacity(parts.len());
@@ -160,14 +166,17 @@ impl Shield {
                         mistakes.extend(place.map(|place| between_attributes(files, place)));
                     }
                     self.hidden[*id].in_comment = spot == Spot::Comment;
-                    let alone = kind != Kind::Markdown || on_its_own(&words, starts[number], word.len(), &self.prefix);
-                    let as_comment = self.hidden[*id].statement.is_some() && matches!(spot, Spot::Text { .. }) && alone;
+                    let alone = kind != Kind::Markdown
+                        || on_its_own(&words, starts[number], word.len(), &self.prefix);
+                    let as_comment =
+                        self.hidden[*id].statement.is_some() && matches!(spot, Spot::Text { .. }) && alone;
                     shielded.push(&if as_comment { format!("<!--{word}-->") } else { word }, place);
                 }
                 Part::Foreign(foreign, inner) => {
                     let place = inner.iter().find_map(Piece::place);
                     let inner = self.hide(inner, *foreign, files, mistakes);
-                    let html = if *foreign == Kind::Markdown { markdown::to_html(&inner.text) } else { inner.text };
+                    let html =
+                        if *foreign == Kind::Markdown { markdown::to_html(&inner.text) } else { inner.text };
                     let parent = if let Spot::Text { parent } = spot { parent } else { "" };
                     let (before, after) = if kind == Kind::Mjml { surroundings(parent) } else { ("", "") };
                     shielded.push(before, place);
@@ -185,7 +194,9 @@ impl Shield {
             match piece {
                 Piece::Text { place, text } => parts.push(Part::Text(*place, text)),
                 Piece::Foreign { kind, pieces } => parts.push(Part::Foreign(*kind, pieces)),
-                Piece::Print { place, .. } => parts.push(Part::Hidden(self.add(source(piece), Some(*place), None))),
+                Piece::Print { place, .. } => {
+                    parts.push(Part::Hidden(self.add(source(piece), Some(*place), None)))
+                }
                 Piece::Silent { place, .. } => {
                     let statement = self.alone();
                     parts.push(Part::Hidden(self.add(source(piece), Some(*place), Some(statement))));
@@ -245,7 +256,9 @@ impl Shield {
 
     /// The places of all hidden tags in a text, without the comments around them.
     pub(crate) fn find(&self, text: &str) -> Vec<Range<usize>> {
-        text.match_indices(&self.prefix).filter_map(|(at, _)| self.hidden_at(text, at).map(|(_, end)| at..end)).collect()
+        text.match_indices(&self.prefix)
+            .filter_map(|(at, _)| self.hidden_at(text, at).map(|(_, end)| at..end))
+            .collect()
     }
 
     /// The place of the last hidden tag in a text.
@@ -265,7 +278,13 @@ impl Shield {
     }
 
     /// Brings the tags back. Says which of them the conversion has lost: without them the message would be another one.
-    pub(crate) fn restore(&self, text: &str, files: &[File<'_>], mistakes: &mut BTreeSet<Mistake>, check: bool) -> Restored {
+    pub(crate) fn restore(
+        &self,
+        text: &str,
+        files: &[File<'_>],
+        mistakes: &mut BTreeSet<Mistake>,
+        check: bool,
+    ) -> Restored {
         let mut restored = Restored::default();
         let mut seen = vec![0usize; self.hidden.len()];
         let mut from = 0;
@@ -294,17 +313,21 @@ impl Shield {
         for (id, hidden) in self.hidden.iter().enumerate() {
             let Some(place) = hidden.place.filter(|_| !hidden.in_comment) else { continue };
             let file = &files[place.file];
-            let say = |message: &str| Mistake::at("T0303", file.name, file.text, place.at, place.len, message);
+            let say =
+                |message: &str| Mistake::at("T0303", file.name, file.text, place.at, place.len, message);
             match hidden.statement {
                 Some(statement) => {
-                    let others = self.hidden.iter().zip(seen).filter(|(other, _)| other.statement == Some(statement));
+                    let others =
+                        self.hidden.iter().zip(seen).filter(|(other, _)| other.statement == Some(statement));
                     if seen[id] == 0 || others.map(|(_, count)| *count).any(|count| count != seen[id]) {
                         let mistake = say("this tag does not survive the conversion to HTML");
                         mistakes.insert(mistake.hint("put it around whole elements, or inside a text"));
                     }
                 }
                 None if seen[id] == 0 => {
-                    mistakes.insert(say("this value does not survive the conversion to HTML: nobody would see it").warn());
+                    mistakes.insert(
+                        say("this value does not survive the conversion to HTML: nobody would see it").warn(),
+                    );
                 }
                 None => {}
             }
@@ -354,8 +377,15 @@ fn add(restored: &mut Restored, pieces: &[Piece<'_>]) {
 
 fn between_attributes(files: &[File<'_>], place: Place) -> Mistake {
     let file = &files[place.file];
-    Mistake::at("T0302", file.name, file.text, place.at, place.len, "a tag cannot stand between the attributes of an element")
-        .hint("put it into the value of one, or put the whole element between `{% if %}` and `{% endif %}`")
+    Mistake::at(
+        "T0302",
+        file.name,
+        file.text,
+        place.at,
+        place.len,
+        "a tag cannot stand between the attributes of an element",
+    )
+    .hint("put it into the value of one, or put the whole element between `{% if %}` and `{% endif %}`")
 }
 
 /// What spots a document has, in order.
@@ -369,7 +399,8 @@ fn spots(words: &str, kind: Kind) -> Vec<(Range<usize>, SpotOwned)> {
         match token {
             markup::Token::Text(range) => {
                 let parent = open.last().cloned().unwrap_or_default();
-                let spot = if holds_raw_text(&parent) { SpotOwned::Characters } else { SpotOwned::Text(parent) };
+                let spot =
+                    if holds_raw_text(&parent) { SpotOwned::Characters } else { SpotOwned::Text(parent) };
                 spots.push((range, spot));
             }
             markup::Token::Start { name, attributes, closed, range } => {
@@ -420,13 +451,17 @@ fn spot_at(spots: &[(Range<usize>, SpotOwned)], at: usize) -> Spot<'_> {
 fn on_its_own(words: &str, at: usize, len: usize, prefix: &str) -> bool {
     let line_start = words[..at].rfind('\n').map_or(0, |found| found + 1);
     let line_end = words[at + len..].find('\n').map_or(words.len(), |found| at + len + found);
-    words[line_start..line_end].split_whitespace().all(|word| word.split(prefix).all(|rest| rest.is_empty() || rest.len() == DIGITS + 1))
+    words[line_start..line_end]
+        .split_whitespace()
+        .all(|word| word.split(prefix).all(|rest| rest.is_empty() || rest.len() == DIGITS + 1))
 }
 
 /// What must stand around HTML in MJML, by the element it is put into.
 fn surroundings(parent: &str) -> (&'static str, &'static str) {
     match parent {
-        "mj-body" | "mj-wrapper" => ("<mj-section><mj-column><mj-text>", "</mj-text></mj-column></mj-section>"),
+        "mj-body" | "mj-wrapper" => {
+            ("<mj-section><mj-column><mj-text>", "</mj-text></mj-column></mj-section>")
+        }
         "mj-section" | "mj-group" => ("<mj-column><mj-text>", "</mj-text></mj-column>"),
         "mj-column" | "mj-hero" => ("<mj-text>", "</mj-text>"),
         _ => ("", ""),

@@ -67,7 +67,8 @@ impl<'a> FileName<'a> {
 impl Sources {
     /// The templates: what does not begin with `_`.
     pub fn templates(&self) -> Vec<TemplateName> {
-        let stems: BTreeSet<&str> = self.named().filter(|(file, _)| !file.is_part()).map(|(file, _)| file.stem).collect();
+        let stems: BTreeSet<&str> =
+            self.named().filter(|(file, _)| !file.is_part()).map(|(file, _)| file.stem).collect();
         stems.into_iter().map(TemplateName::known).collect()
     }
 
@@ -85,7 +86,13 @@ impl Sources {
                 }
             }
         }
-        Self(reached.into_iter().filter_map(|whole| self.0.get_key_value(whole)).map(|(k, v)| (k.clone(), v.clone())).collect())
+        Self(
+            reached
+                .into_iter()
+                .filter_map(|whole| self.0.get_key_value(whole))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect(),
+        )
     }
 
     /// Files that no template can use, because of their names.
@@ -104,7 +111,9 @@ impl Sources {
     /// The file a reader of this locale gets (in its normal form).
     pub(crate) fn find(&self, stem: &str, kind: Kind, reader: &str) -> Option<&str> {
         locale::chain(reader).into_iter().find_map(|wanted| {
-            let found = self.named().find(|(file, _)| file.stem == stem && file.kind == kind && file.locale == wanted);
+            let found = self
+                .named()
+                .find(|(file, _)| file.stem == stem && file.kind == kind && file.locale == wanted);
             found.map(|(_, whole)| whole)
         })
     }
@@ -112,7 +121,11 @@ impl Sources {
     /// The file that `{% extends %}` or `{% include %}` means, for a reader of this locale. A name with a language means that file.
     pub(crate) fn refer(&self, wanted: &str, reader: &str) -> Option<&str> {
         let file = FileName::parse(wanted)?;
-        if file.locale.is_empty() { self.find(file.stem, file.kind, reader) } else { self.find(file.stem, file.kind, &file.locale) }
+        if file.locale.is_empty() {
+            self.find(file.stem, file.kind, reader)
+        } else {
+            self.find(file.stem, file.kind, &file.locale)
+        }
     }
 
     /// The layout or part that was meant by a name there is not.
@@ -180,7 +193,10 @@ mod tests {
     fn templates_are_what_does_not_begin_with_an_underscore() {
         let names: Vec<String> = sources().templates().iter().map(ToString::to_string).collect();
         assert_eq!(names, ["nudge", "tips"]);
-        assert_eq!(sources().strays().iter().map(|mistake| mistake.file.as_str()).collect::<Vec<_>>(), ["Bad-Name.mjml", "README"]);
+        assert_eq!(
+            sources().strays().iter().map(|mistake| mistake.file.as_str()).collect::<Vec<_>>(),
+            ["Bad-Name.mjml", "README"]
+        );
     }
 
     #[test]
@@ -189,14 +205,25 @@ mod tests {
         let names: Vec<&str> = reached.0.keys().map(String::as_str).collect();
         assert_eq!(
             names,
-            ["_footer.de-at.mjml", "_footer.mjml", "_layout.de.mjml", "_layout.mjml", "_sign.txt", "nudge.de.mjml", "nudge.mjml", "nudge.txt"]
+            [
+                "_footer.de-at.mjml",
+                "_footer.mjml",
+                "_layout.de.mjml",
+                "_layout.mjml",
+                "_sign.txt",
+                "nudge.de.mjml",
+                "nudge.mjml",
+                "nudge.txt"
+            ]
         );
     }
 
     #[test]
     fn a_reader_gets_the_locale_then_the_language_then_the_file_without() {
         let sources = sources();
-        for (reader, expected) in [("de-at", "_footer.de-at.mjml"), ("de", "_footer.mjml"), ("en", "_footer.mjml")] {
+        for (reader, expected) in
+            [("de-at", "_footer.de-at.mjml"), ("de", "_footer.mjml"), ("en", "_footer.mjml")]
+        {
             assert_eq!(sources.refer("_footer.mjml", reader), Some(expected));
         }
         assert_eq!(sources.refer("_layout.mjml", "de-at"), Some("_layout.de.mjml"));

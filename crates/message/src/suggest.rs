@@ -43,7 +43,12 @@ mod tests {
     #[test]
     fn a_slip_of_the_finger_is_seen_and_another_word_is_not() {
         let known = ["subject", "preheader", "from", "reply_to", "headers"];
-        for (written, meant) in [("sujbect", Some("subject")), ("form", Some("from")), ("header", Some("headers")), ("colour", None)] {
+        for (written, meant) in [
+            ("sujbect", Some("subject")),
+            ("form", Some("from")),
+            ("header", Some("headers")),
+            ("colour", None),
+        ] {
             assert_eq!(nearest(written, known), meant, "{written}");
         }
     }

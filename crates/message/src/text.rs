@@ -7,7 +7,17 @@ use crate::shield::Shield;
 
 /// Derives the text of HTML with hidden tags.
 pub(crate) fn derive(html: &str, shield: &Shield) -> String {
-    let mut writer = Writer { html, shield, out: String::new(), breaks: Breaks::None, cell: false, tables: Vec::new(), hidden: None, open: Vec::new(), links: Vec::new() };
+    let mut writer = Writer {
+        html,
+        shield,
+        out: String::new(),
+        breaks: Breaks::None,
+        cell: false,
+        tables: Vec::new(),
+        hidden: None,
+        open: Vec::new(),
+        links: Vec::new(),
+    };
     for token in markup::tokens(html) {
         writer.token(token);
     }
@@ -111,8 +121,11 @@ impl Writer<'_> {
     }
 
     fn is_unseen(&self, name: &str, attributes: &[Attribute]) -> bool {
-        let style = self.attribute(attributes, "style").unwrap_or_default().replace(' ', "").to_ascii_lowercase();
-        matches!(name, "head" | "style" | "script" | "title" | "template") || style.contains("display:none") || style.contains("mso-hide:all")
+        let style =
+            self.attribute(attributes, "style").unwrap_or_default().replace(' ', "").to_ascii_lowercase();
+        matches!(name, "head" | "style" | "script" | "title" | "template")
+            || style.contains("display:none")
+            || style.contains("mso-hide:all")
     }
 
     fn attribute(&self, attributes: &[Attribute], name: &str) -> Option<String> {
@@ -139,13 +152,17 @@ impl Writer<'_> {
                 self.write("- ");
             }
             "a" => {
-                let href = self.attribute(attributes, "href").filter(|href| !href.starts_with('#')).unwrap_or_default();
+                let href = self
+                    .attribute(attributes, "href")
+                    .filter(|href| !href.starts_with('#'))
+                    .unwrap_or_default();
                 self.flush();
                 self.links.push(Link { href: href.trim().to_owned(), from: self.out.len() });
             }
             "table" => {
                 self.separate(Breaks::Paragraph);
-                self.tables.push(self.attribute(attributes, "role").is_some_and(|role| role == "presentation"));
+                self.tables
+                    .push(self.attribute(attributes, "role").is_some_and(|role| role == "presentation"));
             }
             "tr" => {
                 self.separate(self.row());
@@ -185,7 +202,8 @@ impl Writer<'_> {
     fn end_link(&mut self) {
         let Some(link) = self.links.pop() else { return };
         let label = self.out.get(link.from..).unwrap_or_default().trim();
-        let address = link.href.strip_prefix("mailto:").or(link.href.strip_prefix("tel:")).unwrap_or(&link.href);
+        let address =
+            link.href.strip_prefix("mailto:").or(link.href.strip_prefix("tel:")).unwrap_or(&link.href);
         if address.is_empty() || label == address {
             return;
         }
@@ -257,7 +275,11 @@ impl Writer<'_> {
     /// What has been written, without the hidden statements at its end.
     fn printed(&self) -> &str {
         let mut printed = self.out.as_str();
-        while let Some(last) = self.shield.find_last(printed).filter(|last| last.end == printed.len() && self.shield.is_statement(&printed[last.clone()])) {
+        while let Some(last) = self
+            .shield
+            .find_last(printed)
+            .filter(|last| last.end == printed.len() && self.shield.is_statement(&printed[last.clone()]))
+        {
             printed = &printed[..last.start];
         }
         printed
@@ -267,8 +289,10 @@ impl Writer<'_> {
 /// What separates an element from its surroundings.
 fn around(name: &str) -> Breaks {
     match name {
-        "p" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "ul" | "ol" | "table" | "blockquote" | "pre" | "section" | "article" => Breaks::Paragraph,
-        "div" | "body" | "header" | "footer" | "main" | "nav" | "dl" | "dt" | "dd" | "center" | "figure" | "figcaption" => Breaks::Line,
+        "p" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "ul" | "ol" | "table" | "blockquote" | "pre"
+        | "section" | "article" => Breaks::Paragraph,
+        "div" | "body" | "header" | "footer" | "main" | "nav" | "dl" | "dt" | "dd" | "center" | "figure"
+        | "figcaption" => Breaks::Line,
         _ => Breaks::None,
     }
 }
@@ -286,13 +310,22 @@ mod tests {
         for (html, expected) in [
             ("<p>One\n  two</p><p>three</p>", "One two\n\nthree\n"),
             ("<h1>Title</h1><div>a<br>b</div><div>c</div>", "Title\n\na\nb\nc\n"),
-            ("see <a href=\"https://x.test/?a=1&amp;b=2\">our <b>tips</b></a>, now", "see our tips <https://x.test/?a=1&b=2>, now\n"),
+            (
+                "see <a href=\"https://x.test/?a=1&amp;b=2\">our <b>tips</b></a>, now",
+                "see our tips <https://x.test/?a=1&b=2>, now\n",
+            ),
             ("<a href=\"https://x.test\">https://x.test</a>", "https://x.test\n"),
             ("<a href=\"mailto:help@x.test\">help@x.test</a>", "help@x.test\n"),
             ("<a href=\"https://x.test\"><img src=\"a.png\" alt=\"Shop\"></a>", "Shop <https://x.test>\n"),
             ("<ul><li>one</li><li>two</li></ul>after", "- one\n- two\n\nafter\n"),
-            ("<table><tr><th>Qty</th><th>What</th></tr><tr><td>2</td><td>Tea</td></tr></table>", "Qty  What\n2  Tea\n"),
-            ("<head><title>t</title><style>a{}</style></head><div style=\"display: none\">no<p>no</p></div>yes", "yes\n"),
+            (
+                "<table><tr><th>Qty</th><th>What</th></tr><tr><td>2</td><td>Tea</td></tr></table>",
+                "Qty  What\n2  Tea\n",
+            ),
+            (
+                "<head><title>t</title><style>a{}</style></head><div style=\"display: none\">no<p>no</p></div>yes",
+                "yes\n",
+            ),
             ("a&nbsp;&amp; &lt;b&gt; <!-- no --><!--[if mso]>no<![endif]-->", "a\u{a0}& <b>\n"),
             ("", ""),
         ] {

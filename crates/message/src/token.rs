@@ -114,7 +114,8 @@ impl Derived {
     fn of(key: &Key, purpose: Purpose) -> Self {
         let root = hmac::Key::new(hmac::HMAC_SHA256, &key.bytes);
         let derive = |use_for: &str| {
-            let label = format!("drumbeat.token.{VERSION}\u{1f}{use_for}\u{1f}{}\u{1f}{}", purpose.label(), key.id);
+            let label =
+                format!("drumbeat.token.{VERSION}\u{1f}{use_for}\u{1f}{}\u{1f}{}", purpose.label(), key.id);
             hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, label.as_bytes()).as_ref())
         };
         Self { seal: derive("seal"), cover: derive("cover") }
@@ -246,7 +247,10 @@ mod tests {
         assert_eq!(token, issue(&keys(), &claim));
         let bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();
         let delivery = from_base32(claim.delivery.as_str()).unwrap();
-        assert!(!bytes.windows(4).any(|window| window == 1u32.to_be_bytes()), "the number of a person is readable");
+        assert!(
+            !bytes.windows(4).any(|window| window == 1u32.to_be_bytes()),
+            "the number of a person is readable"
+        );
         assert!(!bytes.windows(8).any(|window| delivery.windows(8).any(|part| part == window)));
         assert!(!token.contains(claim.delivery.as_str()));
     }
@@ -283,7 +287,9 @@ mod tests {
             let at = usize::try_from(hash % changed.len() as u64).unwrap();
             match hash >> 61 {
                 0 => changed.truncate(at),
-                1 => changed.insert(at, LETTERS[usize::try_from((hash >> 20) % LETTERS.len() as u64).unwrap()]),
+                1 => {
+                    changed.insert(at, LETTERS[usize::try_from((hash >> 20) % LETTERS.len() as u64).unwrap()])
+                }
                 2 => drop(changed.remove(at)),
                 3 => changed.swap(at, usize::try_from((hash >> 30) % token.len() as u64).unwrap()),
                 _ => changed[at] = LETTERS[usize::try_from((hash >> 20) % LETTERS.len() as u64).unwrap()],
@@ -304,7 +310,11 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(verify(&keys(), &URL_SAFE_NO_PAD.encode(flipped), Purpose::Unsubscribe), None, "bit {bit}");
+            assert_eq!(
+                verify(&keys(), &URL_SAFE_NO_PAD.encode(flipped), Purpose::Unsubscribe),
+                None,
+                "bit {bit}"
+            );
         }
     }
 

@@ -178,7 +178,11 @@ impl Composed<'_> {
         }
         let log = self.log(now)?;
         self.auditor.conserved(&log, now)?;
-        self.auditor.drained(&log, now)?;
+        if let Err(error) = self.auditor.drained(&log, now) {
+            for line in self.audit_log(now)? { if line.contains("\"profile\":8") || line.contains("enrollment") { eprintln!("{line}"); } }
+            for row in &log.rows { if !row.state.is_settled() { eprintln!("{row:?}"); } }
+            return Err(error);
+        }
         self.played.lines = log.lines();
         self.played.audit = self.audit_log(now)?;
         Ok(self.played)

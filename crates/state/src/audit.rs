@@ -1,11 +1,13 @@
 //! The audit log: entries in the transaction of what they record, the tree right after.
 //!
-//! A transaction's entries are one row of `audit_batch`, one canonical JSON text a line; each line is a leaf. Nothing is numbered or
-//! chained there, so that writers do not wait for each other. [`seal`] takes batches into the tree of RFC 6962, keeps the hash of each leaf and the
-//! root after each batch, and signs a C2SP checkpoint; [`verify`] goes through all of it again. All three tables refuse update and delete.
+//! A transaction's entries are one row of `audit_batch`, one canonical JSON text a line; each line is a leaf.
+//! Nothing is numbered or chained there, so that writers do not wait for each other. [`seal`] takes batches
+//! into the tree of RFC 6962, keeps the hash of each leaf and the root after each batch, and signs a C2SP
+//! checkpoint; [`verify`] goes through all of it again. All three tables refuse update and delete.
 //!
-//! Deliberately absent: personal data (entries name people by number), inclusion proofs, and publishing of checkpoints. Who can write to
-//! the database can still add entries before they are sealed, and cut off the end of the log together with its checkpoints.
+//! Deliberately absent: personal data (entries name people by number), inclusion proofs, and publishing of
+//! checkpoints. Who can write to the database can still add entries before they are sealed, and cut off the
+//! end of the log together with its checkpoints.
 
 use std::fmt::Write as _;
 
@@ -35,8 +37,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The entry as its leaf has it: `{"at":…,"body":…,"kind":…}`, with sorted keys and no white space, as RFC 8785 says (but for
-    /// numbers that are not whole, which entries do not need).
+    /// The entry as its leaf has it: `{"at":…,"body":…,"kind":…}`, with sorted keys and no white space, as
+    /// RFC 8785 says (but for numbers that are not whole, which entries do not need).
     fn write(&self, out: &mut String) {
         out.push_str("{\"at\":\"");
         write!(out, "{}", self.at).ok();
@@ -113,7 +115,8 @@ pub async fn append(tx: &mut Tx, entries: &[Entry]) -> Result<(), StateError> {
     Ok(())
 }
 
-/// Entries in the order of their batches, from the batch after one: whole batches, until there are `limit` entries.
+/// Entries in the order of their batches, from the batch after one: whole batches, until there are `limit`
+/// entries.
 pub async fn entries(tx: &mut Tx, after_batch: i64, limit: u32) -> Result<Vec<KeptEntry>, StateError> {
     let sql = Sql::same(
         "SELECT audit_batch.number, audit_batch.payload, audit_seal.first_index FROM audit_batch

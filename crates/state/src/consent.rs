@@ -20,7 +20,8 @@ const TEXT_BYTES_MAX: usize = 1000;
 /// A person's channel and purpose, as they are kept.
 type Key = (u32, String, String);
 
-/// Adds an event and folds it, with the person locked. `false`: the same event was there before, and nothing changed.
+/// Adds an event and folds it, with the person locked. `false`: the same event was there before, and nothing
+/// changed.
 pub async fn record(tx: &mut Tx, event: &ConsentEvent) -> Result<bool, StateError> {
     lock_profiles(tx, &[event.profile]).await?;
     let event = kept(event)?;
@@ -35,8 +36,8 @@ pub async fn record(tx: &mut Tx, event: &ConsentEvent) -> Result<bool, StateErro
     Ok(true)
 }
 
-/// Adds those events of a page (at most 1,000) that change what holds; returns how many. The others are left out of the ledger too: an
-/// import repeats all it ever said.
+/// Adds those events of a page (at most 1,000) that change what holds; returns how many. The others are left
+/// out of the ledger too: an import repeats all it ever said.
 pub async fn import(tx: &mut Tx, events: &[ConsentEvent]) -> Result<u64, StateError> {
     let events = events.iter().map(kept).collect::<Result<Vec<_>, _>>()?;
     let numbers: Vec<ProfileNumber> = events.iter().map(|event| event.profile).collect();

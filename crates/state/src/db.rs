@@ -1,7 +1,8 @@
-//! The database: opening it, the two kinds of transaction, and how a statement reaches it. Deliberately absent: SQL of any table.
+//! The database: opening it, the two kinds of transaction, and how a statement reaches it. Deliberately
+//! absent: SQL of any table.
 //!
-//! SQLite has one write connection, whose pool of one is a first-come queue, and a pool of readers that cannot write.
-//! Postgres has one pool; a reader is a repeatable-read snapshot.
+//! SQLite has one write connection, whose pool of one is a first-come queue, and a pool of readers that
+//! cannot write. Postgres has one pool; a reader is a repeatable-read snapshot.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
@@ -30,8 +31,9 @@ const READERS_MAX: u32 = 4;
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 const STATEMENTS_CACHED: usize = 256;
 
-/// Postgres keeps the plan it made for a statement when the tables were still empty: a scan, which is then a scan of a million rows a page until
-/// the next ANALYZE. Every statement here is meant to go through an index; what must scan (counting) still does.
+/// Postgres keeps the plan it made for a statement when the tables were still empty: a scan, which is then a
+/// scan of a million rows a page until the next ANALYZE. Every statement here is meant to go through an
+/// index; what must scan (counting) still does.
 const FIXED_PLANS: [(&str, &str); 5] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
@@ -67,7 +69,7 @@ enum Db {
         _scratch: Option<tempfile::TempDir>,
     },
     Postgres {
-        options: PgConnectOptions,
+        options: Box<PgConnectOptions>,
         pool: PgPool,
     },
 }
@@ -84,13 +86,14 @@ pub(crate) enum Inner {
 
 enum Place {
     Sqlite(PathBuf),
-    Postgres(PgConnectOptions),
+    Postgres(Box<PgConnectOptions>),
 }
 
 impl State {
     /// Opens the state. The path in `sqlite://PATH` is relative to `dir`, the project's folder.
     ///
-    /// An SQLite state with an older schema is brought up to date, after a copy was put beside it (not with `ReadOnly`).
+    /// An SQLite state with an older schema is brought up to date, after a copy was put beside it (not with
+    /// `ReadOnly`).
     ///
     /// # Errors
     /// Among others [`StateError::Missing`], [`StateError::SchemaBehind`] (Postgres: `migrate` first), [`StateError::SchemaAhead`],
@@ -186,12 +189,12 @@ impl State {
         })
     }
 
-    async fn connect_postgres(options: PgConnectOptions) -> Result<Self, StateError> {
+    async fn connect_postgres(options: Box<PgConnectOptions>) -> Result<Self, StateError> {
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS_MAX)
             .acquire_timeout(WAIT_MAX)
             .test_before_acquire(false)
-            .connect_with(options.clone())
+            .connect_with((*options).clone())
             .await
             .map_err(|source| StateError::Open { source })?;
         let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()")
@@ -264,8 +267,8 @@ impl State {
         connection.close().await.map_err(failed)
     }
 
-    /// Lease time in milliseconds: the database's clock on Postgres, a monotonic reading of this process on SQLite, where the
-    /// run lock lets only one process lease. Never compared with campaign time.
+    /// Lease time in milliseconds: the database's clock on Postgres, a monotonic reading of this process on
+    /// SQLite, where the run lock lets only one process lease. Never compared with campaign time.
     pub async fn lease_now(&self, tx: &mut Tx) -> Result<i64, StateError> {
         match &*self.db {
             Db::Sqlite { opened, .. } => Ok(i64::try_from(opened.elapsed().as_millis()).unwrap_or(i64::MAX)),
@@ -294,14 +297,14 @@ fn place(url: &Secret, dir: &Path) -> Result<Place, StateError> {
     }
     let options = PgConnectOptions::from_str(url).map_err(|_| StateError::Url)?;
     let wait = format!("{}s", WAIT_MAX.as_secs());
-    Ok(Place::Postgres(
+    Ok(Place::Postgres(Box::new(
         options
             .application_name("drumbeat")
             .options([("lock_timeout", wait.as_str()), ("synchronous_commit", "on"), ("timezone", "UTC")])
             .options(FIXED_PLANS)
             .statement_cache_capacity(STATEMENTS_CACHED)
             .disable_statement_logging(),
-    ))
+    )))
 }
 
 pub(crate) fn sqlite_options(path: &Path) -> SqliteConnectOptions {

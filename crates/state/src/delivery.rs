@@ -1,7 +1,9 @@
-//! Deliveries: the one row a candidate has, as it is decided, counted and shown. What the outbox does with it is in [`crate::outbox`].
+//! Deliveries: the one row a candidate has, as it is decided, counted and shown. What the outbox does with it
+//! is in [`crate::outbox`].
 //!
-//! Rows lie by person. A page of people is then a page of the table and of its indexes, instead of a thousand scattered ones, which is what
-//! makes a million decisions cheap to commit; the price is that a row is found by (person, id), not by id alone.
+//! Rows lie by person. A page of people is then a page of the table and of its indexes, instead of a thousand
+//! scattered ones, which is what makes a million decisions cheap to commit; the price is that a row is found
+//! by (person, id), not by id alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -140,8 +142,8 @@ fn write(rows: &mut Rows, delivery: &Delivery, now: Timestamp) {
         .integer(claim_rank(delivery));
 }
 
-/// Writes decisions, at most 1,000 at a time: new rows, and rows that are deferred. Any other row stays as it is.
-/// Returns how many took effect.
+/// Writes decisions, at most 1,000 at a time: new rows, and rows that are deferred. Any other row stays as it
+/// is. Returns how many took effect.
 ///
 /// # Errors
 /// [`StateError::Broken`] for a state that is not DECIDE's to give: leased, armed, accepted, rejected, in doubt.
@@ -188,7 +190,8 @@ pub async fn decide(tx: &mut Tx, deliveries: &[Delivery], now: Timestamp) -> Res
 
 type TouchRow = (u32, String, i64, String, String, String, String, String, String);
 
-/// What counts against these people's caps when something is decided, since a time. The caller leaves out what does not count when arming.
+/// What counts against these people's caps when something is decided, since a time. The caller leaves out
+/// what does not count when arming.
 pub async fn touches(
     tx: &mut Tx,
     numbers: &[ProfileNumber],
@@ -305,7 +308,8 @@ pub async fn get(tx: &mut Tx, id: &DeliveryId) -> Result<Option<LoggedDelivery>,
     }
 }
 
-/// What a [`Filter`] says, in SQL, of the parameters from `$1`; but for the person, who decides which index is used.
+/// What a [`Filter`] says, in SQL, of the parameters from `$1`; but for the person, who decides which index
+/// is used.
 macro_rules! filtered {
     () => {
         "($1 IS NULL OR playbook = $1) AND ($2 IS NULL OR enrollment = $2) AND ($3 IS NULL OR destination = $3)
@@ -424,8 +428,8 @@ pub async fn counts(
         .collect()
 }
 
-/// The earliest time at which a pending row is due or an enrollment of an active playbook is to be looked at; `now` if something is due already.
-/// A deferred row wakes with its enrollment.
+/// The earliest time at which a pending row is due or an enrollment of an active playbook is to be looked at;
+/// `now` if something is due already. A deferred row wakes with its enrollment.
 pub async fn next_due(tx: &mut Tx, now: Timestamp) -> Result<Option<Timestamp>, StateError> {
     // One due row is found at once; only where there is none, all of the (few) pending ones are looked at.
     let due = Sql::same("SELECT due_at_ms FROM delivery WHERE state = 'pending' AND due_at_ms <= $1 LIMIT 1");

@@ -1,7 +1,8 @@
-//! Enrollments: people's ways through playbooks. One that ended is never begun again, and of a person one at most is under way in a playbook.
+//! Enrollments: people's ways through playbooks. One that ended is never begun again, and of a person one at
+//! most is under way in a playbook.
 //!
-//! `look_at_ms` says when DECIDE is to look: the wake time of who waits; of who is sending, the time at which the delivery was settled,
-//! written by the outbox.
+//! `look_at_ms` says when DECIDE is to look: the wake time of who waits; of who is sending, the time at which
+//! the delivery was settled, written by the outbox.
 
 use std::collections::BTreeMap;
 
@@ -189,7 +190,8 @@ pub async fn put(tx: &mut Tx, enrollments: &[(Enrollment, Option<Vec<u8>>)]) -> 
     tx.execute("keep enrollments", &SQL, binds![rows.finish()]).await
 }
 
-/// Those of a playbook to be looked at, by time and number, after a cursor: the look-at time and number of the last row.
+/// Those of a playbook to be looked at, by time and number, after a cursor: the look-at time and number of
+/// the last row.
 pub async fn due(
     tx: &mut Tx,
     playbook: &PlaybookName,

@@ -1,4 +1,5 @@
-//! What the segment's row held for those who are about to enter: sealed, and gone when the run is worked through.
+//! What the segment's row held for those who are about to enter: sealed, and gone when the run is worked
+//! through.
 
 use std::collections::BTreeMap;
 

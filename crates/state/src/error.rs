@@ -1,4 +1,5 @@
-//! What may go wrong with the state, told so that it can be acted upon. No text here holds a URL, an address or a secret.
+//! What may go wrong with the state, told so that it can be acted upon. No text here holds a URL, an address
+//! or a secret.
 
 use std::path::PathBuf;
 
@@ -110,7 +111,8 @@ pub enum StateError {
 }
 
 impl StateError {
-    /// Whether the same transaction may succeed when it is done again: a deadlock, a serialisation failure, a lock that took too long.
+    /// Whether the same transaction may succeed when it is done again: a deadlock, a serialisation failure, a
+    /// lock that took too long.
     pub fn is_transient(&self) -> bool {
         let Self::Query { source: sqlx::Error::Database(error), .. } = self else { return false };
         matches!(error.code().as_deref(), Some("40001" | "40P01" | "55P03" | "5" | "517"))

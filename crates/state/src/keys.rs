@@ -1,4 +1,5 @@
-//! Keys: one root key, kept outside, seals a table of the real ones. Deliberately absent: rotation, and any way to show a key.
+//! Keys: one root key, kept outside, seals a table of the real ones. Deliberately absent: rotation, and any
+//! way to show a key.
 //!
 //! | key | for | rotated |
 //! |---|---|---|

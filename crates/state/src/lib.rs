@@ -1,8 +1,8 @@
 //! Remembers: what Drumbeat knows from one moment to the next, in SQLite or Postgres, from one SQL text.
 //!
-//! Everything is a function that takes a transaction first; callers compose transactions from these verbs. This room does not
-//! know why a row is written. Deliberately absent: a clock (times are arguments), the warehouse, the engine, retries of a
-//! transaction, and a repository object.
+//! Everything is a function that takes a transaction first; callers compose transactions from these verbs.
+//! This room does not know why a row is written. Deliberately absent: a clock (times are arguments), the
+//! warehouse, the engine, retries of a transaction, and a repository object.
 
 pub mod audit;
 pub mod consent;

@@ -24,7 +24,8 @@ fn node(left: &Hash, right: &Hash) -> Hash {
     hash.finalize().into()
 }
 
-/// A tree that grows: the roots of its full subtrees, the largest first; one for each bit that is set in its size.
+/// A tree that grows: the roots of its full subtrees, the largest first; one for each bit that is set in its
+/// size.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tree {
     size: u64,

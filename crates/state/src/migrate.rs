@@ -1,5 +1,5 @@
-//! Migrations: one file a step and database. SQLite applies them when it is opened, Postgres when `migrate` is run.
-//! A migration is never changed once released; there is no way back but the copy.
+//! Migrations: one file a step and database. SQLite applies them when it is opened, Postgres when `migrate`
+//! is run. A migration is never changed once released; there is no way back but the copy.
 
 use crate::db::{Inner, State, Tx, binds};
 use crate::dialect::Sql;
@@ -27,7 +27,8 @@ const HAS_TABLE: Sql = Sql {
     postgres: "SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_migration'",
 };
 
-/// Two processes that migrate at once: the second waits and finds nothing to do. SQLite's writer waits by itself.
+/// Two processes that migrate at once: the second waits and finds nothing to do. SQLite's writer waits by
+/// itself.
 const LOCK: Sql = Sql { sqlite: "SELECT 1", postgres: "SELECT 1 FROM pg_advisory_xact_lock(7166480731)" };
 
 const CREATE_TABLE: Sql = Sql {
@@ -109,7 +110,8 @@ async fn run(tx: &mut Tx, migration: &Migration) -> Result<(), StateError> {
     Ok(())
 }
 
-/// A copy beside an SQLite state, named after the schema it has. One that is there already is of the same schema, and older: it stays.
+/// A copy beside an SQLite state, named after the schema it has. One that is there already is of the same
+/// schema, and older: it stays.
 async fn back_up(state: &State, version: i64) -> Result<(), StateError> {
     let Some(path) = state.path() else { return Ok(()) };
     let copy = path.with_added_extension(format!("schema-{version}.backup"));

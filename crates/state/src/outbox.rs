@@ -1,8 +1,9 @@
 //! The outbox: from the claim to the provider's answer.
 //!
-//! A lease is proved by its fence, and saves work; what keeps a message from going twice is arming. A row is armed only from `leased`, under its fence
-//! and before its lease runs out, and an attempt is written with it. From then on time alone never brings the row back: only an answer does,
-//! or a person. The start of an attempt is fenced, its result never is.
+//! A lease is proved by its fence, and saves work; what keeps a message from going twice is arming. A row is
+//! armed only from `leased`, under its fence and before its lease runs out, and an attempt is written with
+//! it. From then on time alone never brings the row back: only an answer does, or a person. The start of an
+//! attempt is fenced, its result never is.
 
 use std::collections::BTreeMap;
 
@@ -77,7 +78,8 @@ pub enum Back {
         /// What the last look saw.
         gates: Vec<GateRecord>,
     },
-    /// Not to go: suppressed, skipped, expired, cancelled, withheld or rejected (a message that cannot be made).
+    /// Not to go: suppressed, skipped, expired, cancelled, withheld or rejected (a message that cannot be
+    /// made).
     Refused {
         /// Which of these.
         state: DeliveryState,
@@ -105,13 +107,11 @@ pub struct Attempt {
     pub address: AddressHash,
 }
 
-/// Leases up to `limit` due rows of a destination: transactional first, then by priority, due time and number.
+/// Leases up to `limit` due rows of a destination: transactional first, then by priority, due time and
+/// number.
 ///
-/// `lease_now` and `lease_ms` are lease time (see [`crate::State::lease_now`]); `node` names the process, for people.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "two clocks and a destination: a struct would be built in one place only"
-)]
+/// `lease_now` and `lease_ms` are lease time (see [`crate::State::lease_now`]); `node` names the process, for
+/// people.
 pub async fn claim(
     tx: &mut Tx,
     destination: &DestinationName,
@@ -185,7 +185,8 @@ pub async fn void_leases(tx: &mut Tx) -> Result<u64, StateError> {
     tx.execute("void leases", &sql, vec![]).await
 }
 
-/// Makes rows irrevocable: those still leased under that fence, with time left. Only what is returned may be sent.
+/// Makes rows irrevocable: those still leased under that fence, with time left. Only what is returned may be
+/// sent.
 pub async fn arm(
     tx: &mut Tx,
     rows: &[(DeliveryKey, i64, AddressHash)],
@@ -230,8 +231,9 @@ pub async fn arm(
     Ok(armed)
 }
 
-/// Locks people, so that no consent of theirs is recorded and no other row of theirs is armed until this transaction ends. Always in
-/// sorted order, whatever order is given. In SQLite the one writer is lock enough.
+/// Locks people, so that no consent of theirs is recorded and no other row of theirs is armed until this
+/// transaction ends. Always in sorted order, whatever order is given. In SQLite the one writer is lock
+/// enough.
 pub async fn lock_profiles(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<(), StateError> {
     if tx.has_the_only_writer() {
         return Ok(());
@@ -240,7 +242,8 @@ pub async fn lock_profiles(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<(),
     Ok(())
 }
 
-/// Locks addresses against being suppressed until this transaction ends; after [`lock_profiles`], never before.
+/// Locks addresses against being suppressed until this transaction ends; after [`lock_profiles`], never
+/// before.
 pub async fn lock_addresses(tx: &mut Tx, addresses: &[AddressHash]) -> Result<(), StateError> {
     if tx.has_the_only_writer() {
         return Ok(());

@@ -135,7 +135,8 @@ pub async fn paused(tx: &mut Tx) -> Result<Vec<PlaybookName>, StateError> {
     Ok(rows.into_iter().map(|(name,)| PlaybookName::known(name)).collect())
 }
 
-/// Changes only whether it runs: a person's act, which a run under way must not undo. `false`: there is no such playbook.
+/// Changes only whether it runs: a person's act, which a run under way must not undo. `false`: there is no
+/// such playbook.
 pub async fn set_status(tx: &mut Tx, name: &PlaybookName, status: Status) -> Result<bool, StateError> {
     let sql = Sql::same("UPDATE playbook SET status = $2 WHERE name = $1");
     Ok(tx.execute("change a playbook's status", &sql, binds![name.as_str(), status.as_str()]).await? == 1)

@@ -1,4 +1,5 @@
-//! People's numbers: the only place where the warehouse's ids are kept. Numbers are dense from 1 and never reused.
+//! People's numbers: the only place where the warehouse's ids are kept. Numbers are dense from 1 and never
+//! reused.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +13,8 @@ use crate::{Keys, StateError, Tx};
 
 /// The numbers of these ids, in the same order, made where there were none; at most 1,000 at a time.
 ///
-/// `None`: the person was erased, and does not come back by being in the warehouse again. An id that holds a NUL, which
-/// Postgres cannot keep, has no number either.
+/// `None`: the person was erased, and does not come back by being in the warehouse again. An id that holds a
+/// NUL, which Postgres cannot keep, has no number either.
 pub async fn intern(
     tx: &mut Tx,
     keys: &Keys,
@@ -150,8 +151,9 @@ pub async fn count(tx: &mut Tx) -> Result<u64, StateError> {
     Ok(rows.first().map_or(0, |(count,)| row::count(*count)))
 }
 
-/// Forgets a person's id for good; a keyed hash of it stays, so that a later refresh does not bring the person back.
-/// `false`: nobody has that number. Suppressing what is left, and what else is to go, is the caller's.
+/// Forgets a person's id for good; a keyed hash of it stays, so that a later refresh does not bring the
+/// person back. `false`: nobody has that number. Suppressing what is left, and what else is to go, is the
+/// caller's.
 pub async fn erase(
     tx: &mut Tx,
     keys: &Keys,

@@ -1,5 +1,5 @@
-//! The run lock: one process at a time decides and delivers. A lock of the file system beside an SQLite file, a session's advisory lock in Postgres;
-//! both end with the process, however it ends.
+//! The run lock: one process at a time decides and delivers. A lock of the file system beside an SQLite file,
+//! a session's advisory lock in Postgres; both end with the process, however it ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,8 @@ impl RunLock {
         if taken { Ok(Self { held: Held::Session { connection } }) } else { Err(StateError::AlreadyRunning) }
     }
 
-    /// Whether it is still held: a lock in Postgres is lost with its connection, and then another process may have it.
+    /// Whether it is still held: a lock in Postgres is lost with its connection, and then another process may
+    /// have it.
     ///
     /// # Errors
     /// [`StateError::RunLockLost`]: stop at once.

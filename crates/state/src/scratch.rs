@@ -1,10 +1,16 @@
-//! A copy of the state to play on, thrown away with its last handle: what a plan is made on. Always SQLite, whatever it copies.
+//! A copy of the state to play on, thrown away with its last handle: what a plan is made on. Always SQLite,
+//! whatever it copies.
 //!
 //! From Postgres everything is copied but the audit log, which no decision reads.
 
 use std::path::Path;
 
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
+#[expect(
+    clippy::disallowed_types,
+    reason = "names of our own tables and columns; no value is in these texts"
+)]
+use sqlx::AssertSqlSafe;
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use crate::db::{Inner, State, sqlite_options};
 use crate::error::StateError;
@@ -93,8 +99,6 @@ async fn copy_table(from: &mut Inner, into: &mut Inner, table: &str) -> Result<(
         })
         .collect::<Vec<_>>()
         .join(", ");
-    // Names of our own tables and columns; no value is in these texts.
-    #[expect(clippy::disallowed_types, reason = "see above")]
     let safe = |sql: String| AssertSqlSafe(sql);
     let insert = format!("INSERT INTO {table} ({names}) SELECT {values} FROM json_each($1)");
     let declare = format!("DECLARE copied NO SCROLL CURSOR FOR SELECT to_jsonb(t)::text FROM {table} t");

@@ -1,7 +1,8 @@
 //! Segments: runs, and the membership in force.
 //!
-//! A run is one row with the bitmaps of who came in and who left; every sixteenth good run also keeps all members, so that any day's
-//! membership is read from one full bitmap and at most fifteen pairs of small ones. A held run changes nothing but the history.
+//! A run is one row with the bitmaps of who came in and who left; every sixteenth good run also keeps all
+//! members, so that any day's membership is read from one full bitmap and at most fifteen pairs of small
+//! ones. A held run changes nothing but the history.
 
 use jiff::{SignedDuration, Timestamp};
 use model::{Reason, Refusal, SegmentName};
@@ -80,7 +81,8 @@ pub struct RunSummary {
     pub held: Option<Refusal>,
 }
 
-/// Keeps a run, and puts its membership in force unless it is held. `false`: it was kept before, and nothing changed.
+/// Keeps a run, and puts its membership in force unless it is held. `false`: it was kept before, and nothing
+/// changed.
 ///
 /// # Errors
 /// [`StateError::Broken`] if members, entered and left of a good run do not agree with the membership in force.

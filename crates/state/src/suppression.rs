@@ -1,5 +1,5 @@
-//! Suppression: who must never be written to, by person and by the keyed hash of an address. A subject may be suppressed for several
-//! reasons at once; lifting one leaves the others.
+//! Suppression: who must never be written to, by person and by the keyed hash of an address. A subject may be
+//! suppressed for several reasons at once; lifting one leaves the others.
 
 use model::consent::{Suppression, SuppressionSubject};
 use model::id::AddressHash;
@@ -23,7 +23,8 @@ fn subject_words(subject: &SuppressionSubject) -> (&'static str, String) {
     }
 }
 
-/// Suppresses; `false`: it was so already, for that reason and as strictly. The person or address is locked first.
+/// Suppresses; `false`: it was so already, for that reason and as strictly. The person or address is locked
+/// first.
 pub async fn suppress(tx: &mut Tx, suppression: &Suppression) -> Result<bool, StateError> {
     match &suppression.subject {
         SuppressionSubject::Profile(number) => lock_profiles(tx, &[*number]).await?,
@@ -48,7 +49,8 @@ pub async fn suppress(tx: &mut Tx, suppression: &Suppression) -> Result<bool, St
     Ok(tx.execute("suppress", &sql, binds).await? > 0)
 }
 
-/// Lifts a suppression of a subject on a channel: for one reason, or (`None`) all of them. `false`: there was none.
+/// Lifts a suppression of a subject on a channel: for one reason, or (`None`) all of them. `false`: there was
+/// none.
 pub async fn unsuppress(
     tx: &mut Tx,
     subject: &SuppressionSubject,

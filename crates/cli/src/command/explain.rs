@@ -58,7 +58,7 @@ fn as_json(told: &Explanation) -> Value {
         .ways
         .iter()
         .map(|way| {
-            let rows: Vec<Value> = way.rows.iter().map(|told| row_json(told)).collect();
+            let rows: Vec<Value> = way.rows.iter().map(row_json).collect();
             json!({
                 "playbook": way.enrollment.as_ref().map(|one| one.playbook.as_str().to_owned())
                     .or_else(|| way.rows.first().map(|told| told.row.delivery.traits.playbook.to_string())),

@@ -98,9 +98,8 @@ async fn forever(context: &Context, daemon: Arc<daemon::Daemon>) -> Result<u8, F
     let served = serve(Arc::clone(&daemon), clock, metrics, stopped).await;
     for listener in [admin, public] {
         // Pages under way are finished, but nobody is waited for longer than a moment.
-        match tokio::time::timeout(Duration::from_secs(3), listener).await {
-            Ok(Ok(Err(error))) => tracing::error!(%error, "A listener failed."),
-            Ok(Ok(Ok(())) | Err(_)) | Err(_) => {}
+        if let Ok(Ok(Err(error))) = tokio::time::timeout(Duration::from_secs(3), listener).await {
+            tracing::error!(%error, "A listener failed.");
         }
     }
     served?;
@@ -116,7 +115,7 @@ async fn signalled() -> &'static str {
             _ = tokio::signal::ctrl_c() => "SIGINT",
         },
         Err(_) => {
-            let _ = tokio::signal::ctrl_c().await;
+            drop(tokio::signal::ctrl_c().await);
             "SIGINT"
         }
     }

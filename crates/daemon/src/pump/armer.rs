@@ -122,8 +122,9 @@ async fn arm(daemon: &Daemon, members: &Arc<Members>, requests: Vec<Request>, no
     tx.commit().await?;
     for request in requests {
         let is_armed = armed.iter().any(|one| one.delivery == request.claimed.delivery.id);
-        // Nobody waits any more: then nothing is handed over, and the row is in doubt at worst.
-        let _ = request.reply.send(is_armed);
+        if request.reply.send(is_armed).is_err() && is_armed {
+            tracing::warn!(delivery = %request.claimed.delivery.id, "A delivery was armed and nobody hands it over; it is in doubt after the next start.");
+        }
     }
     Ok(())
 }

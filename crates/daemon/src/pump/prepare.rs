@@ -1,6 +1,7 @@
 //! From claimed rows to messages: people read fresh, the last look taken unlocked, the message rendered.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use connector::Item;
@@ -111,10 +112,9 @@ async fn read(
     let (mut enrollments, mut versions) = (BTreeMap::new(), BTreeMap::new());
     for row in state::enrollment::get_many(&mut tx, &ids).await? {
         let entry = crate::entry::open(&daemon.keys, row.sealed_entry.as_deref())?;
-        let version = row.enrollment.version.clone();
-        if !versions.contains_key(&version) {
-            let pinned = daemon.pinned(&mut tx, &row.enrollment.playbook, &version).await?;
-            versions.insert(version, pinned);
+        if let Entry::Vacant(version) = versions.entry(row.enrollment.version.clone()) {
+            let pinned = daemon.pinned(&mut tx, &row.enrollment.playbook, version.key()).await?;
+            version.insert(pinned);
         }
         enrollments.insert(row.enrollment.id.clone(), Enrollment { entry, ..row.enrollment });
     }

@@ -140,14 +140,15 @@ impl Handle {
             }
         };
         // A closed channel: the task has failed and says so itself. The row stays as it is, and becomes a doubt at worst.
-        let _ = self.sender.send(job).await;
+        drop(self.sender.send(job).await);
         Ok(())
     }
 
     /// Puts a row back that was not tried.
     pub(super) async fn give_back(&self, claimed: &Claimed, due_at: Timestamp) -> Result<(), DaemonError> {
         let back = Back::Pending { due_at };
-        let _ = self.sender.send(Job::GiveBack { claimed: Box::new(claimed.clone()), back, told: None, bounce: None }).await;
+        let job = Job::GiveBack { claimed: Box::new(claimed.clone()), back, told: None, bounce: None };
+        drop(self.sender.send(job).await);
         Ok(())
     }
 }

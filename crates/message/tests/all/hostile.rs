@@ -18,11 +18,60 @@ headers: {X-Word: "{{ with.word | default('none') }}"}
 
 /// Values that try to be something else.
 const INJECTIONS: &[&str] = &[
-    "<script>alert(1)</script>", "</title><script>", "\"><img src=x onerror=alert(1)>", "' onmouseover='alert(1)", "<!-- x", "--> x", "]]>",
-    "<![endif]-->", "&lt;script&gt;", "&#60;b&#62;", "{{ 7*7 }}", "{% raw %}", "{%- endif %}", "{# x #}", "{{ profile.email }}", "{{ skip('x') }}",
-    "{%", "}}", "%}{{", "dbtag0q00001x", "<!--dbtag0q00001x-->", "__drumbeat_reader", "javascript:alert(1)", "%0d%0aBcc: eve@example.test",
-    "=?utf-8?Q?=0D=0ABcc:_eve@example.test?=", "=?utf-8?B?DQpCY2M6?=", "a\tb", "  spaces  ", "\u{202e}txt.exe", "\u{feff}bom", "e\u{301}\u{301}\u{301}",
-    "👩‍👩‍👧‍👦", "שלום", "𝕳", "\u{1f4a9}", "\\\" \\\\", "a;b,c<d>", "(comment)", "Bcc: eve@example.test", ".", "..", "From me", "-- ", "a=b==", "=20", "1\u{2028}2\u{2029}3", "\u{85}x", "O'Brien & Söhne", "NULL", "None", "undefined", "$(id)", "`id`", "'; DROP TABLE x; --",
+    "<script>alert(1)</script>",
+    "</title><script>",
+    "\"><img src=x onerror=alert(1)>",
+    "' onmouseover='alert(1)",
+    "<!-- x",
+    "--> x",
+    "]]>",
+    "<![endif]-->",
+    "&lt;script&gt;",
+    "&#60;b&#62;",
+    "{{ 7*7 }}",
+    "{% raw %}",
+    "{%- endif %}",
+    "{# x #}",
+    "{{ profile.email }}",
+    "{{ skip('x') }}",
+    "{%",
+    "}}",
+    "%}{{",
+    "dbtag0q00001x",
+    "<!--dbtag0q00001x-->",
+    "__drumbeat_reader",
+    "javascript:alert(1)",
+    "%0d%0aBcc: eve@example.test",
+    "=?utf-8?Q?=0D=0ABcc:_eve@example.test?=",
+    "=?utf-8?B?DQpCY2M6?=",
+    "a\tb",
+    "  spaces  ",
+    "\u{202e}txt.exe",
+    "\u{feff}bom",
+    "e\u{301}\u{301}\u{301}",
+    "👩‍👩‍👧‍👦",
+    "שלום",
+    "𝕳",
+    "\u{1f4a9}",
+    "\\\" \\\\",
+    "a;b,c<d>",
+    "(comment)",
+    "Bcc: eve@example.test",
+    ".",
+    "..",
+    "From me",
+    "-- ",
+    "a=b==",
+    "=20",
+    "1\u{2028}2\u{2029}3",
+    "\u{85}x",
+    "O'Brien & Söhne",
+    "NULL",
+    "None",
+    "undefined",
+    "$(id)",
+    "`id`",
+    "'; DROP TABLE x; --",
 ];
 
 fn send(reader: &Reader, name: Option<&str>) -> Result<String, model::Refusal> {
@@ -54,10 +103,26 @@ fn header_names(mail: &str) -> Vec<&str> {
     }
     let head = mail.split("\r\n\r\n").next().unwrap();
     assert!(head.is_ascii());
-    head.split("\r\n").filter(|line| !line.starts_with([' ', '\t'])).map(|line| line.split(':').next().unwrap()).collect()
+    head.split("\r\n")
+        .filter(|line| !line.starts_with([' ', '\t']))
+        .map(|line| line.split(':').next().unwrap())
+        .collect()
 }
 
-const NAMES: [&str; 12] = ["From", "To", "Subject", "Date", "Message-ID", "Reply-To", "List-Id", "List-Unsubscribe", "List-Unsubscribe-Post", "X-Word", "MIME-Version", "Content-Type"];
+const NAMES: [&str; 12] = [
+    "From",
+    "To",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "Reply-To",
+    "List-Id",
+    "List-Unsubscribe",
+    "List-Unsubscribe-Post",
+    "X-Word",
+    "MIME-Version",
+    "Content-Type",
+];
 
 #[test]
 fn no_value_becomes_markup_a_tag_or_a_header() {
@@ -70,7 +135,10 @@ fn no_value_becomes_markup_a_tag_or_a_header() {
         let rendered = match reader.render(&compiled) {
             Ok(rendered) => rendered,
             Err(refusal) => {
-                assert!(injection.contains(|c: char| c.is_control() && c != '\t'), "{injection:?}: {refusal:?}");
+                assert!(
+                    injection.contains(|c: char| c.is_control() && c != '\t'),
+                    "{injection:?}: {refusal:?}"
+                );
                 continue;
             }
         };
@@ -89,7 +157,13 @@ fn no_value_becomes_markup_a_tag_or_a_header() {
 
 #[test]
 fn line_breaks_stop_a_header_and_not_a_name() {
-    for (value, reason) in [("Ana\r\nBcc: eve@example.test", Reason::VarInvalid), ("Ana\nx", Reason::VarInvalid), ("Ana\rx", Reason::VarInvalid), ("Ana\0x", Reason::VarInvalid), ("x\u{85}x", Reason::VarInvalid)] {
+    for (value, reason) in [
+        ("Ana\r\nBcc: eve@example.test", Reason::VarInvalid),
+        ("Ana\nx", Reason::VarInvalid),
+        ("Ana\rx", Reason::VarInvalid),
+        ("Ana\0x", Reason::VarInvalid),
+        ("x\u{85}x", Reason::VarInvalid),
+    ] {
         let refusal = send(&Reader::new(&[("x", text(value))]), None).unwrap_err();
         assert_eq!(refusal.reason, reason, "{value:?}");
         assert!(!refusal.saw.contains("Ana") && refusal.saw.contains("the subject"), "{}", refusal.saw);
@@ -118,20 +192,31 @@ fn the_three_made_up_people_do_no_harm() {
     ];
     let template = "---\nsubject: s\n---\n<p title=\"{{ profile.x }}\">{{ profile.x | default('nobody') }} {% if profile.n %}{{ profile.plan }} {{ profile.n | number }} {{ profile.f | money('EUR') }} {{ profile.b }} {{ profile.j['items'] | length }}{% endif %}</p>";
     let compiled = compiled(&[("m.html", template)]).unwrap();
-    let [full, empty, hostile] = samples(&columns).map(|(name, profile)| (name, Reader::of(profile).render(&compiled)));
+    let [full, empty, hostile] =
+        samples(&columns).map(|(name, profile)| (name, Reader::of(profile).render(&compiled)));
     assert_eq!((full.0, empty.0, hostile.0), ("full", "empty", "hostile"));
     assert_eq!(full.1.unwrap().text, "x trial 42 €1,234.50 true 1\n");
     assert_eq!(empty.1.unwrap_err().reason, Reason::VarMissing);
     let hostile = hostile.1.unwrap();
     let html = hostile.html.as_ref().unwrap();
-    assert!(html.len() > 20_000 && !html.contains("<script") && !html.contains('\0') && html.contains("{{ 7*7 }}"), "{}", html.len());
+    assert!(
+        html.len() > 20_000
+            && !html.contains("<script")
+            && !html.contains('\0')
+            && html.contains("{{ 7*7 }}"),
+        "{}",
+        html.len()
+    );
     let mail = write(&hostile, Some("x\r\ny")).unwrap();
     header_names(&mail);
 
     let dates = compiled_dates();
     for (_, profile) in samples(&columns) {
         let outcome = Reader::of(profile).render(&dates);
-        assert!(matches!(&outcome, Ok(_)) || matches!(&outcome, Err(refusal) if refusal.reason != Reason::ContentTooLarge), "{outcome:?}");
+        assert!(
+            outcome.is_ok() || matches!(&outcome, Err(refusal) if refusal.reason != Reason::ContentTooLarge),
+            "{outcome:?}"
+        );
     }
 }
 
@@ -143,7 +228,8 @@ fn compiled_dates() -> message::Compiled {
 fn work_and_size_are_bounded() {
     let big = text(&"x".repeat(100_000));
     let ten = Value::Json(serde_json::Value::Array((0..1000).map(Into::into).collect()));
-    let reader = Reader::new(&[("big", big), ("ten", ten), ("n", Value::Integer(100_000_000)), ("a", text("a"))]);
+    let reader =
+        Reader::new(&[("big", big), ("ten", ten), ("n", Value::Integer(100_000_000)), ("a", text("a"))]);
     for template in [
         "{{ profile.a * profile.n }}",
         "{{ (profile.a ~ 'b') * 100000000 }}",
@@ -166,13 +252,39 @@ fn work_and_size_are_bounded() {
     ] {
         let compiled = text_message(template).unwrap_or_else(|mistakes| panic!("{template}: {mistakes:#?}"));
         let refusal = reader.render(&compiled).expect_err(template);
-        assert!(matches!(refusal.reason, Reason::ContentTooLarge | Reason::RenderError), "{template}: {refusal:?}");
+        assert!(
+            matches!(refusal.reason, Reason::ContentTooLarge | Reason::RenderError),
+            "{template}: {refusal:?}"
+        );
     }
-    let refusal = reader.render(&text_message("{% for x in profile.ten %}{{ profile.big }}{% endfor %}").unwrap()).unwrap_err();
+    let refusal = reader
+        .render(&text_message("{% for x in profile.ten %}{{ profile.big }}{% endfor %}").unwrap())
+        .unwrap_err();
     assert_eq!(refusal.reason, Reason::ContentTooLarge);
     let peak = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let peak = peak
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     assert!(peak.is_none_or(|kilobytes| kilobytes < 400_000), "{peak:?} kB of memory");
+}
+
+#[test]
+fn elements_nested_without_end_are_refused_and_harm_nothing() {
+    let deep = |tag: &str| format!("<{tag}>").repeat(20_000) + &format!("</{tag}>").repeat(20_000);
+    let mjml = format!(
+        "---\nsubject: s\n---\n<mjml><mj-body><mj-section><mj-column><mj-text>{}</mj-text></mj-column></mj-section></mj-body></mjml>",
+        deep("b")
+    );
+    let mistakes = compiled(&[("m.mjml", &mjml)]).unwrap_err();
+    assert!(mistakes[0].message.contains("nested too deeply"), "{:?}", mistakes[0]);
+    let _compiled = compiled(&[("m.html", &format!("---\nsubject: s\n---\n{}", deep("b")))]);
+    let _compiled = compiled(&[("m.md", &format!("---\nsubject: s\n---\n{}", "> ".repeat(5_000)))]);
+}
+
+#[test]
+fn a_compiled_template_is_shared_between_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    shared(&text_message("x").unwrap());
 }
 
 #[test]
@@ -180,9 +292,26 @@ fn an_error_names_no_value() {
     let secret = "secret-ana@example.test";
     let reader = Reader::new(&[("x", text(secret)), ("j", Value::Json(serde_json::json!({"a": [secret]})))]);
     for template in [
-        "{{ profile.x + 1 }}", "{{ profile.x | number }}", "{{ profile.x | date }}", "{{ profile.x | money('EUR') }}", "{{ 1 | money(profile.x) }}", "{{ now | date(profile.x) }}",
-        "{{ profile.j }}", "{{ profile.j.a }}", "{{ profile.x | int }}", "{{ profile.x | batch }}", "{{ profile.x | attr('a') }}", "{{ 'a' | format(profile.x) }}", "{{ [1] | map(profile.x) | list }}",
-        "{{ profile[profile.x] }}", "{{ range(profile.x) }}", "{{ profile.x | round }}", "{{ dict(profile.x) }}", "{{ -profile.x }}", "{{ profile.x[1:'a'] }}", "{{ profile.x.y }}",
+        "{{ profile.x + 1 }}",
+        "{{ profile.x | number }}",
+        "{{ profile.x | date }}",
+        "{{ profile.x | money('EUR') }}",
+        "{{ 1 | money(profile.x) }}",
+        "{{ now | date(profile.x) }}",
+        "{{ profile.j }}",
+        "{{ profile.j.a }}",
+        "{{ profile.x | int }}",
+        "{{ profile.x | batch }}",
+        "{{ profile.x | attr('a') }}",
+        "{{ 'a' | format(profile.x) }}",
+        "{{ [1] | map(profile.x) | list }}",
+        "{{ profile[profile.x] }}",
+        "{{ range(profile.x) }}",
+        "{{ profile.x | round }}",
+        "{{ dict(profile.x) }}",
+        "{{ -profile.x }}",
+        "{{ profile.x[1:'a'] }}",
+        "{{ profile.x.y }}",
     ] {
         let compiled = text_message(template).unwrap_or_else(|mistakes| panic!("{template}: {mistakes:#?}"));
         if let Err(refusal) = reader.render(&compiled) {

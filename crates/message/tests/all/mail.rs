@@ -15,7 +15,10 @@ fn rendered() -> Rendered {
     }
 }
 
-fn written(rendered: &Rendered, change: impl FnOnce(&mut Letter<'_>)) -> Result<(String, String, String), model::Refusal> {
+fn written(
+    rendered: &Rendered,
+    change: impl FnOnce(&mut Letter<'_>),
+) -> Result<(String, String, String), model::Refusal> {
     let to = EmailAddress::parse("ana@example.test").unwrap();
     let delivery = DeliveryId::known("abcdefghijklmnopqrstuvwxyz234567");
     let mut letter = Letter {
@@ -110,9 +113,13 @@ fn names_and_subjects_outside_ascii_are_encoded() {
         let (_, _, mail) = written(&rendered(), |letter| letter.to_name = Some(name)).unwrap();
         assert_eq!(header(&mail, "To").as_deref(), Some(encoded), "{name:?}");
     }
-    let (from, _, mail) = written(&rendered(), |letter| letter.from = "Müller & Söhne <post@müller.test>").unwrap();
+    let (from, _, mail) =
+        written(&rendered(), |letter| letter.from = "Müller & Söhne <post@müller.test>").unwrap();
     assert_eq!(from, "post@xn--mller-kva.test");
-    assert_eq!(header(&mail, "From").as_deref(), Some("=?utf-8?B?TcO8bGxlciAmIFPDtmhuZQ==?= <post@xn--mller-kva.test>"));
+    assert_eq!(
+        header(&mail, "From").as_deref(),
+        Some("=?utf-8?B?TcO8bGxlciAmIFPDtmhuZQ==?= <post@xn--mller-kva.test>")
+    );
 }
 
 #[test]
@@ -164,12 +171,30 @@ fn what_cannot_be_sent_is_refused() {
     assert_eq!(with(|r| r.from = Some("Acme <a@b.test>\r\nBcc: x@y.test".to_owned())), Reason::SenderInvalid);
     assert_eq!(with(|r| r.reply_to = Some("a@b.test, c@d.test".to_owned())), Reason::ReplyToInvalid);
     assert_eq!(with(|r| r.headers = vec![("X-A".to_owned(), "a\nb".to_owned())]), Reason::VarInvalid);
-    for name in ["Bcc", "to", "From", "List-Unsubscribe", "content-type", "MIME-Version", "Message-ID", "X A", "X:A", "", "Return-Path", "DKIM-Signature", "X-Ä"] {
+    for name in [
+        "Bcc",
+        "to",
+        "From",
+        "List-Unsubscribe",
+        "content-type",
+        "MIME-Version",
+        "Message-ID",
+        "X A",
+        "X:A",
+        "",
+        "Return-Path",
+        "DKIM-Signature",
+        "X-Ä",
+    ] {
         let rendered = Rendered { headers: vec![(name.to_owned(), "x".to_owned())], ..rendered() };
         assert_eq!(written(&rendered, |_| {}).unwrap_err().reason, Reason::RenderError, "{name}");
     }
     for url in ["https://x.test/a b", "https://x.test/>\r\nBcc: x", "https://x.test/ä"] {
-        assert_eq!(written(&rendered(), |letter| letter.unsubscribe_url = Some(url)).unwrap_err().reason, Reason::RenderError, "{url}");
+        assert_eq!(
+            written(&rendered(), |letter| letter.unsubscribe_url = Some(url)).unwrap_err().reason,
+            Reason::RenderError,
+            "{url}"
+        );
     }
     let empty = Rendered { html: None, text: " \n".to_owned(), ..rendered() };
     assert_eq!(written(&empty, |_| {}).unwrap_err().reason, Reason::ContentEmpty);
@@ -177,7 +202,14 @@ fn what_cannot_be_sent_is_refused() {
 
 #[test]
 fn every_line_of_a_body_ends_in_crlf_and_is_short() {
-    for text in ["a\nb\r\nc\rd\n", &"x".repeat(5000), &"ü ".repeat(3000), "Schöne Grüße\n.\n..\nFrom me\n", "שלום\n", "tab\tand trailing \n"] {
+    for text in [
+        "a\nb\r\nc\rd\n",
+        &"x".repeat(5000),
+        &"ü ".repeat(3000),
+        "Schöne Grüße\n.\n..\nFrom me\n",
+        "שלום\n",
+        "tab\tand trailing \n",
+    ] {
         let body = Rendered { text: text.to_owned(), html: Some(format!("<p>{text}</p>")), ..rendered() };
         let (_, _, mail) = written(&body, |_| {}).unwrap();
         assert!(mail.is_ascii());

@@ -43,25 +43,51 @@ fn values_are_printed_as_people_write_them() {
         ("paid", Value::Boolean(true)),
         ("ends", Value::Time("2026-03-31T22:30:00Z".parse().unwrap())),
         ("born", Value::Date(jiff::civil::date(1990, 12, 24))),
-        ("cart", Value::Json(json!({"items": [{"sku": "a", "qty": 2}, {"sku": "b", "qty": 1}], "note": null, "shop": ""}))),
+        (
+            "cart",
+            Value::Json(
+                json!({"items": [{"sku": "a", "qty": 2}, {"sku": "b", "qty": 1}], "note": null, "shop": ""}),
+            ),
+        ),
     ]);
     reader.with = values(&[("headline", text("Hello"))]);
     reader.entry = values(&[("last_seen", text("2026-01-05 23:30:00"))]);
     for (template, expected) in [
         ("{{ profile.first_name }} {{ profile['plan'] }} {{ profile.id }}", "Ana team c-17"),
-        ("{{ profile.seats }} {{ profile.arr }} {{ profile.share }} {{ profile.paid }}", "12000 20000 0.25 true"),
-        ("{{ with.headline }}, {{ playbook.title }} {{ playbook.name }} {{ step }} {{ brand.title }} {{ locale }}", "Hello, Win back win_back nudge Acme en"),
-        ("{{ profile.seats | number }} {{ profile.arr | money('EUR') }} {{ profile.share | number(1) }}", "12,000 €20,000.00 0.3"),
+        (
+            "{{ profile.seats }} {{ profile.arr }} {{ profile.share }} {{ profile.paid }}",
+            "12000 20000 0.25 true",
+        ),
+        (
+            "{{ with.headline }}, {{ playbook.title }} {{ playbook.name }} {{ step }} {{ brand.title }} {{ locale }}",
+            "Hello, Win back win_back nudge Acme en",
+        ),
+        (
+            "{{ profile.seats | number }} {{ profile.arr | money('EUR') }} {{ profile.share | number(1) }}",
+            "12,000 €20,000.00 0.3",
+        ),
         ("{{ profile.ends | date('d MMMM yyyy, HH:mm') }}", "1 April 2026, 00:30"),
         ("{{ profile.born | date }} {{ profile.born }}", "24 December 1990 1990-12-24"),
         ("{{ entry.last_seen | date('EEEE d MMMM') }}", "Tuesday 6 January"),
-        ("{{ today }} {{ today_plus_4d | date('d MMM') }} {{ today_minus_1w }}", "2026-03-03 7 Mar 2026-02-24"),
+        (
+            "{{ today }} {{ today_plus_4d | date('d MMM') }} {{ today_minus_1w }}",
+            "2026-03-03 7 Mar 2026-02-24",
+        ),
         ("{{ now }}", "2026-03-03T22:30:00Z"),
         ("{% if profile.ends > today_plus_4d and profile.born < today %}later{% endif %}", "later"),
-        ("{% if profile.ends < today_plus_4w %}soon{% endif %}{% if profile.ends == profile.ends %}!{% endif %}", "!"),
-        ("{% for item in profile.cart['items'] %}{{ item.qty }} {{ item.sku }}{{ ', ' if not loop.last }}{% endfor %}", "2 a, 1 b"),
+        (
+            "{% if profile.ends < today_plus_4w %}soon{% endif %}{% if profile.ends == profile.ends %}!{% endif %}",
+            "!",
+        ),
+        (
+            "{% for item in profile.cart['items'] %}{{ item.qty }} {{ item.sku }}{{ ', ' if not loop.last }}{% endfor %}",
+            "2 a, 1 b",
+        ),
         ("{% set n = profile.first_name %}{{ n | upper }}{% with m = 2 %}{{ m + 1 }}{% endwith %}", "ANA3"),
-        ("{% macro hi(name, mark='!') %}Hi {{ name }}{{ mark }}{% endmacro %}{{ hi(profile.first_name) }} {{ hi('B', '?') }}", "Hi Ana! Hi B?"),
+        (
+            "{% macro hi(name, mark='!') %}Hi {{ name }}{{ mark }}{% endmacro %}{{ hi(profile.first_name) }} {{ hi('B', '?') }}",
+            "Hi Ana! Hi B?",
+        ),
         ("{% macro day(t) %}{{ t | date('d MMM') }}{% endmacro %}{{ day(profile.born) }}", "24 Dec"),
         ("{{ ['b', 'a'] | sort | join(' ') }} {{ 'x' if profile.gone }}.", "a b ."),
         ("{% raw %}{{ not.this }}{% endraw %}", "{{ not.this }}"),
@@ -74,7 +100,11 @@ fn values_are_printed_as_people_write_them() {
 
 #[test]
 fn dates_and_amounts_are_in_the_readers_language_and_zone() {
-    let mut reader = Reader::new(&[("ends", Value::Time("2026-03-03T22:30:00Z".parse().unwrap())), ("price", text("1234.5"))]).german();
+    let mut reader = Reader::new(&[
+        ("ends", Value::Time("2026-03-03T22:30:00Z".parse().unwrap())),
+        ("price", text("1234.5")),
+    ])
+    .german();
     let template = "{{ locale }} {{ profile.ends | date('EEEE, d. MMMM HH:mm') }} {{ profile.price | money('EUR') }} {{ profile.price | number }} {{ today }}";
     assert_eq!(said(template, &reader), "de Dienstag, 3. März 23:30 1.234,50\u{a0}€ 1.234,5 2026-03-03");
     reader.zone = jiff::tz::TimeZone::get("Pacific/Auckland").unwrap();
@@ -86,8 +116,21 @@ fn dates_and_amounts_are_in_the_readers_language_and_zone() {
 
 #[test]
 fn what_is_missing_may_be_asked_about_and_not_printed() {
-    let reader = Reader::new(&[("null", Value::Missing), ("empty", text("")), ("json", Value::Json(json!({"null": null, "empty": "", "list": [null]})))]);
-    for missing in ["profile.null", "profile.empty", "profile.gone", "entry.gone", "with.gone", "profile.json.null", "profile.json.empty", "profile.json.gone"] {
+    let reader = Reader::new(&[
+        ("null", Value::Missing),
+        ("empty", text("")),
+        ("json", Value::Json(json!({"null": null, "empty": "", "list": [null]}))),
+    ]);
+    for missing in [
+        "profile.null",
+        "profile.empty",
+        "profile.gone",
+        "entry.gone",
+        "with.gone",
+        "profile.json.null",
+        "profile.json.empty",
+        "profile.json.gone",
+    ] {
         for (template, expected) in [
             ("{% if X %}yes{% else %}no{% endif %}", "no"),
             ("{% if not X %}no{% endif %}", "no"),
@@ -100,7 +143,22 @@ fn what_is_missing_may_be_asked_about_and_not_printed() {
             let template = template.replace('X', missing);
             assert_eq!(said(&template, &reader), expected, "{template}");
         }
-        for template in ["{{ X }}", "{{ X | upper }}", "{{ X | date }}", "{{ X | number }}", "{{ X | money('EUR') }}", "Hi {{ 'a' ~ X }}", "{{ X + 1 }}", "{% for x in X %}{% endfor %}", "{{ X.deeper }}", "{% set y = X %}{{ y }}", "{{ X | trim }}", "{{ X | join(', ') }}", "{% if X == 'a' %}{% endif %}", "{% if X > 1 %}{% endif %}"] {
+        for template in [
+            "{{ X }}",
+            "{{ X | upper }}",
+            "{{ X | date }}",
+            "{{ X | number }}",
+            "{{ X | money('EUR') }}",
+            "Hi {{ 'a' ~ X }}",
+            "{{ X + 1 }}",
+            "{% for x in X %}{% endfor %}",
+            "{{ X.deeper }}",
+            "{% set y = X %}{{ y }}",
+            "{{ X | trim }}",
+            "{{ X | join(', ') }}",
+            "{% if X == 'a' %}{% endif %}",
+            "{% if X > 1 %}{% endif %}",
+        ] {
             let template = template.replace('X', missing);
             let said = said(&template, &reader);
             assert!(said.starts_with("content.var_missing "), "{template}: {said}");
@@ -117,8 +175,14 @@ fn what_is_missing_may_be_asked_about_and_not_printed() {
 #[test]
 fn the_author_can_stop_a_message() {
     let reader = Reader::new(&[("stock", Value::Integer(0))]);
-    assert_eq!(said("{% if profile.stock == 0 %}{{ skip(\"sold out\") }}{% endif %}", &reader), "content.author_abort sold out (templates/m.txt:4)");
-    let files = with_layout(&[("m.mjml", "---\nsubject: s\n---\n{% extends '_layout.mjml' %}\n{{ skip('outside') if profile.stock == 0 }}\n{% block body %}{{ skip('inside') }}<mj-text>x</mj-text>{% endblock %}")]);
+    assert_eq!(
+        said("{% if profile.stock == 0 %}{{ skip(\"sold out\") }}{% endif %}", &reader),
+        "content.author_abort sold out (templates/m.txt:4)"
+    );
+    let files = with_layout(&[(
+        "m.mjml",
+        "---\nsubject: s\n---\n{% extends '_layout.mjml' %}\n{{ skip('outside') if profile.stock == 0 }}\n{% block body %}{{ skip('inside') }}<mj-text>x</mj-text>{% endblock %}",
+    )]);
     let compiled = compiled(&files).unwrap();
     let refusal = reader.render(&compiled).unwrap_err();
     assert_eq!((refusal.reason, refusal.saw.as_str()), (Reason::AuthorAbort, "outside (templates/m.mjml:5)"));
@@ -129,8 +193,14 @@ fn the_author_can_stop_a_message() {
 #[test]
 fn a_message_with_a_layout_is_html_and_text_in_the_readers_language() {
     let files = with_layout(&[
-        ("m.mjml", "---\nsubject: \"{{ profile.first_name | default('Hello') }}, all right?\"\npreheader: \"We miss you\"\n---\n{% extends \"_layout.mjml\" %}\n{% block body %}\n<mj-text css-class=\"loud\">Hello {{ profile.first_name | default(\"there\") }},</mj-text>\n<mj-button href=\"https://acme.test/back?a=1&amp;b={{ profile.id }}\">Come back</mj-button>\n{% endblock %}\n"),
-        ("m.de.mjml", "---\nsubject: \"{{ profile.first_name | default('Hallo') }}, alles gut?\"\n---\n{% extends \"_layout.mjml\" %}{% block body %}<mj-text>Hallo {{ profile.first_name }}</mj-text>{% endblock %}"),
+        (
+            "m.mjml",
+            "---\nsubject: \"{{ profile.first_name | default('Hello') }}, all right?\"\npreheader: \"We miss you\"\n---\n{% extends \"_layout.mjml\" %}\n{% block body %}\n<mj-text css-class=\"loud\">Hello {{ profile.first_name | default(\"there\") }},</mj-text>\n<mj-button href=\"https://acme.test/back?a=1&amp;b={{ profile.id }}\">Come back</mj-button>\n{% endblock %}\n",
+        ),
+        (
+            "m.de.mjml",
+            "---\nsubject: \"{{ profile.first_name | default('Hallo') }}, alles gut?\"\n---\n{% extends \"_layout.mjml\" %}{% block body %}<mj-text>Hallo {{ profile.first_name }}</mj-text>{% endblock %}",
+        ),
     ]);
     let compiled = compiled(&files).unwrap();
     assert_eq!(compiled.warnings(), []);
@@ -151,7 +221,10 @@ fn a_message_with_a_layout_is_html_and_text_in_the_readers_language() {
     assert!(html.contains("href=\"https://acme.test/back?a=1&amp;b=c-17\""), "{html}");
     assert!(html.contains("We miss you</div>"), "{html}");
     assert!(html.contains("lang=\"en\""));
-    assert!(html.contains("color: #ff0000\"") || html.contains("color: #ff0000;"), "the style is not inlined: {html}");
+    assert!(
+        html.contains("color: #ff0000\"") || html.contains("color: #ff0000;"),
+        "the style is not inlined: {html}"
+    );
     assert!(html.contains(".loud:hover"), "what cannot be inlined is gone");
     for not_there in ["{{", "{%", "mj-", "dbtag", "fonts.googleapis", "__drumbeat"] {
         let found = html.replace("mj-column-per-100", "").replace("mj-outlook-group-fix", "");
@@ -163,7 +236,10 @@ fn a_message_with_a_layout_is_html_and_text_in_the_readers_language() {
     assert!(german.text.contains("Hallo Ana") && german.text.contains("Abmelden <"), "{}", german.text);
     assert!(!german.html.unwrap().contains("mso-hide:all"));
     let refusal = Reader::new(&[]).german().render(&compiled).unwrap_err();
-    assert_eq!((refusal.reason, refusal.saw.as_str()), (Reason::VarMissing, "`profile.first_name` is missing (templates/m.de.mjml:4)"));
+    assert_eq!(
+        (refusal.reason, refusal.saw.as_str()),
+        (Reason::VarMissing, "`profile.first_name` is missing (templates/m.de.mjml:4)")
+    );
 }
 
 #[test]
@@ -202,9 +278,20 @@ subject: s
         Reader::new(&[("cart", Value::Json(cart)), ("vip", Value::Boolean(vip))])
     };
     let vip = cart(true).render(&compiled).unwrap();
-    assert!(vip.text.starts_with("VIP\n\n2 x Tea <1>\n\n1 x Cup (last)\n\nTea <1>  2\nCup  1\n\nc-17\n\nNothing.\n"), "{}", vip.text);
+    assert!(
+        vip.text
+            .starts_with("VIP\n\n2 x Tea <1>\n\n1 x Cup (last)\n\nTea <1>  2\nCup  1\n\nc-17\n\nNothing.\n"),
+        "{}",
+        vip.text
+    );
     let html = vip.html.unwrap();
-    assert!(html.contains("#111111") && html.contains("#222222") && html.contains("Tea &lt;1&gt;") && html.contains("src=\"https://x.test/c-17.png\""), "{html}");
+    assert!(
+        html.contains("#111111")
+            && html.contains("#222222")
+            && html.contains("Tea &lt;1&gt;")
+            && html.contains("src=\"https://x.test/c-17.png\""),
+        "{html}"
+    );
     assert_eq!(html.matches("<tr><td>").count(), 2, "{html}");
     let other = cart(false).render(&compiled).unwrap();
     assert!(other.text.starts_with("2 x Tea"), "{}", other.text);
@@ -215,14 +302,20 @@ subject: s
 fn a_text_of_its_own_stands_in_for_the_derived_one_in_the_same_language() {
     let files = with_layout(&[
         ("m.mjml", "---\nsubject: s\n---\n{% extends \"_layout.mjml\" %}"),
-        ("m.de.mjml", "---\nsubject: s\n---\n{% extends \"_layout.mjml\" %}{% block body %}<mj-text>Nichts.</mj-text>{% endblock %}"),
+        (
+            "m.de.mjml",
+            "---\nsubject: s\n---\n{% extends \"_layout.mjml\" %}{% block body %}<mj-text>Nichts.</mj-text>{% endblock %}",
+        ),
         ("m.txt", "By hand, {{ profile.first_name }}.\n\n{% include \"_sign.txt\" %}"),
         ("_sign.txt", "{{ brand.title }} & Co, {{ postal_address }}, {{ unsubscribe_url }}\n"),
     ]);
     let compiled = compiled(&files).unwrap();
     assert!(compiled.uses_unsubscribe());
     let reader = Reader::new(&[("first_name", text("Ana"))]);
-    assert_eq!(reader.render(&compiled).unwrap().text, "By hand, Ana.\n\nAcme & Co, Acme GmbH, Example Street 1, Berlin, https://mail.acme.test/u/TOKEN_1-2");
+    assert_eq!(
+        reader.render(&compiled).unwrap().text,
+        "By hand, Ana.\n\nAcme & Co, Acme GmbH, Example Street 1, Berlin, https://mail.acme.test/u/TOKEN_1-2"
+    );
     assert!(Reader::new(&[]).german().render(&compiled).unwrap().text.starts_with("Nichts."));
 }
 
@@ -234,9 +327,21 @@ fn a_link_out_must_be_in_every_part_and_every_language() {
         (vec![("m.html", format!("---\nsubject: s\n---\n<a href='{print}'>out</a>"))], true),
         (vec![("m.html", format!("---\nsubject: s\n---\n<!-- {print} --><p>x</p>"))], false),
         (vec![("m.html", format!("---\nsubject: s\n---\n<p style='display:none'>{print}</p>"))], false),
-        (vec![("m.html", "---\nsubject: s\n---\n<p>{% if unsubscribe_url %}x{% endif %}</p>".to_owned())], false),
-        (vec![("m.html", format!("---\nsubject: s\n---\n<p>{print}</p>")), ("m.txt", "none".to_owned())], false),
-        (vec![("m.html", format!("---\nsubject: s\n---\n<p>{print}</p>")), ("m.de.html", "---\nsubject: s\n---\n<p>x</p>".to_owned())], false),
+        (
+            vec![("m.html", "---\nsubject: s\n---\n<p>{% if unsubscribe_url %}x{% endif %}</p>".to_owned())],
+            false,
+        ),
+        (
+            vec![("m.html", format!("---\nsubject: s\n---\n<p>{print}</p>")), ("m.txt", "none".to_owned())],
+            false,
+        ),
+        (
+            vec![
+                ("m.html", format!("---\nsubject: s\n---\n<p>{print}</p>")),
+                ("m.de.html", "---\nsubject: s\n---\n<p>x</p>".to_owned()),
+            ],
+            false,
+        ),
         (vec![("m.html", format!("---\nsubject: '{print}'\n---\n<p>x</p>"))], false),
     ] {
         let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
@@ -251,21 +356,38 @@ fn html_and_markdown_are_mail_too() {
     let reader = Reader::new(&[("first_name", text("*Ana*")), ("vip", Value::Boolean(true))]);
     let rendered = reader.render(&both).unwrap();
     let html = rendered.html.unwrap();
-    assert!(html.contains(">Hello *Ana*</h1>") && html.contains("<em>small</em>") && html.contains("<b>one</b>"), "{html}");
+    assert!(
+        html.contains(">Hello *Ana*</h1>") && html.contains("<em>small</em>") && html.contains("<b>one</b>"),
+        "{html}"
+    );
     assert!(html.contains("<li>thing 1</li>") && html.contains("<li>thing 2</li>"), "{html}");
     assert!(html.contains("<a href=\"https://mail.acme.test/u/TOKEN_1-2\">welcome</a>"), "{html}");
-    assert_eq!(rendered.text, "Hello *Ana*\n\nTwo small things, and one:\n\n- thing 1\n\n- thing 2\n\nYou are welcome <https://mail.acme.test/u/TOKEN_1-2>.\n\na  b\n1  2\n");
+    assert_eq!(
+        rendered.text,
+        "Hello *Ana*\n\nTwo small things, and one:\n\n- thing 1\n\n- thing 2\n\nYou are welcome <https://mail.acme.test/u/TOKEN_1-2>.\n\na  b\n1  2\n"
+    );
 
     let html = "---\nsubject: s\n---\n<style>p { color: red } @media print { p { color: black } }</style><p>{{ profile.first_name }}</p>";
     let rendered = reader.render(&compiled(&[("m.html", html)]).unwrap()).unwrap();
     let html = rendered.html.unwrap();
-    assert!(html.contains("<p style=\"color: red") && html.contains("@media print") && html.starts_with("<!DOCTYPE html>"), "{html}");
+    assert!(
+        html.contains("<p style=\"color: red")
+            && html.contains("@media print")
+            && html.starts_with("<!DOCTYPE html>"),
+        "{html}"
+    );
     assert_eq!(rendered.text, "*Ana*\n");
 }
 
 #[test]
 fn markdown_and_html_find_their_place_in_an_mjml_layout() {
-    let files = with_layout(&[("m.md", "---\nsubject: s\n---\n{% extends \"_layout.mjml\" %}\n{% block before %}**Top** {{ profile.id }}{% endblock %}\n{% block body %}\nHello\n\n{% include \"_part.html\" %}\n{% endblock %}"), ("_part.html", "<p>part {{ step }}</p>")]);
+    let files = with_layout(&[
+        (
+            "m.md",
+            "---\nsubject: s\n---\n{% extends \"_layout.mjml\" %}\n{% block before %}**Top** {{ profile.id }}{% endblock %}\n{% block body %}\nHello\n\n{% include \"_part.html\" %}\n{% endblock %}",
+        ),
+        ("_part.html", "<p>part {{ step }}</p>"),
+    ]);
     let rendered = Reader::new(&[]).render(&compiled(&files).unwrap()).unwrap();
     assert!(rendered.text.starts_with("Top c-17\n\nHello\n\npart nudge\n\nAcme GmbH"), "{}", rendered.text);
     assert!(rendered.html.unwrap().contains("<strong>Top</strong>"));
@@ -274,9 +396,18 @@ fn markdown_and_html_find_their_place_in_an_mjml_layout() {
 #[test]
 fn layouts_nest_and_parts_choose() {
     let files = [
-        ("m.html", "---\nsubject: s\n---\n{% extends \"_mid.html\" %}{% set word = 'set' %}{% block a %}a1 {{ super() }}{% endblock %}{% block inner %}inner1 {{ word }}{% endblock %}"),
-        ("_mid.html", "{% extends \"_base.html\" %}{% block a %}a2 {{ super() }} {% block inner %}inner2{% endblock %}{% endblock %}"),
-        ("_base.html", "<body>{% block a %}a3{% endblock %}|{% block b %}b3{% endblock %}|{% include [\"_none.html\", \"_some.html\"] %}|{% include \"_none.html\" ignore missing %}|{% for i in [1,2] %}{% include \"_some.html\" %}{% endfor %}</body>"),
+        (
+            "m.html",
+            "---\nsubject: s\n---\n{% extends \"_mid.html\" %}{% set word = 'set' %}{% block a %}a1 {{ super() }}{% endblock %}{% block inner %}inner1 {{ word }}{% endblock %}",
+        ),
+        (
+            "_mid.html",
+            "{% extends \"_base.html\" %}{% block a %}a2 {{ super() }} {% block inner %}inner2{% endblock %}{% endblock %}",
+        ),
+        (
+            "_base.html",
+            "<body>{% block a %}a3{% endblock %}|{% block b %}b3{% endblock %}|{% include [\"_none.html\", \"_some.html\"] %}|{% include \"_none.html\" ignore missing %}|{% for i in [1,2] %}{% include \"_some.html\" %}{% endfor %}</body>",
+        ),
         ("_some.html", "{% set x = 1 %}some{{ x }}"),
     ];
     let rendered = Reader::new(&[]).render(&compiled(&files).unwrap()).unwrap();
@@ -285,7 +416,10 @@ fn layouts_nest_and_parts_choose() {
 
 #[test]
 fn the_digest_is_that_of_all_a_template_is_made_of() {
-    let files = with_layout(&[("m.mjml", "---\nsubject: s\n---\n{% extends \"_layout.mjml\" %}"), ("other.mjml", "x")]);
+    let files = with_layout(&[
+        ("m.mjml", "---\nsubject: s\n---\n{% extends \"_layout.mjml\" %}"),
+        ("other.mjml", "x"),
+    ]);
     let first = compiled(&files).unwrap();
     let mut changed = files.clone();
     changed[3].1 = "---\nsubject: t\n---\n{% extends \"_layout.mjml\" %}";
@@ -308,7 +442,18 @@ fn what_is_used_is_told_with_its_place() {
     let used: Vec<String> = compiled
         .used()
         .iter()
-        .map(|used| format!("{}:{}:{}+{} {}.{}{}", used.file, used.line, used.column, used.len, used.root, used.name.as_deref().unwrap_or("*"), if used.guarded { "?" } else { "" }))
+        .map(|used| {
+            format!(
+                "{}:{}:{}+{} {}.{}{}",
+                used.file,
+                used.line,
+                used.column,
+                used.len,
+                used.root,
+                used.name.as_deref().unwrap_or("*"),
+                if used.guarded { "?" } else { "" }
+            )
+        })
         .collect();
     assert_eq!(
         used,

@@ -195,14 +195,16 @@ impl Auditor<'_> {
         match late {
             None => Ok(()),
             Some(row) => {
+                let whose = log.enrollments.iter().find(|enrollment| enrollment.id == row.enrollment);
                 let saw = format!(
-                    "{} at {} is {} ({}) since {}, and expired {}",
+                    "{} at {} is {} ({}) since {}, and expired {}; the enrollment: {:?}",
                     log.id(row.profile),
                     row.step,
                     row.state.as_str(),
                     row.reason,
                     row.decided_at,
-                    row.expires_at
+                    row.expires_at,
+                    whose.map(|enrollment| &enrollment.progress)
                 );
                 Err(Broken { promise: Promise::OutboxDrains, at, saw })
             }

@@ -153,11 +153,7 @@ impl Composed<'_> {
     }
 
     fn set_status(&self, playbook: &PlaybookName, status: Status, now: Timestamp) -> Result<bool, Broken> {
-        self.write(now, async |tx| {
-            let Some(known) = state::playbook::load(tx, playbook).await? else { return Ok(false) };
-            state::playbook::save(tx, &state::playbook::PlaybookState { status, ..known }).await?;
-            Ok(true)
-        })
+        self.write(now, async |tx| state::playbook::set_status(tx, playbook, status).await)
     }
 
     /// A person asks the provider about every doubt, and closes it as it is.

@@ -1,4 +1,5 @@
-//! Sealing: what is not in the tree yet goes in, and a checkpoint is signed. The writer is not held while hashes are computed.
+//! Sealing: what is not in the tree yet goes in, and a checkpoint is signed. The writer is not held while
+//! hashes are computed.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +13,8 @@ use crate::{Keys, State, StateError, Tx};
 /// Batches that are read, and written, at once.
 const BATCHES_MAX: u32 = 64;
 
-/// In Postgres a batch with a lower number may be committed after one with a higher, but not by more than this.
+/// In Postgres a batch with a lower number may be committed after one with a higher, but not by more than
+/// this.
 const LATE_BATCHES_MAX: i64 = 10_000;
 
 /// What a sealing did.
@@ -35,7 +37,8 @@ struct Placed {
     root: Hash,
 }
 
-/// Takes what is not sealed into the tree, in the order of the batches, and signs a checkpoint each few batches and at the end.
+/// Takes what is not sealed into the tree, in the order of the batches, and signs a checkpoint each few
+/// batches and at the end.
 ///
 /// # Errors
 /// [`StateError::Corrupt`] if what is kept of the tree does not fit its last checkpoint: then nothing is sealed, and `verify` says more.

@@ -43,7 +43,8 @@ pub async fn verify(state: &State, key: &LogKey) -> Result<Verified, StateError>
     let mut tx = state.read().await?;
     let mut walk = Walk::start(key);
     let mut fault = walk.through(&mut tx).await?;
-    // SQLite has one writer: numbers follow the order of commits there, and a batch between sealed ones was put there later.
+    // SQLite has one writer: numbers follow the order of commits there, and a batch between sealed ones was
+    // put there later.
     if !state.is_postgres() {
         let inserted = inserted(&mut tx).await?;
         fault = match (fault, inserted) {

@@ -41,7 +41,8 @@ macro_rules! leased_columns {
 
 pub(crate) use {columns, leased_columns, logged_columns};
 
-/// A row that is read: the columns as decided, and some more. Read from an array, so the fields stand in the order of the columns.
+/// A row that is read: the columns as decided, and some more. Read from an array, so the fields stand in the
+/// order of the columns.
 macro_rules! read_row {
     ($(#[$doc:meta])* $name:ident { $($more:ident: $kind:ty,)* }) => {
         $(#[$doc])*

@@ -1,7 +1,7 @@
 //! Taking rows in hand before they change: found by key, locked in order, looked at in Rust.
 //!
-//! What a row's state must be is not asked in SQL on purpose: both planners would take a partial index that was small when they last
-//! looked, and walk all of it for every row. And here the rule can be read.
+//! What a row's state must be is not asked in SQL on purpose: both planners would take a partial index that
+//! was small when they last looked, and walk all of it for every row. And here the rule can be read.
 
 use model::{DeliveryId, DeliveryState, ProfileNumber};
 

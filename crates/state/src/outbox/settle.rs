@@ -1,4 +1,5 @@
-//! Settling: a provider's answer becomes the row's state. Whenever it comes, it counts; told twice, it counts once.
+//! Settling: a provider's answer becomes the row's state. Whenever it comes, it counts; told twice, it counts
+//! once.
 
 use std::collections::BTreeMap;
 
@@ -107,8 +108,8 @@ const OUTCOMES: Sql = page!(
     "CROSS JOIN attempt WHERE attempt.delivery = each.value ->> 0 AND attempt.n = CAST(each.value ->> 1 AS BIGINT)"
 );
 
-/// Writes how attempts ended; returns the rows that changed. An attempt that is settled stays as it is, but for one in doubt, of which
-/// something definite is learnt after all.
+/// Writes how attempts ended; returns the rows that changed. An attempt that is settled stays as it is, but
+/// for one in doubt, of which something definite is learnt after all.
 pub async fn settle(
     tx: &mut Tx,
     settlements: &[Settlement],

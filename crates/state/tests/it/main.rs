@@ -1,5 +1,8 @@
-//! The conformance suite: every promise of the state, as plain functions over a state, run over SQLite always and over Postgres where a
-//! server can be started (see `postgres.rs`). Besides it, what only one of the two can show.
+//! The conformance suite: every promise of the state, as plain functions over a state, run over SQLite always
+//! and over Postgres where a server can be started (see `postgres.rs`). Besides it, what only one of the two
+//! can show.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without, it fails without")]
 
 mod conformance;
 mod opening;
@@ -70,7 +73,8 @@ conformance! {
         a_retry_is_pending_again
         what_is_given_back_is_decided_or_refused
         a_dead_process_leaves_doubts_and_no_leases
-        a_person_closes_a_doubt;
+        a_person_closes_a_doubt
+        a_scratch_state_is_a_copy_to_play_on;
     consents:
         an_event_is_added_once
         an_import_writes_only_changes

@@ -1,10 +1,12 @@
-//! A private Postgres for tests: one cluster a test process, one database a test, all of it gone when the process has ended.
+//! A private Postgres for tests: one cluster a test process, one database a test, all of it gone when the
+//! process has ended.
 //!
-//! Looks for `initdb` in the PATH and below `/usr/lib/postgresql`; where there is none, tests of Postgres are skipped and say so, or fail
-//! if `DRUMBEAT_TEST_POSTGRES=required`. The cluster is started by a shell that waits for its standard input to close, which the
-//! kernel does however this process ends; it then stops the server and removes the folder.
+//! Looks for `initdb` in the PATH and below `/usr/lib/postgresql`; where there is none, tests of Postgres are
+//! skipped and say so, or fail if `DRUMBEAT_TEST_POSTGRES=required`. The cluster is started by a shell that
+//! waits for its standard input to close, which the kernel does however this process ends; it then stops the
+//! server and removes the folder.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,16 +35,13 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// The URL of a new, empty database; `None` where there is no Postgres.
 pub(crate) fn new_database() -> Option<String> {
-    let Some(server) = SERVER.get_or_init(start) else {
-        println!("skipped: no Postgres");
-        return None;
-    };
+    let server = SERVER.get_or_init(start).as_ref()?;
     let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
     let port = server.port.to_string();
     let done = Command::new(server.bin.join("createdb"))
         .args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-T", "template0", &name])
         .status()
-        .unwrap();
+        .expect("createdb runs");
     assert!(done.success(), "createdb failed");
     Some(format!("postgres://postgres@127.0.0.1:{port}/{name}"))
 }
@@ -50,12 +49,15 @@ pub(crate) fn new_database() -> Option<String> {
 fn start() -> Option<Server> {
     let Some(bin) = bin() else {
         assert!(!is_required(), "DRUMBEAT_TEST_POSTGRES=required, and there is no initdb");
+        // Past the harness, which would keep it to itself.
+        writeln!(std::io::stderr(), "skipped: no Postgres").ok();
         return None;
     };
     let folder = std::env::temp_dir().join(format!("drumbeat-postgres-{}", std::process::id()));
     // The port is free now; should somebody else take it, the next one is tried.
     for _ in 0..5 {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
         let mut shell = unprivileged()
             .args(["sh", "-c", START, "sh"])
             .args([folder.as_os_str(), bin.as_os_str(), port.to_string().as_ref()])
@@ -63,20 +65,22 @@ fn start() -> Option<Server> {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap();
+            .expect("a shell runs");
         let mut line = String::new();
-        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(shell.stdout.take().expect("it is a pipe"))
+            .read_line(&mut line)
+            .expect("the shell talks");
         if line == "ready\n" {
             return Some(Server { bin, port, _shell: shell });
         }
-        shell.wait().unwrap();
+        shell.wait().expect("the shell ends");
     }
     panic!("Postgres is there and does not start");
 }
 
 /// Postgres refuses to run as root.
 fn unprivileged() -> Command {
-    let id = Command::new("id").arg("-u").output().unwrap();
+    let id = Command::new("id").arg("-u").output().expect("id runs");
     if id.stdout == b"0\n" {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]);

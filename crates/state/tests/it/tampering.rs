@@ -1,5 +1,5 @@
-//! The audit log against somebody who can write to the database and drops its triggers: whatever is changed below the last checkpoint
-//! is found, and the first wrong place is named.
+//! The audit log against somebody who can write to the database and drops its triggers: whatever is changed
+//! below the last checkpoint is found, and the first wrong place is named.
 
 use proptest::prelude::*;
 use sqlx::SqliteConnection;
@@ -15,7 +15,8 @@ const DROP_TRIGGERS: &str = "
     DROP TRIGGER audit_seal_update; DROP TRIGGER audit_seal_delete; DROP TRIGGER audit_seal_replace;
     DROP TRIGGER audit_checkpoint_update; DROP TRIGGER audit_checkpoint_delete; DROP TRIGGER audit_checkpoint_replace;";
 
-/// A log of 12 batches of 1, 2, 3, 1, 2, 3… entries, with checkpoints after batches 6 and 12, without triggers.
+/// A log of 12 batches of 1, 2, 3, 1, 2, 3… entries, with checkpoints after batches 6 and 12, without
+/// triggers.
 async fn log() -> (World, Keys, SqliteConnection) {
     let world = sqlite().await;
     let mut tx = world.state.write().await.unwrap();
@@ -122,9 +123,9 @@ fn a_byte_flipped_anywhere_is_found_where_it_is() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (world, keys, connection) = runtime.block_on(log());
     let key = keys.log_key("acme");
-    let connection = std::cell::RefCell::new(connection);
+    let connection = tokio::sync::Mutex::new(connection);
     let change = async |place: usize, batch: i64, at: prop::sample::Index, flip: u8| {
-        let connection = &mut *connection.borrow_mut();
+        let connection = &mut *connection.lock().await;
         let (read, write) = PLACES[place];
         let was: Vec<u8> = sqlx::query_scalar(read).bind(batch).fetch_one(&mut *connection).await.unwrap();
         let at = at.index(was.len());

@@ -158,8 +158,8 @@ fn make(folder: &Path, warehouse: &Path, playbooks: Playbooks) -> Result<()> {
     measure::project(folder, &files)
 }
 
-/// Ten orders a person over two years, spread by a multiplication, the same every time. One person in a hundred orders between
-/// the two passes.
+/// Ten orders a person over two years, the same every time: people by multiplication, times by the middle of a square, so that
+/// each has gaps of their own. One person in a hundred orders between the two passes.
 fn generate(warehouse: &Path, people: u64) -> Result<()> {
     println!("generating {}", warehouse.display());
     let beside = warehouse.with_extension("new");
@@ -175,9 +175,9 @@ fn generate(warehouse: &Path, people: u64) -> Result<()> {
          create table orders (order_id integer primary key, customer_id integer not null, ordered_at text not null, total real not null);
          insert into orders
          select value, 1 + (value * 2654435761) % {people},
-                strftime('%Y-%m-%dT%H:%M:%SZ', unixepoch('{NOW}') - 1 - (value * 40503 * 2246822519) % 63072000, 'unixepoch'),
+                strftime('%Y-%m-%dT%H:%M:%SZ', unixepoch('{NOW}') - 1 - (half * half >> 11) % 63072000, 'unixepoch'),
                 1 + value % 99
-         from generate_series(1, {orders});
+         from (select value, (value * 2654435761) & 2147483647 as half from generate_series(1, {orders}));
          insert into orders (customer_id, ordered_at, total)
          select customer_id, '2026-03-02T09:30:00Z', 10 from customers where customer_id % 100 = 0;
          create index orders_of_customer on orders (customer_id, ordered_at, total);

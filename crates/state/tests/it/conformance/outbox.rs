@@ -305,3 +305,33 @@ pub(crate) async fn a_person_closes_a_doubt(state: &State) {
     assert_eq!(claimed.len(), 1);
     assert_eq!(arm(&mut tx, &claimed[0], 10).await, [Armed { delivery: all[2].id.clone(), attempt: 2 }]);
 }
+
+pub(crate) async fn a_scratch_state_is_a_copy_to_play_on(state: &State) {
+    let (tx, delivery) = armed(state).await;
+    tx.commit().await.unwrap();
+    let run = state::segment::SegmentRun {
+        id: "run".to_owned(),
+        segment: model::SegmentName::known("lapsing"),
+        definition: "d".to_owned(),
+        as_of: at(1),
+        members: (1..70_000).collect(),
+        entered: (1..70_000).collect(),
+        left: (0..0).collect(),
+        rows: 0,
+        duplicates: 0,
+        missing_ids: 0,
+        held: None,
+    };
+    let mut tx = state.write().await.unwrap();
+    state::segment::commit_run(&mut tx, &run, at(1)).await.unwrap();
+    tx.commit().await.unwrap();
+    let scratch = State::scratch(Some(state)).await.unwrap();
+    let mut copy = scratch.write().await.unwrap();
+    assert_eq!(state_of(&mut copy, &delivery).await.0, DeliveryState::Armed);
+    let current = state::segment::current(&mut copy, &run.segment).await.unwrap().unwrap();
+    assert_eq!(current.members, run.members);
+    assert_eq!(settle(&mut copy, &delivery, 1, Answer::InDoubt).await, 1);
+    copy.commit().await.unwrap();
+    let mut original = state.read().await.unwrap();
+    assert_eq!(state_of(&mut original, &delivery).await.0, DeliveryState::Armed);
+}
