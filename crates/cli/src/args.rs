@@ -268,7 +268,7 @@ pub(crate) enum Consent {
     Grant(ConsentChange),
     /// Record that a person said no.
     Withdraw(ConsentChange),
-    /// Import a CSV file: profile,channel,purpose,status,changed_at[,source,evidence].
+    /// Import a CSV file with the columns profile, channel, purpose, status, changed_at and, if you like, source and evidence.
     Import {
         /// The file.
         file: PathBuf,

@@ -24,14 +24,18 @@ pub(crate) struct Context {
 }
 
 /// A variable of the environment.
-#[expect(clippy::disallowed_methods, reason = "the command line and the secrets of a project's files are read from the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line and the secrets of a project's files are read from the environment"
+)]
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
 impl Context {
     pub(crate) fn new(cli: &Cli) -> Self {
-        let no_color = variable("NO_COLOR").is_some_and(|value| !value.is_empty()) || variable("TERM").as_deref() == Some("dumb");
+        let no_color = variable("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || variable("TERM").as_deref() == Some("dumb");
         Self {
             dir: cli.dir.clone(),
             environment: cli.env.clone().filter(|name| !name.is_empty()),
@@ -57,12 +61,15 @@ impl Context {
     /// The project, checked, with its warnings.
     pub(crate) fn project_and_warnings(&self) -> Result<(Arc<Project>, project::Diagnostics), Failure> {
         if !self.dir.is_dir() {
-            return Err(Failure::new(format!("there is no folder {}", self.dir.display())).with_code(code::CONFIGURATION));
+            return Err(Failure::new(format!("there is no folder {}", self.dir.display()))
+                .with_code(code::CONFIGURATION));
         }
         match project::load(&self.dir, self.environment.as_deref(), &known_connectors(), &variable) {
             Ok(loaded) => {
                 if self.now.is_some() && loaded.project.settings.production {
-                    return Err(Failure::new("`--now` is refused in production").with_code(code::CONFIGURATION));
+                    return Err(
+                        Failure::new("`--now` is refused in production").with_code(code::CONFIGURATION)
+                    );
                 }
                 Ok((Arc::new(loaded.project), loaded.warnings))
             }
@@ -82,7 +89,8 @@ impl Context {
     pub(crate) async fn state(&self, project: &Project) -> Result<State, Failure> {
         match State::open(&project.settings.state, &project.dir, Access::ReadOnly).await {
             Err(error) if error.is_missing() => {
-                Err(Failure::new("there is no state yet: nothing has run").hint("`drumbeat run --once` makes it"))
+                Err(Failure::new("there is no state yet: nothing has run")
+                    .hint("`drumbeat run --once` makes it"))
             }
             opened => Ok(opened?),
         }
@@ -125,10 +133,18 @@ impl Context {
             Err(_) => {
                 let scratch = State::scratch(None).await?;
                 let mut tx = scratch.write().await?;
-                let keys = Keys::load_or_create(&mut tx, &state::RootKey::generate()?, self.clock().now()).await?;
+                let keys =
+                    Keys::load_or_create(&mut tx, &state::RootKey::generate()?, self.clock().now()).await?;
                 tx.commit().await?;
                 let source = daemon::open::source(&project).await?;
-                Ok(Daemon::new(project, scratch, source, Arc::new(keys), Default::default(), "looking".to_owned()))
+                Ok(Daemon::new(
+                    project,
+                    scratch,
+                    source,
+                    Arc::new(keys),
+                    Default::default(),
+                    "looking".to_owned(),
+                ))
             }
         }
     }
@@ -178,7 +194,8 @@ pub(crate) fn known_playbook(project: &Project, name: &str) -> Result<PlaybookNa
     let bare = name.strip_prefix("playbook.").unwrap_or(name);
     project.playbooks.keys().find(|known| known.as_str() == bare).cloned().ok_or_else(|| {
         let names: Vec<&str> = project.playbooks.keys().map(PlaybookName::as_str).collect();
-        Failure::new(format!("there is no playbook `{bare}`")).hint(format!("there are: {}", names.join(", ")))
+        Failure::new(format!("there is no playbook `{bare}`"))
+            .hint(format!("there are: {}", names.join(", ")))
     })
 }
 
@@ -193,9 +210,13 @@ pub(crate) fn known_segment(project: &Project, name: &str) -> Result<SegmentName
 
 /// Who types: for the log of operators' acts.
 pub(crate) fn actor() -> String {
-    variable("DRUMBEAT_ACTOR").or_else(|| variable("USER")).or_else(|| variable("LOGNAME")).unwrap_or_else(|| "operator".to_owned())
+    variable("DRUMBEAT_ACTOR")
+        .or_else(|| variable("USER"))
+        .or_else(|| variable("LOGNAME"))
+        .unwrap_or_else(|| "operator".to_owned())
 }
 
 fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "node".to_owned(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "node".to_owned(), |name| name.trim().to_owned())
 }

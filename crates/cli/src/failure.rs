@@ -86,7 +86,11 @@ impl From<StateError> for Failure {
 
 impl From<WarehouseError> for Failure {
     fn from(error: WarehouseError) -> Self {
-        let code = if matches!(error, WarehouseError::Unreachable { .. }) { code::UNREACHABLE } else { code::FAILED };
+        let code = if matches!(error, WarehouseError::Unreachable { .. }) {
+            code::UNREACHABLE
+        } else {
+            code::FAILED
+        };
         Self { code, text: chain(&error), hint: None }
     }
 }

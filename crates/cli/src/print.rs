@@ -122,7 +122,11 @@ pub(crate) fn csv(rows: &Rows, out: &mut dyn std::io::Write) -> Result<(), Failu
 
 fn neutral(text: &str) -> String {
     let numeric = text.parse::<f64>().is_ok();
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\0']) && !numeric { format!("'{text}") } else { text.to_owned() }
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\0']) && !numeric {
+        format!("'{text}")
+    } else {
+        text.to_owned()
+    }
 }
 
 fn cell(value: &Value) -> String {
@@ -142,7 +146,9 @@ fn table(rows: &Rows) -> String {
     }
     table.set_header(rows.columns.iter().map(|name| name.replace('_', " ")));
     for row in &rows.rows {
-        table.add_row(rows.columns.iter().map(|name| printable(&cell(row.get(*name).unwrap_or(&Value::Null)))));
+        table.add_row(
+            rows.columns.iter().map(|name| printable(&cell(row.get(*name).unwrap_or(&Value::Null)))),
+        );
     }
     table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
@@ -179,7 +185,9 @@ mod tests {
 
     #[test]
     fn a_cell_cannot_become_a_formula() {
-        for (text, expected) in [("=1+1", "'=1+1"), ("@x", "'@x"), ("-5", "-5"), ("+49 30", "'+49 30"), ("plain", "plain")] {
+        for (text, expected) in
+            [("=1+1", "'=1+1"), ("@x", "'@x"), ("-5", "-5"), ("+49 30", "'+49 30"), ("plain", "plain")]
+        {
             assert_eq!(neutral(text), expected);
         }
     }

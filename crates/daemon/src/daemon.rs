@@ -94,27 +94,53 @@ impl Daemon {
         carriers: BTreeMap<DestinationName, Carrier>,
         node: String,
     ) -> Self {
-        Self { project, state, source, keys, carriers, node, versions: Mutex::default(), halted: Mutex::default(), held_runs: Mutex::default() }
+        Self {
+            project,
+            state,
+            source,
+            keys,
+            carriers,
+            node,
+            versions: Mutex::default(),
+            halted: Mutex::default(),
+            held_runs: Mutex::default(),
+        }
     }
 
     /// The present version of a playbook of the project.
-    pub async fn present(&self, tx: &mut Tx, playbook: &PlaybookName) -> Result<Option<Arc<Pinned>>, DaemonError> {
+    pub async fn present(
+        &self,
+        tx: &mut Tx,
+        playbook: &PlaybookName,
+    ) -> Result<Option<Arc<Pinned>>, DaemonError> {
         let Some(found) = self.project.playbooks.get(playbook) else { return Ok(None) };
         let version = found.version.clone();
         self.pinned(tx, playbook, &version).await.map(Some)
     }
 
     /// A version of a playbook: the present one from the files, an older one from what state kept of it.
-    pub async fn pinned(&self, tx: &mut Tx, playbook: &PlaybookName, version: &str) -> Result<Arc<Pinned>, DaemonError> {
+    pub async fn pinned(
+        &self,
+        tx: &mut Tx,
+        playbook: &PlaybookName,
+        version: &str,
+    ) -> Result<Arc<Pinned>, DaemonError> {
         if let Some(pinned) = lock(&self.versions).get(version) {
             return Ok(Arc::clone(pinned));
         }
         let pinned = match self.project.playbooks.get(playbook).filter(|present| present.version == version) {
-            Some(present) => Pinned { version: Version::new(present.clone()), compiled: self.project.compiled.clone() },
+            Some(present) => {
+                Pinned { version: Version::new(present.clone()), compiled: self.project.compiled.clone() }
+            }
             None => {
-                let error = |why: String| DaemonError::Version { version: version.to_owned(), playbook: playbook.clone(), why };
-                let bundle =
-                    state::playbook::version(tx, playbook, version).await?.ok_or_else(|| error("it is not in the state".to_owned()))?;
+                let error = |why: String| DaemonError::Version {
+                    version: version.to_owned(),
+                    playbook: playbook.clone(),
+                    why,
+                };
+                let bundle = state::playbook::version(tx, playbook, version)
+                    .await?
+                    .ok_or_else(|| error("it is not in the state".to_owned()))?;
                 let read = project::from_bundle(&self.project, &bundle).map_err(error)?;
                 Pinned { version: Version::new(read.playbook), compiled: read.compiled }
             }
@@ -125,7 +151,12 @@ impl Daemon {
     }
 
     /// Leaves a destination alone for a while; how long.
-    pub fn halt_destination(&self, destination: &DestinationName, refusal: Refusal, now: Timestamp) -> SignedDuration {
+    pub fn halt_destination(
+        &self,
+        destination: &DestinationName,
+        refusal: Refusal,
+        now: Timestamp,
+    ) -> SignedDuration {
         let until = now.checked_add(HALT_PAUSE).unwrap_or(now);
         lock(&self.halted).insert(destination.clone(), (refusal, until));
         HALT_PAUSE
@@ -151,7 +182,9 @@ impl Daemon {
     /// Playbooks in the order in which they decide: highest priority first, then by name.
     pub fn playbooks_by_priority(&self) -> Vec<&model::playbook::Playbook> {
         let mut playbooks: Vec<_> = self.project.playbooks.values().collect();
-        playbooks.sort_by(|left, right| right.priority.cmp(&left.priority).then_with(|| left.name.cmp(&right.name)));
+        playbooks.sort_by(|left, right| {
+            right.priority.cmp(&left.priority).then_with(|| left.name.cmp(&right.name))
+        });
         playbooks
     }
 }

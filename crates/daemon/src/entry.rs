@@ -22,7 +22,8 @@ pub(crate) fn seal(keys: &Keys, entry: &BTreeMap<String, Value>) -> Result<Vec<u
 pub(crate) fn open(keys: &Keys, sealed: Option<&[u8]>) -> Result<BTreeMap<String, Value>, DaemonError> {
     let Some(sealed) = sealed else { return Ok(BTreeMap::new()) };
     let plain = keys.open(sealed, PURPOSE).map_err(|_| DaemonError::Sealed)?;
-    let json: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&plain).map_err(|_| DaemonError::Sealed)?;
+    let json: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(&plain).map_err(|_| DaemonError::Sealed)?;
     Ok(json.into_iter().map(|(name, value)| (name, from_json(&value))).collect())
 }
 
@@ -41,7 +42,9 @@ fn to_json(value: &Value) -> serde_json::Value {
 }
 
 fn from_json(json: &serde_json::Value) -> Value {
-    let Some((tag, inner)) = json.as_object().and_then(|object| object.iter().next()) else { return Value::Missing };
+    let Some((tag, inner)) = json.as_object().and_then(|object| object.iter().next()) else {
+        return Value::Missing;
+    };
     let value = match tag.as_str() {
         "b" => inner.as_bool().map(Value::Boolean),
         "i" => inner.as_i64().map(Value::Integer),

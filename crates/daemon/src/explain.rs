@@ -94,7 +94,9 @@ pub async fn explain(
     now: Timestamp,
 ) -> Result<Option<Explanation>, DaemonError> {
     let mut tx = daemon.state.read().await?;
-    let Some(number) = state::profile::numbers_of(&mut tx, &[id.to_owned()]).await?.into_iter().next().flatten() else {
+    let Some(number) =
+        state::profile::numbers_of(&mut tx, &[id.to_owned()]).await?.into_iter().next().flatten()
+    else {
         return Ok(None);
     };
     let filter = Filter { profile: Some(number), playbook: playbook.cloned(), ..Filter::default() };
@@ -103,7 +105,10 @@ pub async fn explain(
     for row in state::enrollment::of_profile(&mut tx, number).await? {
         if playbook.is_none_or(|wanted| *wanted == row.enrollment.playbook) {
             order.push(row.enrollment.id.clone());
-            ways.insert(row.enrollment.id.clone(), Way { enrollment: Some(row.enrollment), rows: Vec::new() });
+            ways.insert(
+                row.enrollment.id.clone(),
+                Way { enrollment: Some(row.enrollment), rows: Vec::new() },
+            );
         }
     }
     let mut rows = state::delivery::find(&mut tx, &filter, None, ROWS_MAX).await?;
@@ -123,16 +128,26 @@ pub async fn explain(
     let facts = state::fact::of_profile(&mut tx, number, ROWS_MAX).await?;
     let surroundings = Surroundings::read(&mut tx, &daemon.project, now).await?;
     let mut view = daemon.source.view(now).await?;
-    let read =
-        people::read(&mut tx, &mut view, &daemon.project.data.profiles, &daemon.project.policy, &daemon.keys, &[number], now)
-            .await;
+    let read = people::read(
+        &mut tx,
+        &mut view,
+        &daemon.project.data.profiles,
+        &daemon.project.policy,
+        &daemon.keys,
+        &[number],
+        now,
+    )
+    .await;
     view.close().await;
     let mut people = read?;
     let facts_now = people.remove(&number).unwrap_or_default();
     let mut says = Vec::new();
     let world = surroundings.world(&daemon.project);
     for name in daemon.project.playbooks.keys().filter(|name| playbook.is_none_or(|wanted| wanted == *name)) {
-        let active = ways.iter().filter_map(|way| way.enrollment.as_ref()).find(|one| one.playbook == *name && one.is_active());
+        let active = ways
+            .iter()
+            .filter_map(|way| way.enrollment.as_ref())
+            .find(|one| one.playbook == *name && one.is_active());
         let pinned = match active {
             Some(enrollment) => daemon.pinned(&mut tx, name, &enrollment.version).await?,
             None => match daemon.present(&mut tx, name).await? {
@@ -165,7 +180,9 @@ async fn entrances(
     playbook: Option<&PlaybookName>,
 ) -> Result<Vec<Entrance>, DaemonError> {
     let mut entrances = Vec::new();
-    for found in daemon.project.playbooks.values().filter(|found| playbook.is_none_or(|wanted| *wanted == found.name)) {
+    for found in
+        daemon.project.playbooks.values().filter(|found| playbook.is_none_or(|wanted| *wanted == found.name))
+    {
         let current = state::segment::current(tx, &found.enter).await?;
         let known = state::playbook::load(tx, &found.name).await?;
         entrances.push(Entrance {

@@ -3,10 +3,10 @@
 use connector::Item;
 use message::token::{self, Claim};
 use message::{Mail, Rendered};
-use model::{EmailAddress, MessageClass, Reason, Refusal};
 use model::delivery::Delivery;
 use model::policy::Purpose;
 use model::settings::Brand;
+use model::{EmailAddress, MessageClass, Reason, Refusal};
 
 use crate::daemon::Daemon;
 
@@ -24,7 +24,8 @@ pub struct Links {
 impl Links {
     /// The links of a delivery. Transactional messages carry none.
     pub fn of(daemon: &Daemon, delivery: &Delivery, purpose: &Purpose, brand: &Brand) -> Self {
-        let Some(base) = brand.public_url.as_deref().filter(|_| purpose.class != MessageClass::Transactional) else {
+        let Some(base) = brand.public_url.as_deref().filter(|_| purpose.class != MessageClass::Transactional)
+        else {
             return Self::default();
         };
         let base = base.trim_end_matches('/');
@@ -37,11 +38,13 @@ impl Links {
             };
             format!("{base}/{path}/{}", token::issue(&token_keys(&daemon.keys), &claim))
         };
-        let host = base.split("://").nth(1).and_then(|rest| rest.split(['/', ':']).next()).unwrap_or_default();
+        let host =
+            base.split("://").nth(1).and_then(|rest| rest.split(['/', ':']).next()).unwrap_or_default();
         Self {
             unsubscribe: Some(link("u", token::Purpose::Unsubscribe)),
             preferences: Some(link("p", token::Purpose::Preferences)),
-            list_id: (!host.is_empty()).then(|| format!("{}.{host}", purpose.name.as_str().replace('_', "-"))),
+            list_id: (!host.is_empty())
+                .then(|| format!("{}.{host}", purpose.name.as_str().replace('_', "-"))),
         }
     }
 }
@@ -52,7 +55,8 @@ pub fn token_keys(keys: &state::Keys) -> Vec<token::Key> {
 }
 
 fn parse(address: &str) -> Result<EmailAddress, Refusal> {
-    EmailAddress::parse(address).map_err(|error| Refusal { reason: Reason::SenderInvalid, saw: error.0.to_owned() })
+    EmailAddress::parse(address)
+        .map_err(|error| Refusal { reason: Reason::SenderInvalid, saw: error.0.to_owned() })
 }
 
 /// A composed message as a connector gets it.

@@ -23,7 +23,11 @@ const HELP: &[(&str, &str, &str)] = &[
     ("drumbeat_deliveries_in_doubt", "gauge", "Deliveries that nobody can be sure of."),
     ("drumbeat_deliveries_total", "counter", "Results of deliveries."),
     ("drumbeat_destination_halted", "gauge", "Destinations that cannot be used, by reason."),
-    ("drumbeat_last_look_refusals_total", "counter", "Messages stopped by the last look or by their content, by reason."),
+    (
+        "drumbeat_last_look_refusals_total",
+        "counter",
+        "Messages stopped by the last look or by their content, by reason.",
+    ),
     ("drumbeat_queue", "gauge", "Deliveries not yet settled, by destination and state."),
     ("drumbeat_segment_members", "gauge", "Members of each segment."),
     ("drumbeat_segment_runs_total", "counter", "Runs of segments, by result."),
@@ -50,13 +54,19 @@ impl Metrics {
     pub fn ticked(&self, ticked: &Ticked) {
         for segment in &ticked.segments {
             let result = if segment.held.is_some() { "held" } else { "good" };
-            self.add("drumbeat_segment_runs_total", format!("segment=\"{}\",result=\"{result}\"", segment.name), 1);
+            self.add(
+                "drumbeat_segment_runs_total",
+                format!("segment=\"{}\",result=\"{result}\"", segment.name),
+                1,
+            );
         }
         let decisions = &ticked.decisions;
         let kind = |kind: &str, reason: &str| format!("decision=\"{kind}\",reason=\"{reason}\"");
         self.add("drumbeat_decisions_total", kind("touch", ""), decisions.touch);
         self.add("drumbeat_decisions_total", kind("withheld", ""), decisions.withheld);
-        for (name, by_reason) in [("defer", &decisions.defer), ("skip", &decisions.skip), ("suppress", &decisions.suppress)] {
+        for (name, by_reason) in
+            [("defer", &decisions.defer), ("skip", &decisions.skip), ("suppress", &decisions.suppress)]
+        {
             for (reason, count) in by_reason {
                 self.add("drumbeat_decisions_total", kind(name, reason.as_str()), *count);
             }
@@ -86,9 +96,15 @@ impl Metrics {
             lines.entry(name).or_default().push(format!("{name}{{{labels}}} {count}"));
         }
         let version = env!("CARGO_PKG_VERSION");
-        lines.entry("drumbeat_build_info").or_default().push(format!("drumbeat_build_info{{version=\"{version}\"}} 1"));
+        lines
+            .entry("drumbeat_build_info")
+            .or_default()
+            .push(format!("drumbeat_build_info{{version=\"{version}\"}} 1"));
         for (destination, (refusal, _)) in daemon.halted_destinations(now) {
-            let line = format!("drumbeat_destination_halted{{destination=\"{destination}\",reason=\"{}\"}} 1", refusal.reason);
+            let line = format!(
+                "drumbeat_destination_halted{{destination=\"{destination}\",reason=\"{}\"}} 1",
+                refusal.reason
+            );
             lines.entry("drumbeat_destination_halted").or_default().push(line);
         }
         let mut tx = daemon.state.read().await?;
@@ -101,7 +117,10 @@ impl Metrics {
             let line = format!("drumbeat_queue{{destination=\"{destination}\",state=\"{state}\"}} {count}");
             lines.entry("drumbeat_queue").or_default().push(line);
         }
-        lines.entry("drumbeat_deliveries_in_doubt").or_default().push(format!("drumbeat_deliveries_in_doubt {in_doubt}"));
+        lines
+            .entry("drumbeat_deliveries_in_doubt")
+            .or_default()
+            .push(format!("drumbeat_deliveries_in_doubt {in_doubt}"));
         for name in daemon.project.segments.keys() {
             if let Some(last) = state::segment::last_run(&mut tx, name).await? {
                 let line = format!("drumbeat_segment_members{{segment=\"{name}\"}} {}", last.members);

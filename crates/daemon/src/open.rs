@@ -24,7 +24,9 @@ pub enum OpenError {
     #[error(transparent)]
     Warehouse(#[from] WarehouseError),
     /// A production project without its root key.
-    #[error("production refuses to start without `keys: {{root: ...}}`: 32 bytes in base64, for example from `openssl rand -base64 32`")]
+    #[error(
+        "production refuses to start without `keys: {{root: ...}}`: 32 bytes in base64, for example from `openssl rand -base64 32`"
+    )]
     NoRootKey,
     /// The file with the root key.
     #[error("cannot read or write the root key in {path}")]
@@ -46,7 +48,12 @@ pub enum OpenError {
 }
 
 /// Opens everything for a process that decides and delivers.
-pub async fn daemon(project: Arc<Project>, kinds: &[&'static Kind], node: String, now: Timestamp) -> Result<Daemon, OpenError> {
+pub async fn daemon(
+    project: Arc<Project>,
+    kinds: &[&'static Kind],
+    node: String,
+    now: Timestamp,
+) -> Result<Daemon, OpenError> {
     let state = State::open(&project.settings.state, &project.dir, Access::Create).await?;
     let keys = keys(&project, &state, now).await?;
     let source = source(&project).await?;
@@ -62,19 +69,28 @@ pub async fn source(project: &Project) -> Result<Source, OpenError> {
 }
 
 /// Makes the destinations ready; nothing is connected yet.
-pub fn carriers(project: &Project, kinds: &[&'static Kind]) -> Result<BTreeMap<model::DestinationName, Carrier>, OpenError> {
+pub fn carriers(
+    project: &Project,
+    kinds: &[&'static Kind],
+) -> Result<BTreeMap<model::DestinationName, Carrier>, OpenError> {
     let mut carriers = BTreeMap::new();
     for (name, destination) in &project.settings.destinations {
         let error = |why: String| OpenError::Destination { name: name.clone(), why };
-        let kind = kinds
-            .iter()
-            .find(|kind| kind.name == destination.connector)
-            .ok_or_else(|| error(format!("there is no connector `{}` in this build", destination.connector)))?;
+        let kind = kinds.iter().find(|kind| kind.name == destination.connector).ok_or_else(|| {
+            error(format!("there is no connector `{}` in this build", destination.connector))
+        })?;
         let connector = (kind.build)(&destination.settings).map_err(|mistakes| {
-            let all: Vec<String> = mistakes.iter().map(|mistake| format!("{}: {}", mistake.key, mistake.message)).collect();
+            let all: Vec<String> =
+                mistakes.iter().map(|mistake| format!("{}: {}", mistake.key, mistake.message)).collect();
             error(all.join("; "))
         })?;
-        let driver = Driver::new(destination, connector, project.settings.deliver, &project.settings.colleagues, &project.dir);
+        let driver = Driver::new(
+            destination,
+            connector,
+            project.settings.deliver,
+            &project.settings.colleagues,
+            &project.dir,
+        );
         carriers.insert(name.clone(), Carrier::Driver(Arc::new(driver)));
     }
     Ok(carriers)

@@ -70,8 +70,12 @@ pub async fn read(
             people.insert(*number, Facts::default());
             continue;
         };
-        let profile = rows.remove(id).map(|attributes| Profile { number: *number, id: id.clone(), attributes });
-        let address = profile.as_ref().and_then(|profile| profile.email()?.ok()).map(|address| keys.address_hash(&address));
+        let profile =
+            rows.remove(id).map(|attributes| Profile { number: *number, id: id.clone(), attributes });
+        let address = profile
+            .as_ref()
+            .and_then(|profile| profile.email()?.ok())
+            .map(|address| keys.address_hash(&address));
         people.insert(*number, Facts { id: id.clone(), profile, address, ..Facts::default() });
     }
     read_state(tx, policy, numbers, &mut people, now).await?;
@@ -95,13 +99,20 @@ pub async fn read_state(
     let suppressions = state::consent::suppressions(tx, numbers, &hashes).await?;
     if !suppressions.is_empty() {
         for (number, facts) in people.iter_mut() {
-            facts.suppressions.extend(suppressions.iter().filter(|one| matches(one, *number, facts.address.as_ref())).cloned());
+            facts.suppressions.extend(
+                suppressions.iter().filter(|one| matches(one, *number, facts.address.as_ref())).cloned(),
+            );
         }
     }
     let since = now.checked_sub(longest_window(policy)).unwrap_or(Timestamp::MIN);
     for touch in state::delivery::touches(tx, numbers, since).await? {
         if let Some(facts) = people.get_mut(&touch.profile) {
-            facts.touches.push(Touch { delivery: touch.delivery, at: touch.at, traits: touch.traits, state: touch.state });
+            facts.touches.push(Touch {
+                delivery: touch.delivery,
+                at: touch.at,
+                traits: touch.traits,
+                state: touch.state,
+            });
         }
     }
     for standing in state::enrollment::standings(tx, numbers).await? {

@@ -24,8 +24,13 @@ pub struct Plan {
 /// Plays one pass at one moment on `scratch`, a copy of the daemon's state that is thrown away.
 pub async fn plan(daemon: &Daemon, scratch: state::State, now: Timestamp) -> Result<Plan, DaemonError> {
     let provider = Arc::new(Accepting::counting());
-    let carriers =
-        daemon.project.settings.destinations.keys().map(|name| (name.clone(), Carrier::Made(provider.clone()))).collect();
+    let carriers = daemon
+        .project
+        .settings
+        .destinations
+        .keys()
+        .map(|name| (name.clone(), Carrier::Made(provider.clone())))
+        .collect();
     let copy = Arc::new(Daemon::new(
         Arc::clone(&daemon.project),
         scratch,
@@ -39,7 +44,10 @@ pub async fn plan(daemon: &Daemon, scratch: state::State, now: Timestamp) -> Res
     Ok(Plan { passed, hours })
 }
 
-async fn hours(copy: &Daemon, now: Timestamp) -> Result<BTreeMap<(PlaybookName, Timestamp), u64>, DaemonError> {
+async fn hours(
+    copy: &Daemon,
+    now: Timestamp,
+) -> Result<BTreeMap<(PlaybookName, Timestamp), u64>, DaemonError> {
     let mut hours = BTreeMap::new();
     let mut tx = copy.state.read().await?;
     for state in [DeliveryState::Accepted, DeliveryState::Deferred, DeliveryState::Pending] {

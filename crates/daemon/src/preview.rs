@@ -7,7 +7,8 @@ use model::delivery::{Delivery, GateRecord};
 use model::enrollment::{Enrollment, Progress};
 use model::policy::Traits;
 use model::{
-    Channel, DeliveryId, DeliveryState, DestinationName, EmailAddress, EnrollmentId, PlaybookName, Reason, Refusal, StepId,
+    Channel, DeliveryId, DeliveryState, DestinationName, EmailAddress, EnrollmentId, PlaybookName, Reason,
+    Refusal, StepId,
 };
 
 use crate::daemon::{Daemon, DaemonError, Surroundings};
@@ -46,11 +47,15 @@ pub async fn preview(
     id: &str,
     now: Timestamp,
 ) -> Result<Result<Previewed, NothingToShow>, DaemonError> {
-    let Some((name, step)) = find(daemon, playbook, step) else { return Ok(Err(NothingToShow::Send(step.to_owned()))) };
+    let Some((name, step)) = find(daemon, playbook, step) else {
+        return Ok(Err(NothingToShow::Send(step.to_owned())));
+    };
     let mut tx = daemon.state.read().await?;
     let known = state::profile::numbers_of(&mut tx, &[id.to_owned()]).await?.into_iter().next().flatten();
     let number = known.unwrap_or(model::ProfileNumber(0));
-    let Some(pinned) = daemon.present(&mut tx, &name).await? else { return Ok(Err(NothingToShow::Send(name.to_string()))) };
+    let Some(pinned) = daemon.present(&mut tx, &name).await? else {
+        return Ok(Err(NothingToShow::Send(name.to_string())));
+    };
     let playbook = pinned.version.playbook();
     let surroundings = Surroundings::read(&mut tx, &daemon.project, now).await?;
     let mut view = daemon.source.view(now).await?;
@@ -64,11 +69,15 @@ pub async fn preview(
     let profile = model::profile::Profile { number, id: id.to_owned(), attributes };
     let address = profile.email().and_then(Result::ok).map(|address| daemon.keys.address_hash(&address));
     let mut people = people::People::new();
-    people.insert(number, people::Facts { id: id.to_owned(), profile: Some(profile), address, ..Default::default() });
+    people.insert(
+        number,
+        people::Facts { id: id.to_owned(), profile: Some(profile), address, ..Default::default() },
+    );
     people::read_state(&mut tx, &daemon.project.policy, &[number], &mut people, now).await?;
     drop(tx);
     let facts = people.remove(&number).unwrap_or_default();
-    let Some(send) = playbook.sends().into_iter().find(|(id, _)| **id == step).map(|(_, send)| send.clone()) else {
+    let Some(send) = playbook.sends().into_iter().find(|(id, _)| **id == step).map(|(_, send)| send.clone())
+    else {
         return Ok(Err(NothingToShow::Send(step.to_string())));
     };
     let enrollment = Enrollment {
@@ -100,11 +109,19 @@ async fn entry_of(
 ) -> Result<std::collections::BTreeMap<String, model::Value>, DaemonError> {
     let wanted = crate::uses::entry_columns(&daemon.project, playbook);
     let mut entry = std::collections::BTreeMap::new();
-    let Some(segment) = daemon.project.segments.get(&playbook.enter).filter(|_| !wanted.is_empty()) else { return Ok(entry) };
+    let Some(segment) = daemon.project.segments.get(&playbook.enter).filter(|_| !wanted.is_empty()) else {
+        return Ok(entry);
+    };
     let Some((base, query)) = crate::stage::refresh::base_query(daemon, segment) else { return Ok(entry) };
     view.segment_pages(base, query, async |page| {
         if let Some((_, values)) = page.rows.iter().find(|(row, _)| row.as_deref() == Some(id)) {
-            entry.extend(page.columns.iter().cloned().zip(values.iter().cloned()).filter(|(name, _)| wanted.contains(name)));
+            entry.extend(
+                page.columns
+                    .iter()
+                    .cloned()
+                    .zip(values.iter().cloned())
+                    .filter(|(name, _)| wanted.contains(name)),
+            );
         }
         Ok(())
     })
@@ -123,7 +140,13 @@ fn find(daemon: &Daemon, playbook: Option<&str>, step: &str) -> Option<(Playbook
         .map(|(found, id, _)| (found.name.clone(), id.clone()))
 }
 
-fn delivery(daemon: &Daemon, enrollment: &Enrollment, step: &StepId, send: &model::playbook::Send, now: Timestamp) -> Delivery {
+fn delivery(
+    daemon: &Daemon,
+    enrollment: &Enrollment,
+    step: &StepId,
+    send: &model::playbook::Send,
+    now: Timestamp,
+) -> Delivery {
     let purpose = daemon.project.policy.purposes.get(&send.purpose);
     Delivery {
         id: DeliveryId::derive(&daemon.project.settings.project, &enrollment.id, step, 0),
@@ -162,9 +185,14 @@ fn message(
     let refusal = |reason: Reason, saw: &str| Refusal { reason, saw: saw.to_owned() };
     let playbook = pinned.version.playbook();
     let send = send_of(playbook, delivery).ok_or_else(|| refusal(Reason::FailInternal, "no such step"))?;
-    let compiled = pinned.compiled.get(&send.template).ok_or_else(|| refusal(Reason::FailInternal, "no such template"))?;
-    let (purpose, brand) = voice(daemon, delivery).ok_or_else(|| refusal(Reason::FailInternal, "no such purpose"))?;
-    let rendered = render(daemon, compiled, playbook, send, purpose, brand, enrollment, facts, delivery, now)?;
+    let compiled = pinned
+        .compiled
+        .get(&send.template)
+        .ok_or_else(|| refusal(Reason::FailInternal, "no such template"))?;
+    let (purpose, brand) =
+        voice(daemon, delivery).ok_or_else(|| refusal(Reason::FailInternal, "no such purpose"))?;
+    let rendered =
+        render(daemon, compiled, playbook, send, purpose, brand, enrollment, facts, delivery, now)?;
     let to = facts.profile.as_ref().and_then(model::profile::Profile::email);
     let to = to.ok_or_else(|| refusal(Reason::AddressMissing, "no address"))?;
     let to = to.map_err(|error| refusal(Reason::AddressInvalid, error.0))?;

@@ -73,9 +73,11 @@ impl Decisions {
     pub fn merge(&mut self, other: &Self) {
         self.touch += other.touch;
         self.withheld += other.withheld;
-        for (mine, theirs) in
-            [(&mut self.defer, &other.defer), (&mut self.skip, &other.skip), (&mut self.suppress, &other.suppress)]
-        {
+        for (mine, theirs) in [
+            (&mut self.defer, &other.defer),
+            (&mut self.skip, &other.skip),
+            (&mut self.suppress, &other.suppress),
+        ] {
             for (reason, count) in theirs {
                 *mine.entry(*reason).or_default() += count;
             }

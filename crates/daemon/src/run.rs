@@ -65,7 +65,11 @@ impl Time {
 const TURNS_MAX: usize = 100_000;
 
 /// One pass: refresh every segment that never ran or was due since it did, decide, deliver until nothing is due.
-pub async fn run_once(daemon: &Arc<Daemon>, time: Time, progress: &dyn Progress) -> Result<Passed, DaemonError> {
+pub async fn run_once(
+    daemon: &Arc<Daemon>,
+    time: Time,
+    progress: &dyn Progress,
+) -> Result<Passed, DaemonError> {
     let as_of = time.now();
     let orphans = take_over(daemon, as_of).await?;
     remember_tick(daemon, as_of).await?;
@@ -156,7 +160,10 @@ pub async fn serve(
 ) -> Result<(), DaemonError> {
     let orphans = take_over(&daemon, clock.now()).await?;
     if orphans > 0 {
-        tracing::warn!(orphans, "{orphans} deliveries are in doubt: an earlier run ended before it knew the answer. See `drumbeat in-doubt list`.");
+        tracing::warn!(
+            orphans,
+            "{orphans} deliveries are in doubt: an earlier run ended before it knew the answer. See `drumbeat in-doubt list`."
+        );
     }
     metrics.ready(true);
     // Side by side in one task: deciding yields at every page, and what is handed over has tasks of its own.
@@ -234,7 +241,9 @@ async fn pumping(
 
 async fn sealing(daemon: Arc<Daemon>, mut stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
     loop {
-        if let Err(error) = state::audit::seal(&daemon.state, &daemon.keys, &daemon.project.settings.project).await {
+        if let Err(error) =
+            state::audit::seal(&daemon.state, &daemon.keys, &daemon.project.settings.project).await
+        {
             tracing::error!(error = %crate::stage::refresh::chain(&error), "The audit log could not be sealed; it is tried again.");
         }
         if pause(SEAL_EVERY, &mut stop).await {
@@ -270,16 +279,27 @@ fn log_tick(ticked: &Ticked) {
     }
     let total = ticked.decisions.total();
     if total > 0 {
-        tracing::info!(decisions = total, touches = ticked.decisions.touch, "Decided {total} touches, {} of them to go.", ticked.decisions.touch);
+        tracing::info!(
+            decisions = total,
+            touches = ticked.decisions.touch,
+            "Decided {total} touches, {} of them to go.",
+            ticked.decisions.touch
+        );
     }
 }
 
 fn log_pump(pumped: &Pumped) {
     if pumped.claimed > 0 {
         tracing::info!(
-            accepted = pumped.accepted, rejected = pumped.rejected, in_doubt = pumped.in_doubt, retried = pumped.retried,
+            accepted = pumped.accepted,
+            rejected = pumped.rejected,
+            in_doubt = pumped.in_doubt,
+            retried = pumped.retried,
             "Delivered: {} accepted, {} rejected, {} to be tried again, {} in doubt.",
-            pumped.accepted, pumped.rejected, pumped.retried, pumped.in_doubt
+            pumped.accepted,
+            pumped.rejected,
+            pumped.retried,
+            pumped.in_doubt
         );
     }
 }

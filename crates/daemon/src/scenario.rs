@@ -56,9 +56,15 @@ pub async fn play(project: &Project, scenario: &Scenario) -> Result<Verdict, Dae
         keys
     };
     let project = Arc::new(rehearsal(project, scenario));
-    let carriers = project.settings.destinations.keys().map(|name| (name.clone(), Carrier::Made(provider.clone()))).collect();
+    let carriers = project
+        .settings
+        .destinations
+        .keys()
+        .map(|name| (name.clone(), Carrier::Made(provider.clone())))
+        .collect();
     let source = Source::Made(Arc::clone(&world));
-    let daemon = Arc::new(Daemon::new(project, state, source, Arc::new(keys), carriers, "scenario".to_owned()));
+    let daemon =
+        Arc::new(Daemon::new(project, state, source, Arc::new(keys), carriers, "scenario".to_owned()));
     let finished = run(&daemon, scenario, &world, &provider).await?;
     let mut verdict = compare(&daemon, scenario, &provider).await?;
     if !finished {
@@ -77,7 +83,11 @@ fn rehearsal(project: &Project, scenario: &Scenario) -> Project {
         segment.schedule = Schedule::every(SignedDuration::from_secs(1));
         segment.expect = Default::default();
         if named.contains(segment_name) {
-            segment.source = SegmentSource::Sql(Query { sql: String::new(), columns: BTreeMap::new(), place: scenario.file.clone() });
+            segment.source = SegmentSource::Sql(Query {
+                sql: String::new(),
+                columns: BTreeMap::new(),
+                place: scenario.file.clone(),
+            });
         }
     }
     for playbook in project.playbooks.values_mut() {
@@ -91,7 +101,11 @@ fn rehearsal(project: &Project, scenario: &Scenario) -> Project {
         project.policy.holdout = None;
     }
     // The ledger is fed by the scenario, whether or not the project has a consent query.
-    project.policy.consent.get_or_insert(Query { sql: String::new(), columns: BTreeMap::new(), place: scenario.file.clone() });
+    project.policy.consent.get_or_insert(Query {
+        sql: String::new(),
+        columns: BTreeMap::new(),
+        place: scenario.file.clone(),
+    });
     project
 }
 
@@ -132,7 +146,12 @@ fn given(scenario: &Scenario) -> Inner {
 }
 
 /// Plays from one time at which something happens to the next; false: cut off.
-async fn run(daemon: &Arc<Daemon>, scenario: &Scenario, world: &MadeWorld, provider: &Provider) -> Result<bool, DaemonError> {
+async fn run(
+    daemon: &Arc<Daemon>,
+    scenario: &Scenario,
+    world: &MadeWorld,
+    provider: &Provider,
+) -> Result<bool, DaemonError> {
     let mut now = scenario.start;
     let end = scenario.start.checked_add(PLAYED_MAX).unwrap_or(Timestamp::MAX);
     let mut acts = scenario.then.iter().collect::<Vec<_>>();
@@ -178,7 +197,12 @@ async fn act(
 ) -> Result<(), DaemonError> {
     match act {
         Act::Enters(segment) => {
-            world.lock().segments.entry(segment.clone()).or_default().insert(profile.to_owned(), BTreeMap::new());
+            world
+                .lock()
+                .segments
+                .entry(segment.clone())
+                .or_default()
+                .insert(profile.to_owned(), BTreeMap::new());
         }
         Act::Leaves(segment) => {
             world.lock().segments.entry(segment.clone()).or_default().remove(profile);
@@ -187,7 +211,8 @@ async fn act(
             world.lock().profiles.entry(profile.to_owned()).or_default().extend(columns.clone());
         }
         Act::Grants(purpose) | Act::Withdraws(purpose) => {
-            let status = if matches!(act, Act::Grants(_)) { ConsentStatus::Granted } else { ConsentStatus::Withdrawn };
+            let status =
+                if matches!(act, Act::Grants(_)) { ConsentStatus::Granted } else { ConsentStatus::Withdrawn };
             let mut tx = daemon.state.write().await?;
             let Some(number) = number(daemon, &mut tx, profile).await? else { return Ok(()) };
             let event = ConsentEvent {
@@ -258,7 +283,11 @@ async fn compare(daemon: &Daemon, scenario: &Scenario, provider: &Provider) -> R
         let wanted: Vec<&ExpectedRow> = expected.iter().filter(|row| row.profile == id).collect();
         for (position, row) in wanted.iter().enumerate() {
             let Some(found) = happened.get(position) else {
-                verdict.differences.push(format!("{}: {id}: expected {}, but nothing more happened", row.place, tell_expected(row)));
+                verdict.differences.push(format!(
+                    "{}: {id}: expected {}, but nothing more happened",
+                    row.place,
+                    tell_expected(row)
+                ));
                 continue;
             };
             if let Some(difference) = differs(row, found, provider) {
@@ -271,7 +300,11 @@ async fn compare(daemon: &Daemon, scenario: &Scenario, provider: &Provider) -> R
             }
         }
         for extra in happened.iter().skip(wanted.len()) {
-            verdict.differences.push(format!("{}: {id}: happened, and is not expected: {}", scenario.file, tell(extra)));
+            verdict.differences.push(format!(
+                "{}: {id}: happened, and is not expected: {}",
+                scenario.file,
+                tell(extra)
+            ));
         }
     }
     Ok(verdict)
@@ -280,7 +313,9 @@ async fn compare(daemon: &Daemon, scenario: &Scenario, provider: &Provider) -> R
 /// What happened to somebody: rows of the log and exits, by time; at the same time in the order of the steps, the exit last.
 async fn story(daemon: &Daemon, id: &str) -> Result<Vec<Happened>, DaemonError> {
     let mut tx = daemon.state.read().await?;
-    let Some(number) = state::profile::numbers_of(&mut tx, &[id.to_owned()]).await?.into_iter().next().flatten() else {
+    let Some(number) =
+        state::profile::numbers_of(&mut tx, &[id.to_owned()]).await?.into_iter().next().flatten()
+    else {
         return Ok(Vec::new());
     };
     let order = step_order(daemon);
@@ -288,7 +323,11 @@ async fn story(daemon: &Daemon, id: &str) -> Result<Vec<Happened>, DaemonError> 
     let mut happened: Vec<Happened> = state::delivery::find(&mut tx, &filter, None, 10_000)
         .await?
         .into_iter()
-        .map(|row| Happened { at: row.settled_at.unwrap_or(row.delivery.decided_at), row: Some(row), exit: None })
+        .map(|row| Happened {
+            at: row.settled_at.unwrap_or(row.delivery.decided_at),
+            row: Some(row),
+            exit: None,
+        })
         .collect();
     for row in state::enrollment::of_profile(&mut tx, number).await? {
         if let Progress::Ended { exit, at } = &row.enrollment.progress {
@@ -296,7 +335,8 @@ async fn story(daemon: &Daemon, id: &str) -> Result<Vec<Happened>, DaemonError> 
         }
     }
     happened.sort_by_key(|one| {
-        let step = one.row.as_ref().map_or(usize::MAX, |row| order.get(&row.delivery.step).copied().unwrap_or(0));
+        let step =
+            one.row.as_ref().map_or(usize::MAX, |row| order.get(&row.delivery.step).copied().unwrap_or(0));
         (one.at, step)
     });
     Ok(happened)
@@ -324,13 +364,19 @@ fn differs(expected: &ExpectedRow, found: &Happened, provider: &Provider) -> Opt
     if expected.step.is_some() && expected.step.as_ref() != delivery.map(|delivery| &delivery.step) {
         return Some("another step was expected".to_owned());
     }
-    if let Some(state) = expected.state.filter(|state| Some(state.shown()) != delivery.map(|delivery| delivery.state.shown())) {
+    if let Some(state) =
+        expected.state.filter(|state| Some(state.shown()) != delivery.map(|delivery| delivery.state.shown()))
+    {
         return Some(format!("state `{}` was expected", state.shown()));
     }
-    if let Some(reason) = expected.reason.filter(|reason| Some(*reason) != delivery.map(|delivery| delivery.reason)) {
+    if let Some(reason) =
+        expected.reason.filter(|reason| Some(*reason) != delivery.map(|delivery| delivery.reason))
+    {
         return Some(format!("reason `{reason}` was expected"));
     }
-    if expected.template.is_some() && expected.template.as_ref() != delivery.map(|delivery| &delivery.template) {
+    if expected.template.is_some()
+        && expected.template.as_ref() != delivery.map(|delivery| &delivery.template)
+    {
         return Some("another template was expected".to_owned());
     }
     let taken = lock(&provider.taken);
@@ -338,12 +384,14 @@ fn differs(expected: &ExpectedRow, found: &Happened, provider: &Provider) -> Opt
     if let Some(subject) = &expected.subject
         && rendered.map(|rendered| &rendered.subject) != Some(subject)
     {
-        let was = rendered.map_or("nothing was sent".to_owned(), |rendered| format!("it was `{}`", rendered.subject));
+        let was = rendered
+            .map_or("nothing was sent".to_owned(), |rendered| format!("it was `{}`", rendered.subject));
         return Some(format!("the subject `{subject}` was expected, {was}"));
     }
     if let Some(part) = &expected.contains
         && !rendered.is_some_and(|rendered| {
-            rendered.text.contains(part.as_str()) || rendered.html.as_ref().is_some_and(|html| html.contains(part.as_str()))
+            rendered.text.contains(part.as_str())
+                || rendered.html.as_ref().is_some_and(|html| html.contains(part.as_str()))
         })
     {
         return Some(format!("the message does not contain `{part}`"));
@@ -365,7 +413,13 @@ fn tell(happened: &Happened) -> String {
     match (&happened.row, &happened.exit) {
         (Some(row), _) => {
             let delivery = &row.delivery;
-            format!("at {} step `{}` {} ({})", happened.at, delivery.step, delivery.state.shown(), delivery.reason)
+            format!(
+                "at {} step `{}` {} ({})",
+                happened.at,
+                delivery.step,
+                delivery.state.shown(),
+                delivery.reason
+            )
         }
         (None, Some(exit)) => format!("at {} exit {exit}", happened.at),
         (None, None) => format!("at {}", happened.at),
@@ -415,4 +469,3 @@ pub async fn play_segment(
     }
     Ok(verdict)
 }
-

@@ -105,10 +105,19 @@ impl View {
                     return Err(SourceError::Made(segment.name.clone()));
                 }
                 let rows = world.segments.get(&segment.name).cloned().unwrap_or_default();
-                let columns: Arc<[String]> = rows.values().next().map(|row| row.keys().cloned().collect()).unwrap_or_default();
+                let columns: Arc<[String]> =
+                    rows.values().next().map(|row| row.keys().cloned().collect()).unwrap_or_default();
                 let rows: Vec<_> = rows
                     .into_iter()
-                    .map(|(id, row)| (Some(id), columns.iter().map(|name| row.get(name).cloned().unwrap_or(Value::Missing)).collect()))
+                    .map(|(id, row)| {
+                        (
+                            Some(id),
+                            columns
+                                .iter()
+                                .map(|name| row.get(name).cloned().unwrap_or(Value::Missing))
+                                .collect(),
+                        )
+                    })
                     .collect();
                 for page in rows.chunks(PAGE_ROWS) {
                     each(SegmentPage { columns: Arc::clone(&columns), rows: page.to_vec() }).await?;
@@ -144,7 +153,11 @@ impl View {
     }
 
     /// The people with these ids (at most 1,000), in no particular order; who is gone is not among them.
-    pub async fn profiles(&mut self, query: &Query, ids: &[String]) -> Result<BTreeMap<String, BTreeMap<String, Value>>, SourceError> {
+    pub async fn profiles(
+        &mut self,
+        query: &Query,
+        ids: &[String],
+    ) -> Result<BTreeMap<String, BTreeMap<String, Value>>, SourceError> {
         match self {
             Self::Warehouse(snapshot) => {
                 let rows = snapshot.profiles(query, ids).await?;
@@ -165,7 +178,11 @@ impl View {
     }
 
     /// The time a freshness query answers with.
-    pub async fn fresh(&mut self, _name: &FreshName, query: &Query) -> Result<Option<Timestamp>, SourceError> {
+    pub async fn fresh(
+        &mut self,
+        _name: &FreshName,
+        query: &Query,
+    ) -> Result<Option<Timestamp>, SourceError> {
         match self {
             Self::Warehouse(snapshot) => Ok(snapshot.fresh(query).await?),
             Self::Made(_) => Ok(Some(Timestamp::MAX)),
@@ -253,7 +270,8 @@ impl ConsentColumns {
     }
 
     fn event(&self, row: &[Value], recorded_at: Timestamp) -> Result<ConsentRow, ConsentRowError> {
-        let wrong = |column: &str, expected: &str| ConsentRowError(format!("column `{column}` is not {expected}"));
+        let wrong =
+            |column: &str, expected: &str| ConsentRowError(format!("column `{column}` is not {expected}"));
         let text = |at: usize| row.get(at).filter(|value| !value.is_missing()).map(ToString::to_string);
         let profile = text(self.profile).ok_or_else(|| wrong("profile", "there"))?;
         let channel = match text(self.channel).as_deref() {
@@ -270,7 +288,8 @@ impl ConsentColumns {
             .and_then(|word| ConsentStatus::parse(&word))
             .filter(|status| *status != ConsentStatus::Absent)
             .ok_or_else(|| wrong("status", "granted, withdrawn or pending"))?;
-        let changed_at = row.get(self.changed_at).and_then(Value::as_time).ok_or_else(|| wrong("changed_at", "a time"))?;
+        let changed_at =
+            row.get(self.changed_at).and_then(Value::as_time).ok_or_else(|| wrong("changed_at", "a time"))?;
         let event = ConsentEvent {
             profile: ProfileNumber(0),
             channel,

@@ -82,7 +82,12 @@ async fn turn(
     Ok(())
 }
 
-async fn enter_all(daemon: &Daemon, view: &mut View, now: Timestamp, ticked: &mut Ticked) -> Result<(), DaemonError> {
+async fn enter_all(
+    daemon: &Daemon,
+    view: &mut View,
+    now: Timestamp,
+    ticked: &mut Ticked,
+) -> Result<(), DaemonError> {
     let mut tx = daemon.state.read().await?;
     let surroundings = Surroundings::read(&mut tx, &daemon.project, now).await?;
     drop(tx);
@@ -102,7 +107,8 @@ struct Behind {
 
 async fn behind(daemon: &Daemon) -> Result<Behind, DaemonError> {
     let mut tx = daemon.state.read().await?;
-    let runs: BTreeMap<SegmentName, String> = state::segment::runs_in_force(&mut tx).await?.into_iter().collect();
+    let runs: BTreeMap<SegmentName, String> =
+        state::segment::runs_in_force(&mut tx).await?.into_iter().collect();
     let reached = state::playbook::reached(&mut tx).await?;
     let halts = read_halts(&mut tx).await?;
     let mut behind = Behind { unfinished: false, waiting: false };
@@ -172,7 +178,9 @@ pub fn in_order(daemon: &Daemon) -> Vec<&Segment> {
 fn named(segment: &Segment) -> Vec<&SegmentName> {
     match &segment.source {
         SegmentSource::Sql(_) => Vec::new(),
-        SegmentSource::Where(condition) => Condition::segments(condition).into_iter().map(|(name, _)| name).collect(),
+        SegmentSource::Where(condition) => {
+            Condition::segments(condition).into_iter().map(|(name, _)| name).collect()
+        }
     }
 }
 

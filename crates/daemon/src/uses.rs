@@ -31,7 +31,13 @@ pub(crate) fn entry_columns(project: &Project, playbook: &Playbook) -> BTreeSet<
         }
         Action::Send(send) => {
             if let Some(compiled) = project.compiled.get(&send.template) {
-                columns.extend(compiled.used().iter().filter(|used| used.root == "entry").filter_map(|used| used.name.clone()));
+                columns.extend(
+                    compiled
+                        .used()
+                        .iter()
+                        .filter(|used| used.root == "entry")
+                        .filter_map(|used| used.name.clone()),
+                );
             }
         }
         Action::Wait(_) | Action::Branch(_) | Action::Exit(_) => {}

@@ -222,6 +222,15 @@ impl Look<'_, '_> {
                 }
                 Token::End { name, range } => self.end(&name, range.start),
                 Token::Text(range) => self.text(&text[range.clone()], range.start),
+                Token::Comment(range) if self.open.last().is_some_and(|(open, _)| open == "mj-wrapper") => {
+                    let hint = "put it into a section, or write `{# ... #}`".to_owned();
+                    self.say(
+                        range.start,
+                        range.len(),
+                        "a comment here would end one that MJML writes for Outlook",
+                        Some(hint),
+                    );
+                }
                 Token::Comment(_) | Token::Other(_) => {}
             }
         }

@@ -168,8 +168,12 @@ impl Shield {
                     self.hidden[*id].in_comment = spot == Spot::Comment;
                     let alone = kind != Kind::Markdown
                         || on_its_own(&words, starts[number], word.len(), &self.prefix);
-                    let as_comment =
-                        self.hidden[*id].statement.is_some() && matches!(spot, Spot::Text { .. }) && alone;
+                    // The converter writes the children of a wrapper into a comment for Outlook, which another comment would end.
+                    let in_comment = spot == Spot::Text { parent: "mj-wrapper" };
+                    let as_comment = self.hidden[*id].statement.is_some()
+                        && matches!(spot, Spot::Text { .. })
+                        && alone
+                        && !in_comment;
                     shielded.push(&if as_comment { format!("<!--{word}-->") } else { word }, place);
                 }
                 Part::Foreign(foreign, inner) => {

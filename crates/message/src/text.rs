@@ -109,11 +109,18 @@ impl Writer<'_> {
             Token::Comment(range) => {
                 let comment = &self.html[range];
                 let words = self.shield.find(comment);
-                // Only a hidden statement alone in its comment; what is for one mail program is not text.
-                if let ([word], None) = (words.as_slice(), self.hidden)
-                    && comment.trim_start_matches("<!--").trim_end_matches("-->") == &comment[word.clone()]
-                {
-                    self.statement(&comment[word.clone()]);
+                let alone = words.first().is_some_and(|word| {
+                    comment.trim_start_matches("<!--").trim_end_matches("-->") == &comment[word.clone()]
+                });
+                // A hidden statement, or those around what a comment for one mail program surrounds. Other comments are not text.
+                if self.hidden.is_none() && (alone || comment.starts_with("<!--[if")) {
+                    for word in words
+                        .into_iter()
+                        .map(|word| &comment[word])
+                        .filter(|word| self.shield.is_statement(word))
+                    {
+                        self.statement(word);
+                    }
                 }
             }
             Token::Other(_) => {}
@@ -143,7 +150,8 @@ impl Writer<'_> {
             }
             "img" => {
                 let alt = self.attribute(attributes, "alt").unwrap_or_default();
-                if !alt.trim().is_empty() {
+                // A single sign is an icon's.
+                if alt.trim().chars().count() > 1 {
                     self.write(alt.trim());
                 }
             }

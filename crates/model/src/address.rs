@@ -42,9 +42,12 @@ impl EmailAddress {
         }
         let atom = |c: char| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c);
         if !local.split('.').all(|part| !part.is_empty() && part.chars().all(atom)) {
-            return Err(AddressError("the part before `@` has a character that is not allowed, or a dot out of place"));
+            return Err(AddressError(
+                "the part before `@` has a character that is not allowed, or a dot out of place",
+            ));
         }
-        let domain = idna::domain_to_ascii_strict(domain).map_err(|_| AddressError("the domain is not a host name"))?;
+        let domain = idna::domain_to_ascii_strict(domain)
+            .map_err(|_| AddressError("the domain is not a host name"))?;
         let label = |label: &str| !label.is_empty() && label.len() <= 63;
         if !domain.contains('.') || !domain.split('.').all(label) || domain.len() > 253 {
             return Err(AddressError("the domain must be a full one, such as `example.com`"));
@@ -89,9 +92,24 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         for wrong in [
-            "", "ana", "@example.test", "ana@", "a@b@c.test@", "ana@example", "a..b@example.test", ".a@example.test",
-            "ana bob@example.test", "ana@exa mple.test", "ana@example.test>", "ana\0@example.test", "\"a\nb\"@example.test",
-            "ana@[127.0.0.1]", "ana@-example.test", "ana@example..test", "<ana@example.test>", "a,b@example.test",
+            "",
+            "ana",
+            "@example.test",
+            "ana@",
+            "a@b@c.test@",
+            "ana@example",
+            "a..b@example.test",
+            ".a@example.test",
+            "ana bob@example.test",
+            "ana@exa mple.test",
+            "ana@example.test>",
+            "ana\0@example.test",
+            "\"a\nb\"@example.test",
+            "ana@[127.0.0.1]",
+            "ana@-example.test",
+            "ana@example..test",
+            "<ana@example.test>",
+            "a,b@example.test",
         ] {
             assert!(EmailAddress::parse(wrong).is_err(), "{wrong:?}");
         }

@@ -179,7 +179,12 @@ impl Condition {
         match self {
             Self::All(inner) | Self::Any(inner) => inner.iter().for_each(|condition| condition.walk(visit)),
             Self::Not(inner) => inner.walk(visit),
-            Self::Profile { .. } | Self::Entry { .. } | Self::Segment { .. } | Self::Consent { .. } | Self::Playbook { .. } | Self::Step { .. } => {}
+            Self::Profile { .. }
+            | Self::Entry { .. }
+            | Self::Segment { .. }
+            | Self::Consent { .. }
+            | Self::Playbook { .. }
+            | Self::Step { .. } => {}
         }
     }
 
@@ -189,7 +194,9 @@ impl Condition {
         self.walk(&mut |condition| {
             reads |= match condition {
                 Self::Profile { .. } => true,
-                Self::Entry { tests, .. } => tests.iter().any(|test| matches!(test, ValueTest::SameAs(ValueOf::Profile(_)))),
+                Self::Entry { tests, .. } => {
+                    tests.iter().any(|test| matches!(test, ValueTest::SameAs(ValueOf::Profile(_))))
+                }
                 _ => false,
             };
         });

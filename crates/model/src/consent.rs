@@ -113,7 +113,8 @@ impl Consents {
         self.states
             .iter()
             .filter(|(of_channel, of_purpose, _)| {
-                of_channel.is_none_or(|of| of == channel) && of_purpose.as_ref().is_none_or(|of| of == purpose)
+                of_channel.is_none_or(|of| of == channel)
+                    && of_purpose.as_ref().is_none_or(|of| of == purpose)
             })
             .map(|(_, _, state)| state)
             .max_by_key(|state| (state.changed_at, state.status == ConsentStatus::Withdrawn))
@@ -188,23 +189,37 @@ mod tests {
         assert_eq!(folded(&[no.clone(), event(Granted, 40, Warehouse, true)]), Withdrawn);
         assert_eq!(folded(&[no.clone(), event(Granted, 200, Warehouse, true)]), Withdrawn, "from the future");
         assert_eq!(folded(&[no.clone(), event(Granted, 60, Local, false)]), Granted);
-        assert_eq!(folded(&[no, event(Withdrawn, 60, Warehouse, false), event(Granted, 70, Warehouse, false)]), Withdrawn);
+        assert_eq!(
+            folded(&[no, event(Withdrawn, 60, Warehouse, false), event(Granted, 70, Warehouse, false)]),
+            Withdrawn
+        );
     }
 
     #[test]
     fn at_the_same_time_the_more_restrictive_wins_in_either_order() {
         use ConsentOrigin::Warehouse;
         use ConsentStatus::{Granted, Pending, Withdrawn};
-        for (first, second) in [(Granted, Withdrawn), (Withdrawn, Granted), (Pending, Withdrawn), (Withdrawn, Pending)] {
-            assert_eq!(folded(&[event(first, 5, Warehouse, false), event(second, 5, Warehouse, false)]), Withdrawn);
+        for (first, second) in
+            [(Granted, Withdrawn), (Withdrawn, Granted), (Pending, Withdrawn), (Withdrawn, Pending)]
+        {
+            assert_eq!(
+                folded(&[event(first, 5, Warehouse, false), event(second, 5, Warehouse, false)]),
+                Withdrawn
+            );
         }
     }
 
     #[test]
     fn a_wildcard_and_a_named_purpose_meet_at_the_later_one() {
-        let state = |status, second| ConsentState { status, changed_at: at(second), origin: ConsentOrigin::Warehouse };
+        let state = |status, second| ConsentState {
+            status,
+            changed_at: at(second),
+            origin: ConsentOrigin::Warehouse,
+        };
         let offers = PurposeName::known("offers");
-        let mut consents = Consents { states: vec![(Some(Channel::Email), Some(offers.clone()), state(ConsentStatus::Granted, 5))] };
+        let mut consents = Consents {
+            states: vec![(Some(Channel::Email), Some(offers.clone()), state(ConsentStatus::Granted, 5))],
+        };
         assert_eq!(consents.status_of(Channel::Email, &offers), ConsentStatus::Granted);
         assert_eq!(consents.status_of(Channel::Sms, &offers), ConsentStatus::Absent);
         consents.states.push((None, None, state(ConsentStatus::Withdrawn, 9)));

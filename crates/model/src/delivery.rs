@@ -51,7 +51,10 @@ words! { DeliveryState {
 impl DeliveryState {
     /// Whether it counts against caps when something new is decided: it went, may have gone, is about to go, or would have gone.
     pub fn counts_when_deciding(self) -> bool {
-        matches!(self, Self::Pending | Self::Leased | Self::Armed | Self::Accepted | Self::InDoubt | Self::Withheld)
+        matches!(
+            self,
+            Self::Pending | Self::Leased | Self::Armed | Self::Accepted | Self::InDoubt | Self::Withheld
+        )
     }
 
     /// Whether it counts against caps when another is armed: as above, without what is not yet irrevocable.
@@ -78,7 +81,9 @@ impl DeliveryState {
             Self::Accepted | Self::InDoubt => Some(StepOutcome::Accepted),
             Self::Rejected if reason == Reason::FailSmtpRecipient => Some(StepOutcome::Bounced),
             Self::Withheld => Some(StepOutcome::Withheld),
-            Self::Rejected | Self::Suppressed | Self::Skipped | Self::Expired | Self::Cancelled => Some(StepOutcome::Skipped),
+            Self::Rejected | Self::Suppressed | Self::Skipped | Self::Expired | Self::Cancelled => {
+                Some(StepOutcome::Skipped)
+            }
             Self::Pending | Self::Deferred | Self::Leased | Self::Armed => None,
         }
     }

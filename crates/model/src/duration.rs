@@ -17,7 +17,8 @@ impl fmt::Display for DurationError {
 impl std::error::Error for DurationError {}
 
 const EXPECTED_DURATION: &str = "a duration is a whole number and a unit: `90s`, `15m`, `12h`, `3d` or `2w`";
-const EXPECTED_WINDOW: &str = "a window is a duration such as `7d`, or `1 calendar day`, `1 calendar week`, `1 calendar month`";
+const EXPECTED_WINDOW: &str =
+    "a window is a duration such as `7d`, or `1 calendar day`, `1 calendar week`, `1 calendar month`";
 const EXPECTED_SHARE: &str = "a share is a percentage between 0% and 100%, such as `5%` or `0.5%`";
 
 /// A duration of fixed length: a day is 24 hours, a week seven of them. At most 100 years.
@@ -34,7 +35,10 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, DurationError> {
         "w" => 604_800,
         _ => return Err(error()),
     };
-    let seconds = amount.checked_mul(unit_seconds).filter(|seconds| *seconds <= 100 * 366 * 86_400).ok_or_else(error)?;
+    let seconds = amount
+        .checked_mul(unit_seconds)
+        .filter(|seconds| *seconds <= 100 * 366 * 86_400)
+        .ok_or_else(error)?;
     Ok(SignedDuration::from_secs(seconds))
 }
 
@@ -42,7 +46,10 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, DurationError> {
 pub fn format_duration(duration: SignedDuration) -> String {
     let seconds = duration.as_secs();
     for (unit_seconds, unit) in [(604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "m")] {
-        if seconds != 0 && seconds % unit_seconds == 0 && (unit != "w" || seconds % 604_800 == 0 && seconds > 604_800) {
+        if seconds != 0
+            && seconds % unit_seconds == 0
+            && (unit != "w" || seconds % 604_800 == 0 && seconds > 604_800)
+        {
             return format!("{}{unit}", seconds / unit_seconds);
         }
     }
@@ -89,9 +96,9 @@ impl Window {
             };
             return Ok(Self::Calendar { count, unit });
         }
-        parse_duration(text).map_err(|_| error()).and_then(|duration| {
-            if duration.is_zero() { Err(error()) } else { Ok(Self::Rolling(duration)) }
-        })
+        parse_duration(text)
+            .map_err(|_| error())
+            .and_then(|duration| if duration.is_zero() { Err(error()) } else { Ok(Self::Rolling(duration)) })
     }
 }
 
@@ -158,7 +165,11 @@ impl Share {
 impl fmt::Display for Share {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, rest) = (self.millionths / 10_000, self.millionths % 10_000);
-        if rest == 0 { write!(out, "{whole}%") } else { write!(out, "{whole}.{}%", format!("{rest:04}").trim_end_matches('0')) }
+        if rest == 0 {
+            write!(out, "{whole}%")
+        } else {
+            write!(out, "{whole}.{}%", format!("{rest:04}").trim_end_matches('0'))
+        }
     }
 }
 
@@ -180,7 +191,10 @@ mod tests {
     #[test]
     fn windows_roll_or_follow_the_calendar() {
         assert_eq!(Window::parse("7d"), Ok(Window::Rolling(SignedDuration::from_hours(168))));
-        assert_eq!(Window::parse("1 calendar day"), Ok(Window::Calendar { count: 1, unit: CalendarUnit::Day }));
+        assert_eq!(
+            Window::parse("1 calendar day"),
+            Ok(Window::Calendar { count: 1, unit: CalendarUnit::Day })
+        );
         for wrong in ["0d", "calendar day", "0 calendar days", "1 calendar year", "1 day"] {
             assert!(Window::parse(wrong).is_err(), "{wrong}");
         }

@@ -26,7 +26,10 @@ pub type Watcher = Box<dyn FnMut(&'static str)>;
 pub use chosen::{mutant, point, watch};
 
 #[cfg(debug_assertions)]
-#[expect(clippy::disallowed_methods, reason = "the environment chooses the fault; nothing else does, and release builds have none of this")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment chooses the fault; nothing else does, and release builds have none of this"
+)]
 mod chosen {
     use std::cell::RefCell;
     use std::env;

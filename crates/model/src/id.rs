@@ -135,14 +135,17 @@ mod tests {
 
     #[test]
     fn base32_is_that_of_rfc_4648_in_lower_case_without_padding() {
-        for (plain, coded) in [("", ""), ("f", "my"), ("fo", "mzxq"), ("foo", "mzxw6"), ("foobar", "mzxw6ytboi")] {
+        for (plain, coded) in
+            [("", ""), ("f", "my"), ("fo", "mzxq"), ("foo", "mzxw6"), ("foobar", "mzxw6ytboi")]
+        {
             assert_eq!(base32(plain.as_bytes()), coded);
         }
     }
 
     #[test]
     fn a_delivery_id_has_32_letters_and_depends_on_each_part() {
-        let enrollment = EnrollmentId::derive("acme", &PlaybookName::known("win_back"), ProfileNumber(7), "run");
+        let enrollment =
+            EnrollmentId::derive("acme", &PlaybookName::known("win_back"), ProfileNumber(7), "run");
         let one = DeliveryId::derive("acme", &enrollment, &StepId::known("nudge"), 0);
         assert_eq!(one.as_str().len(), 32);
         assert_ne!(one, DeliveryId::derive("acme", &enrollment, &StepId::known("nudge"), 1));

@@ -28,8 +28,8 @@ pub use address::EmailAddress;
 pub use delivery::{DeliveryState, Refusal};
 pub use id::{DeliveryId, EnrollmentId, ProfileNumber};
 pub use name::{
-    BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName, SegmentName, StepId,
-    TemplateName,
+    BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName, SegmentName,
+    StepId, TemplateName,
 };
 pub use policy::{Channel, MessageClass};
 pub use reason::{Gate, Reason};

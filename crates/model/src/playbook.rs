@@ -218,7 +218,9 @@ impl Playbook {
         self.walk(&mut |step| {
             conditions.extend(&step.condition);
             match &step.action {
-                Action::Branch(arms) => conditions.extend(arms.iter().filter_map(|arm| arm.condition.as_ref())),
+                Action::Branch(arms) => {
+                    conditions.extend(arms.iter().filter_map(|arm| arm.condition.as_ref()))
+                }
                 Action::Wait(Wait::Until { condition, .. }) => conditions.push(condition),
                 Action::Send(_) | Action::Wait(Wait::For(_) | Wait::To { .. }) | Action::Exit(_) => {}
             }

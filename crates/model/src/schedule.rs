@@ -69,7 +69,10 @@ impl Schedule {
         let text = text.trim();
         if text.split_whitespace().count() == 1 {
             let duration = parse_duration(text).map_err(|_| {
-                ScheduleError("a schedule is a duration such as `15m`, or five fields such as `0 6 * * mon-fri`".to_owned())
+                ScheduleError(
+                    "a schedule is a duration such as `15m`, or five fields such as `0 6 * * mon-fri`"
+                        .to_owned(),
+                )
             })?;
             if duration < SignedDuration::from_secs(1) || duration > SignedDuration::from_hours(24 * 31) {
                 return Err(ScheduleError("a schedule's duration lies between 1s and 31d".to_owned()));
@@ -78,19 +81,28 @@ impl Schedule {
         }
         let fields: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
         let [_, hour, day, _, weekday] = &fields[..] else {
-            return Err(ScheduleError(format!("a cron expression has five fields, this one has {}", fields.len())));
+            return Err(ScheduleError(format!(
+                "a cron expression has five fields, this one has {}",
+                fields.len()
+            )));
         };
         if weekday.bytes().any(|byte| byte.is_ascii_digit()) {
-            return Err(ScheduleError("weekdays are names, such as `mon-fri`: crons disagree on their numbers".to_owned()));
+            return Err(ScheduleError(
+                "weekdays are names, such as `mon-fri`: crons disagree on their numbers".to_owned(),
+            ));
         }
         if day != "*" && weekday != "*" {
-            return Err(ScheduleError("a day of the month and a weekday do not go together: crons disagree on what that means".to_owned()));
+            return Err(ScheduleError(
+                "a day of the month and a weekday do not go together: crons disagree on what that means"
+                    .to_owned(),
+            ));
         }
         if let Some(odd) = text.chars().find(|c| "?LW#@".contains(*c)) {
             return Err(ScheduleError(format!("`{odd}` is not part of a five-field cron expression here")));
         }
-        let schedule = cron::Schedule::from_str(&format!("0 {}", fields.join(" ")))
-            .map_err(|_| ScheduleError("not a cron expression: minute, hour, day of the month, month, weekday".to_owned()))?;
+        let schedule = cron::Schedule::from_str(&format!("0 {}", fields.join(" "))).map_err(|_| {
+            ScheduleError("not a cron expression: minute, hour, day of the month, month, weekday".to_owned())
+        })?;
         let every_hour = hour == "*" || hour.starts_with("*/");
         Ok(Self { text: text.to_owned(), kind: Kind::Cron { schedule: Box::new(schedule), every_hour } })
     }
@@ -143,7 +155,12 @@ impl Schedule {
     }
 }
 
-fn next_civil(schedule: &cron::Schedule, every_hour: bool, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+fn next_civil(
+    schedule: &cron::Schedule,
+    every_hour: bool,
+    after: Timestamp,
+    zone: &TimeZone,
+) -> Option<Timestamp> {
     // Start an hour early in civil time, so that the second pass through a fold is seen too.
     let local = zone.to_datetime(after);
     let start = local.checked_sub(SignedDuration::from_hours(3)).unwrap_or(local);
@@ -155,14 +172,16 @@ fn next_civil(schedule: &cron::Schedule, every_hour: bool, after: Timestamp, zon
             (AmbiguousOffset::Unambiguous { .. }, _) => [ambiguous.compatible().ok(), None],
             (AmbiguousOffset::Gap { .. }, true) => [None, None],
             (AmbiguousOffset::Gap { .. }, false) => [first_after_gap(civil_time, zone), None],
-            (AmbiguousOffset::Fold { .. }, true) => {
-                [ambiguous.earlier().ok(), ambiguous.later().ok()]
-            }
+            (AmbiguousOffset::Fold { .. }, true) => [ambiguous.earlier().ok(), ambiguous.later().ok()],
             (AmbiguousOffset::Fold { .. }, false) => [ambiguous.earlier().ok(), None],
         };
         best = instants.into_iter().flatten().filter(|instant| *instant > after).chain(best).min();
         // Once civil time is hours past the best instant, nothing earlier can follow.
-        let settled = best.is_some_and(|best| zone.to_datetime(best).checked_add(SignedDuration::from_hours(3)).is_ok_and(|end| civil_time > end));
+        let settled = best.is_some_and(|best| {
+            zone.to_datetime(best)
+                .checked_add(SignedDuration::from_hours(3))
+                .is_ok_and(|end| civil_time > end)
+        });
         let too_far = local.checked_add(jiff::Span::new().years(4)).is_ok_and(|end| civil_time > end);
         if settled || too_far {
             break;
@@ -176,9 +195,7 @@ fn first_after_gap(in_gap: civil::DateTime, zone: &TimeZone) -> Option<Timestamp
     let before = zone.to_ambiguous_timestamp(in_gap).earlier().ok()?;
     zone.following(before.checked_sub(SignedDuration::from_hours(26)).ok()?)
         .map(|transition| transition.timestamp())
-        .find(|at| {
-            zone.to_datetime(*at) > in_gap
-        })
+        .find(|at| zone.to_datetime(*at) > in_gap)
 }
 
 fn as_if_utc(at: civil::DateTime) -> Option<DateTime<Utc>> {
@@ -188,7 +205,16 @@ fn as_if_utc(at: civil::DateTime) -> Option<DateTime<Utc>> {
 fn from_chrono(at: &DateTime<Utc>) -> Option<civil::DateTime> {
     let part = |number: u32| i8::try_from(number).ok();
     let year = i16::try_from(at.year()).ok()?;
-    civil::DateTime::new(year, part(at.month())?, part(at.day())?, part(at.hour())?, part(at.minute())?, part(at.second())?, 0).ok()
+    civil::DateTime::new(
+        year,
+        part(at.month())?,
+        part(at.day())?,
+        part(at.hour())?,
+        part(at.minute())?,
+        part(at.second())?,
+        0,
+    )
+    .ok()
 }
 
 #[cfg(test)]
@@ -235,7 +261,9 @@ mod tests {
     #[test]
     fn weekdays_are_names_and_monday_is_monday() {
         assert_eq!(next("0 9 * * mon", "UTC", "2026-01-06T00:00:00Z"), "2026-01-12T09:00:00Z");
-        for wrong in ["0 9 * * 1", "0 9 1 * mon", "0 9 * *", "61 9 * * *", "0 9 L * *", "x", "0 0 9 * * *", "0s", "*"] {
+        for wrong in
+            ["0 9 * * 1", "0 9 1 * mon", "0 9 * *", "61 9 * * *", "0 9 L * *", "x", "0 0 9 * * *", "0s", "*"]
+        {
             assert!(Schedule::parse(wrong).is_err(), "{wrong}");
         }
     }
@@ -244,11 +272,23 @@ mod tests {
     fn the_latest_missed_time_is_found_over_any_absence() {
         let zone = TimeZone::get("Europe/Berlin").unwrap();
         let found = |schedule: &str, after: &str, until: &str| {
-            Schedule::parse(schedule).unwrap().latest_between(at(after), at(until), &zone).map(|found| found.to_string())
+            Schedule::parse(schedule)
+                .unwrap()
+                .latest_between(at(after), at(until), &zone)
+                .map(|found| found.to_string())
         };
-        assert_eq!(found("0 6 * * *", "2026-01-01T00:00:00Z", "2026-01-09T04:00:00Z"), Some("2026-01-08T05:00:00Z".to_owned()));
-        assert_eq!(found("0 6 1 * *", "2025-01-01T00:00:00Z", "2026-01-09T04:00:00Z"), Some("2026-01-01T05:00:00Z".to_owned()));
-        assert_eq!(found("15m", "2020-01-01T00:00:00Z", "2026-01-09T04:01:00Z"), Some("2026-01-09T04:00:00Z".to_owned()));
+        assert_eq!(
+            found("0 6 * * *", "2026-01-01T00:00:00Z", "2026-01-09T04:00:00Z"),
+            Some("2026-01-08T05:00:00Z".to_owned())
+        );
+        assert_eq!(
+            found("0 6 1 * *", "2025-01-01T00:00:00Z", "2026-01-09T04:00:00Z"),
+            Some("2026-01-01T05:00:00Z".to_owned())
+        );
+        assert_eq!(
+            found("15m", "2020-01-01T00:00:00Z", "2026-01-09T04:01:00Z"),
+            Some("2026-01-09T04:00:00Z".to_owned())
+        );
         assert_eq!(found("0 6 1 * *", "2026-01-02T00:00:00Z", "2026-01-09T04:00:00Z"), None);
     }
 

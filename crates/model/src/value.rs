@@ -66,7 +66,10 @@ impl Value {
     /// The value as a number, if it is one.
     pub fn as_number(&self) -> Option<f64> {
         match self {
-            #[expect(clippy::cast_precision_loss, reason = "comparison of an attribute with a bound, not arithmetic")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "comparison of an attribute with a bound, not arithmetic"
+            )]
             Self::Integer(integer) => Some(*integer as f64),
             Self::Number(number) => Some(*number),
             _ => None,
@@ -92,7 +95,9 @@ impl Value {
         }
         match (self, other) {
             (Self::Time(time), other) | (other, Self::Time(time)) => other.as_time() == Some(*time),
-            (Self::Boolean(left), Self::Integer(right)) | (Self::Integer(right), Self::Boolean(left)) => i64::from(*left) == *right,
+            (Self::Boolean(left), Self::Integer(right)) | (Self::Integer(right), Self::Boolean(left)) => {
+                i64::from(*left) == *right
+            }
             (left, right) => left.to_string() == right.to_string(),
         }
     }

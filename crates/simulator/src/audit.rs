@@ -16,7 +16,9 @@ use model::delivery::Delivery;
 use model::enrollment::{Enrollment, HoldoutKind};
 use model::playbook::{Action, Playbook, Send};
 use model::policy::{MessageClass, Traits};
-use model::{Channel, DeliveryId, DeliveryState, EnrollmentId, PlaybookName, Reason, SegmentName, StepId, Value};
+use model::{
+    Channel, DeliveryId, DeliveryState, EnrollmentId, PlaybookName, Reason, SegmentName, StepId, Value,
+};
 
 use crate::rules::Rules;
 use crate::script::{Stop, Whom, Word};
@@ -255,7 +257,10 @@ impl<'a> Auditor<'a> {
         let broken = |saw: String| Broken { promise: Promise::ArmFixed, at: enrollment.entered_at, saw };
         let drawn = self.draw(human, &enrollment.playbook, enrollment.entered_at);
         if drawn != enrollment.holdout {
-            let saw = format!("{human} in {}: {:?}, drawn by hand {drawn:?}", enrollment.playbook, enrollment.holdout);
+            let saw = format!(
+                "{human} in {}: {:?}, drawn by hand {drawn:?}",
+                enrollment.playbook, enrollment.holdout
+            );
             return Err(broken(saw));
         }
         let now = (human.to_owned(), enrollment.playbook.clone(), enrollment.entered_at, enrollment.holdout);
@@ -382,11 +387,13 @@ impl<'a> Auditor<'a> {
         let is = |status| move |said: &&Said| said.word.status == status;
         let mut noes = said.iter().filter(covers).filter(is(ConsentStatus::Withdrawn)).filter(|no| no.sure);
         let grants: Vec<&Said> = said.iter().filter(covers).filter(is(ConsentStatus::Granted)).collect();
-        let stands = |no: &&Said| !grants.iter().any(|yes| yes.at > no.at && (yes.word.local || !no.word.local));
+        let stands =
+            |no: &&Said| !grants.iter().any(|yes| yes.at > no.at && (yes.word.local || !no.word.local));
         if let Some(no) = noes.find(stands) {
             return Some(format!("withdrawn at {} ({:?})", no.at, no.word));
         }
-        let opt_out = self.rules.policy.permission.get(&Channel::Email) == Some(&model::policy::Permission::OptOut);
+        let opt_out =
+            self.rules.policy.permission.get(&Channel::Email) == Some(&model::policy::Permission::OptOut);
         let needs = traits.class == MessageClass::Marketing && !opt_out;
         (needs && grants.is_empty()).then(|| "never granted".to_owned())
     }

@@ -17,7 +17,8 @@ impl Dice {
 
     /// The branch of a thing.
     pub fn of(self, thing: &str) -> Self {
-        let folded = thing.bytes().fold(self.key, |key, byte| (key ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let folded =
+            thing.bytes().fold(self.key, |key, byte| (key ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self { key: mix(folded) }
     }
 

@@ -53,14 +53,22 @@ const QUIET_DAYS: i64 = 16;
 const STEPS_MAX: usize = 100_000;
 
 /// Plays the world of a seed to its end, under the auditor's eyes.
-pub fn play(seed: u64, people: usize, days: u64, variant: Variant, test: &'static str) -> Result<Played, Failure> {
+pub fn play(
+    seed: u64,
+    people: usize,
+    days: u64,
+    variant: Variant,
+    test: &'static str,
+) -> Result<Played, Failure> {
     let dice = Dice::new(seed);
     let rules = Rules::of(dice.of("rules"));
     let options = Options::of(dice, people, days);
     let mut script = Script::of(dice.of("script"), &rules, &options);
     match variant {
         Variant::Plain => {}
-        Variant::Shuffled => script.people.sort_by_key(|human| dice.of("shuffle").of(&human.id).below(u64::MAX)),
+        Variant::Shuffled => {
+            script.people.sort_by_key(|human| dice.of("shuffle").of(&human.id).below(u64::MAX))
+        }
         Variant::Stranger => {
             let more = Options { people: people + 1, ..options.clone() };
             script = Script::of(dice.of("script"), &rules, &more);
@@ -151,8 +159,13 @@ struct Pure<'a> {
 
 impl<'a> Pure<'a> {
     fn new(dice: Dice, rules: &'a Rules, options: &'a Options, script: &Script) -> Self {
-        let numbers: BTreeMap<String, u32> = (1..).zip(&script.people).map(|(number, human)| (human.id.clone(), number)).collect();
-        let book = |playbook: &Playbook| Book { playbook: playbook.clone(), seen: BTreeSet::new(), activated: false };
+        let numbers: BTreeMap<String, u32> =
+            (1..).zip(&script.people).map(|(number, human)| (human.id.clone(), number)).collect();
+        let book = |playbook: &Playbook| Book {
+            playbook: playbook.clone(),
+            seen: BTreeSet::new(),
+            activated: false,
+        };
         let books: BTreeMap<PlaybookName, Book> =
             rules.playbooks.iter().map(|(name, playbook)| (name.clone(), book(playbook))).collect();
         let mut truth: BTreeMap<SegmentName, BTreeSet<String>> = BTreeMap::new();
@@ -169,12 +182,19 @@ impl<'a> Pure<'a> {
         trace.note(script.start, format!("{options:?}"));
         Self {
             ids: numbers.iter().map(|(id, number)| (ProfileNumber(*number), id.clone())).collect(),
-            warehouse: script.people.iter().map(|human| (human.id.clone(), human.attributes.clone())).collect(),
+            warehouse: script
+                .people
+                .iter()
+                .map(|human| (human.id.clone(), human.attributes.clone()))
+                .collect(),
             gone: BTreeMap::new(),
             unread: Vec::new(),
             members: Members::default(),
             refreshed: BTreeMap::new(),
-            versions: books.values().map(|book| (book.playbook.version.clone(), Version::new(book.playbook.clone()))).collect(),
+            versions: books
+                .values()
+                .map(|book| (book.playbook.version.clone(), Version::new(book.playbook.clone())))
+                .collect(),
             kept: numbers.values().map(|number| (*number, Kept::default())).collect(),
             rows: BTreeMap::new(),
             pending: BTreeSet::new(),
@@ -210,7 +230,8 @@ impl<'a> Pure<'a> {
             }
             self.step(now)?;
             let resumed = script.acts.iter().find(|act| act.at > now && matches!(act.deed, Deed::Resumes(_)));
-            let act = resumed.map(|act| act.at).into_iter().chain((now < script.end).then_some(script.end)).min();
+            let act =
+                resumed.map(|act| act.at).into_iter().chain((now < script.end).then_some(script.end)).min();
             now = self.next(now, act);
             if now > end {
                 break;
@@ -223,10 +244,11 @@ impl<'a> Pure<'a> {
 
     /// When there is something to do again; always after now. What changes in the warehouse is seen when it is read.
     fn next(&self, now: Timestamp, act: Option<Timestamp>) -> Timestamp {
-        let waking = self.active.values().flatten().filter_map(|id| match &self.enrollments.get(id)?.progress {
-            Progress::Waiting { wake_at, .. } => Some(*wake_at),
-            Progress::Sending { .. } | Progress::Ended { .. } => None,
-        });
+        let waking =
+            self.active.values().flatten().filter_map(|id| match &self.enrollments.get(id)?.progress {
+                Progress::Waiting { wake_at, .. } => Some(*wake_at),
+                Progress::Sending { .. } | Progress::Ended { .. } => None,
+            });
         let last = |name| self.refreshed.get(name).copied().unwrap_or(now);
         let schedules = self.rules.segments.iter().map(|(name, every)| later(last(name), *every));
         let pump = self.pending.iter().filter_map(|id| Some(self.goes_at(self.rows.get(id)?)));
@@ -278,7 +300,9 @@ impl<'a> Pure<'a> {
                 self.auditor.stopped(stop);
                 match stop {
                     Stop::All => self.halts.all = true,
-                    Stop::Destination => drop(self.halts.destinations.insert(DestinationName::known(DESTINATION))),
+                    Stop::Destination => {
+                        drop(self.halts.destinations.insert(DestinationName::known(DESTINATION)))
+                    }
                     Stop::Playbook(name) => drop(self.halts.playbooks.insert(name.clone())),
                 }
             }
@@ -343,7 +367,9 @@ impl<'a> Pure<'a> {
         let (subject, reason) = match whom {
             Whom::Person => (SuppressionSubject::Profile(ProfileNumber(number)), Reason::Manual),
             Whom::Address => match self.address(human) {
-                Some(address) => (SuppressionSubject::Address(AddressHash::known(address)), Reason::OptoutChannel),
+                Some(address) => {
+                    (SuppressionSubject::Address(AddressHash::known(address)), Reason::OptoutChannel)
+                }
                 None => return,
             },
         };

@@ -61,13 +61,14 @@ pub struct Rules {
 impl Rules {
     /// The rules of a seed.
     pub fn of(dice: Dice) -> Self {
-        let playbooks = [win_back(dice.of("win_back")), onboarding(dice.of("onboarding")), orders(dice.of("orders"))];
+        let playbooks =
+            [win_back(dice.of("win_back")), onboarding(dice.of("onboarding")), orders(dice.of("orders"))];
         let every = |name: &str| {
             let hours = *dice.of("schedule").of(name).pick(&[6, 12, 24, 24]);
             (SegmentName::known(name), SignedDuration::from_hours(hours))
         };
         Self {
-            zone: zone(*dice.of("zone").pick(&["Europe/Berlin", "America/New_York"])),
+            zone: zone(dice.of("zone").pick::<&str>(&["Europe/Berlin", "America/New_York"])),
             policy: policy(dice.of("policy")),
             playbooks: playbooks.into_iter().map(|playbook| (playbook.name.clone(), playbook)).collect(),
             segments: SEGMENTS.iter().map(|name| every(name)).collect(),
@@ -77,7 +78,8 @@ impl Rules {
     /// The playbooks as they decide: highest priority first, then by name.
     pub fn by_priority(&self) -> Vec<&Playbook> {
         let mut playbooks: Vec<&Playbook> = self.playbooks.values().collect();
-        playbooks.sort_by(|one, other| other.priority.cmp(&one.priority).then_with(|| one.name.cmp(&other.name)));
+        playbooks
+            .sort_by(|one, other| other.priority.cmp(&one.priority).then_with(|| one.name.cmp(&other.name)));
         playbooks
     }
 }
@@ -101,7 +103,7 @@ fn policy(dice: Dice) -> Policy {
     });
     let permission = if dice.of("permission").chance(80) { Permission::OptIn } else { Permission::OptOut };
     let holdout = dice.of("holdout").chance(50).then(|| GlobalHoldout {
-        share: share(*dice.of("share").pick(&["10%", "25%"])),
+        share: share(dice.of("share").pick::<&str>(&["10%", "25%"])),
         salt: "everybody".to_owned(),
         rotate: dice.of("rotate").chance(40).then(|| SignedDuration::from_hours(24 * 21)),
     });
@@ -131,7 +133,13 @@ fn caps(dice: Dice) -> Vec<Cap> {
     let all = [
         cap("email_day", email, max("email_day", 2), calendar(days, CalendarUnit::Day), RuleZone::Profile),
         cap("marketing_week", marketing.clone(), max("marketing_week", 3), hours(24 * 7), RuleZone::Profile),
-        cap("offers_month", offers, max("offers_month", 3), calendar(1, CalendarUnit::Month), RuleZone::Project),
+        cap(
+            "offers_month",
+            offers,
+            max("offers_month", 3),
+            calendar(1, CalendarUnit::Month),
+            RuleZone::Project,
+        ),
         cap("win_back_pause", one, 1, hours(25), RuleZone::Project),
         cap("calm_week", marketing, max("calm_week", 4), calendar(1, CalendarUnit::Week), RuleZone::Profile),
     ];
@@ -189,7 +197,10 @@ fn win_back(dice: Dice) -> Playbook {
             condition: Some(Condition::All(vec![timed_out, is("plan", "trial")])),
             steps: vec![step("offer", Action::Send(offer)), wait("offer.wait", 30)],
         },
-        Arm { condition: Some(is("plan", "none")), steps: vec![step("no_plan", Action::Exit("no_plan".to_owned()))] },
+        Arm {
+            condition: Some(is("plan", "none")),
+            steps: vec![step("no_plan", Action::Exit("no_plan".to_owned()))],
+        },
     ];
     Playbook {
         filter: dice.of("filter").chance(40).then(|| Condition::Playbook {
@@ -227,10 +238,10 @@ fn onboarding(dice: Dice) -> Playbook {
             step("tip.wait", Action::Wait(to)),
             send("ending", "offers"),
         ],
-        window: dice.of("window").chance(40).then(|| SendWindow {
-            days: Vec::new(),
-            hours: Some((time(8, 0, 0, 0), time(20, 0, 0, 0))),
-        }),
+        window: dice
+            .of("window")
+            .chance(40)
+            .then(|| SendWindow { days: Vec::new(), hours: Some((time(8, 0, 0, 0), time(20, 0, 0, 0))) }),
         ..playbook("onboarding", "newcomers", "tips", dice)
     }
 }
@@ -266,10 +277,10 @@ fn playbook(name: &str, segment: &str, purpose: &str, dice: Dice) -> Playbook {
         goal: None,
         purpose: PurposeName::known(purpose),
         priority: u8::try_from(dice.of("priority").between(1, 9) * 10).unwrap_or(50),
-        holdout: dice
-            .of("holdout")
-            .chance(50)
-            .then(|| Holdout { share: share(*dice.of("share").pick(&["10%", "40%"])), salt: name.to_owned() }),
+        holdout: dice.of("holdout").chance(50).then(|| Holdout {
+            share: share(dice.of("share").pick::<&str>(&["10%", "40%"])),
+            salt: name.to_owned(),
+        }),
         per_run: None,
         window: None,
         expires: hours(24 * dice.of("expires").between(1, 4)),

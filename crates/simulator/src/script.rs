@@ -225,7 +225,8 @@ fn life(dice: Dice, id: &str, options: &Options, span: Span) -> (Human, Vec<Act>
         if inside {
             segments.insert(segment.clone());
         }
-        let pause = if dice.of("flaps").chance(options.flapping) { 4 * DAY_MINUTES } else { 30 * DAY_MINUTES };
+        let pause =
+            if dice.of("flaps").chance(options.flapping) { 4 * DAY_MINUTES } else { 30 * DAY_MINUTES };
         let (mut minute, mut turn) = (dice.of("begin").below(pause), 0);
         while minute < span.minutes && turn < 60 {
             inside = !inside;
@@ -243,10 +244,21 @@ fn life(dice: Dice, id: &str, options: &Options, span: Span) -> (Human, Vec<Act>
         act(span.some(dice.of("suppressed at")), Deed::Suppresses(id.to_owned(), whom));
     }
     let plan_at = span.some(dice.of("plan at"));
-    act(plan_at, Deed::Sets(id.to_owned(), "plan", text(*dice.of("plan then").pick(&["team", "trial", "none"]))));
+    act(
+        plan_at,
+        Deed::Sets(
+            id.to_owned(),
+            "plan",
+            text(dice.of("plan then").pick::<&str>(&["team", "trial", "none"])),
+        ),
+    );
     if dice.of("moves").chance(options.moves) {
-        act(span.some(dice.of("moves at")), Deed::Sets(id.to_owned(), "timezone", text(*dice.of("to").pick(ZONES))));
-        let address = if dice.of("loses").chance(30) { String::new() } else { format!("{id}.new@example.test") };
+        act(
+            span.some(dice.of("moves at")),
+            Deed::Sets(id.to_owned(), "timezone", text(dice.of("to").pick::<&str>(ZONES))),
+        );
+        let address =
+            if dice.of("loses").chance(30) { String::new() } else { format!("{id}.new@example.test") };
         act(span.some(dice.of("address at")), Deed::Sets(id.to_owned(), "email", text(&address)));
     }
     if dice.of("vanishes").chance(options.vanishing) {
@@ -266,7 +278,11 @@ fn attributes(dice: Dice, id: &str, span: Span) -> BTreeMap<String, Value> {
     let zone = if dice.of("no zone").chance(15) { "" } else { *dice.of("zone").pick(ZONES) };
     let country = *dice.of("country").pick(&["DE", "IN", "BR"]);
     let plan = *dice.of("plan").pick(&["trial", "trial", "none", "team"]);
-    let trial = if dice.of("no trial").chance(30) { Value::Missing } else { Value::Time(span.some(dice.of("trial"))) };
+    let trial = if dice.of("no trial").chance(30) {
+        Value::Missing
+    } else {
+        Value::Time(span.some(dice.of("trial")))
+    };
     [
         ("email", text(&email)),
         ("timezone", text(zone)),
@@ -291,15 +307,20 @@ fn words(dice: Dice, options: &Options, span: Span) -> Vec<(Timestamp, Word)> {
                 continue;
             }
             let channel = dice.of(name).of("channel").chance(70).then_some(Channel::Email);
-            words.push((span.start, Word { channel, purpose: named, status: ConsentStatus::Granted, local: false }));
+            words.push((
+                span.start,
+                Word { channel, purpose: named, status: ConsentStatus::Granted, local: false },
+            ));
         }
     }
     for turn in 0..4 {
         let dice = dice.of("turn").nth(turn);
         if dice.of("says").chance(options.withdrawals) {
-            let status = if dice.of("no").chance(65) { ConsentStatus::Withdrawn } else { ConsentStatus::Granted };
+            let status =
+                if dice.of("no").chance(65) { ConsentStatus::Withdrawn } else { ConsentStatus::Granted };
             let purpose = if dice.of("all").chance(40) { None } else { purpose(dice.of("purpose")) };
-            let word = Word { channel: Some(Channel::Email), purpose, status, local: dice.of("local").chance(50) };
+            let word =
+                Word { channel: Some(Channel::Email), purpose, status, local: dice.of("local").chance(50) };
             words.push((span.some(dice.of("at")), word));
         }
     }

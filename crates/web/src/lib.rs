@@ -52,11 +52,19 @@ pub fn admin(site: Arc<Site>) -> Router {
 
 /// Opens a listener.
 pub async fn listen(which: &'static str, address: &str) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| ListenError { which, address: address.to_owned(), source })
+    TcpListener::bind(address).await.map_err(|source| ListenError {
+        which,
+        address: address.to_owned(),
+        source,
+    })
 }
 
 /// Serves until told to stop; requests under way are finished.
-pub async fn serve(listener: TcpListener, routes: Router, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    mut stop: watch::Receiver<bool>,
+) -> std::io::Result<()> {
     axum::serve(listener, routes)
         .with_graceful_shutdown(async move {
             while !*stop.borrow() {

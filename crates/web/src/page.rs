@@ -17,7 +17,14 @@ button{background:#eee;color:#161614;border-color:#eee}button.quiet{background:t
 @media(max-width:40rem){main{margin:0;border:0;border-radius:0;min-height:100vh;box-sizing:border-box}}";
 
 /// What a page shows. `body` is HTML that was escaped where it holds data.
-pub(crate) fn page(status: StatusCode, words: &Words, brand: &str, address: &str, title: &str, body: &str) -> Response {
+pub(crate) fn page(
+    status: StatusCode,
+    words: &Words,
+    brand: &str,
+    address: &str,
+    title: &str,
+    body: &str,
+) -> Response {
     let (brand, address, title) = (escape(brand), escape(address), escape(title));
     let html = format!(
         "<!doctype html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\

@@ -43,7 +43,11 @@ fn claim(site: &Site, token: &str, purpose: token::Purpose) -> Option<Claim> {
     token::verify(&daemon::links::token_keys(&site.daemon.keys), token, purpose)
 }
 
-async fn show_unsubscribe(State(site): State<Arc<Site>>, Path(token): Path<String>, headers: HeaderMap) -> Response {
+async fn show_unsubscribe(
+    State(site): State<Arc<Site>>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     let words = spoken(&headers);
     let Some(claim) = claim(&site, &token, token::Purpose::Unsubscribe) else { return unknown(&site, words) };
     let body = format!(
@@ -54,7 +58,12 @@ async fn show_unsubscribe(State(site): State<Arc<Site>>, Path(token): Path<Strin
     page(StatusCode::OK, words, &voice.0, &voice.1, words.unsubscribe_title, &body)
 }
 
-async fn unsubscribe(State(site): State<Arc<Site>>, Path(token): Path<String>, headers: HeaderMap, body: Body) -> Response {
+async fn unsubscribe(
+    State(site): State<Arc<Site>>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let words = spoken(&headers);
     let Some(claim) = claim(&site, &token, token::Purpose::Unsubscribe) else { return unknown(&site, words) };
     let said = to_bytes(body, BODY_BYTES_MAX).await.unwrap_or_default();
@@ -65,7 +74,14 @@ async fn unsubscribe(State(site): State<Arc<Site>>, Path(token): Path<String>, h
 async fn done(site: &Site, words: &Words, claim: &Claim, written: Result<(), StateError>) -> Response {
     let voice = voice(site, claim).await;
     match written {
-        Ok(()) => page(StatusCode::OK, words, &voice.0, &voice.1, words.done_title, &format!("<p>{}</p>", words.done_text)),
+        Ok(()) => page(
+            StatusCode::OK,
+            words,
+            &voice.0,
+            &voice.1,
+            words.done_title,
+            &format!("<p>{}</p>", words.done_text),
+        ),
         Err(error) => {
             tracing::error!(delivery = %claim.delivery, %error, "An opt-out could not be written; the person was told to try again.");
             let text = format!("<p>{}</p>", words.later_text);
@@ -74,7 +90,11 @@ async fn done(site: &Site, words: &Words, claim: &Claim, written: Result<(), Sta
     }
 }
 
-async fn show_preferences(State(site): State<Arc<Site>>, Path(token): Path<String>, headers: HeaderMap) -> Response {
+async fn show_preferences(
+    State(site): State<Arc<Site>>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     let words = spoken(&headers);
     let Some(claim) = claim(&site, &token, token::Purpose::Preferences) else { return unknown(&site, words) };
     preferences(&site, words, &claim).await
@@ -115,7 +135,12 @@ async fn preferences(site: &Site, words: &Words, claim: &Claim) -> Response {
 
 /// What the page lists: all purposes but transactional ones, which are not asked about.
 fn listed(site: &Site) -> impl Iterator<Item = &Purpose> {
-    site.daemon.project.policy.purposes.values().filter(|purpose| purpose.class != MessageClass::Transactional)
+    site.daemon
+        .project
+        .policy
+        .purposes
+        .values()
+        .filter(|purpose| purpose.class != MessageClass::Transactional)
 }
 
 fn allowed(site: &Site, purpose: &Purpose, claim: &Claim, status: ConsentStatus) -> bool {
@@ -144,7 +169,8 @@ async fn change_preferences(
     let said = to_bytes(body, BODY_BYTES_MAX).await.unwrap_or_default();
     let said = String::from_utf8_lossy(&said).into_owned();
     let wanted = said.split('&').find_map(|pair| pair.strip_prefix("stop=")).unwrap_or_default();
-    let purpose = listed(&site).find(|purpose| purpose.name.as_str() == wanted).map(|purpose| purpose.name.clone());
+    let purpose =
+        listed(&site).find(|purpose| purpose.name.as_str() == wanted).map(|purpose| purpose.name.clone());
     match purpose {
         Some(purpose) => match opt_out(&site, &claim, Some(purpose), "preferences").await {
             Ok(()) => preferences(&site, words, &claim).await,
@@ -159,7 +185,12 @@ async fn change_preferences(
 }
 
 /// Withdraws a purpose, or all of the channel; the latter for the address too, whoever has it. Committed when it returns.
-async fn opt_out(site: &Site, claim: &Claim, purpose: Option<PurposeName>, source: &str) -> Result<(), StateError> {
+async fn opt_out(
+    site: &Site,
+    claim: &Claim,
+    purpose: Option<PurposeName>,
+    source: &str,
+) -> Result<(), StateError> {
     let now = site.clock.now();
     let mut tx = site.daemon.state.write().await?;
     let all = purpose.is_none();
@@ -175,10 +206,14 @@ async fn opt_out(site: &Site, claim: &Claim, purpose: Option<PurposeName>, sourc
         evidence: None,
     };
     // Said before, it is so already: no second event, the same success.
-    let held = state::consent::of_profiles(&mut tx, &[claim.profile]).await?.remove(&claim.profile).unwrap_or_default();
+    let held = state::consent::of_profiles(&mut tx, &[claim.profile])
+        .await?
+        .remove(&claim.profile)
+        .unwrap_or_default();
     let already = |purpose: &PurposeName| {
-        held.state_of(claim.channel, purpose)
-            .is_some_and(|state| state.status == ConsentStatus::Withdrawn && state.origin == ConsentOrigin::Local)
+        held.state_of(claim.channel, purpose).is_some_and(|state| {
+            state.status == ConsentStatus::Withdrawn && state.origin == ConsentOrigin::Local
+        })
     };
     let repeated = match &purpose {
         Some(purpose) => already(purpose),

@@ -80,7 +80,12 @@ mod tests {
 
     #[test]
     fn the_first_language_spoken_here_is_taken() {
-        for (header, language) in [(None, "en"), (Some("fr-FR, de;q=0.8, en;q=0.5"), "de"), (Some("en-GB,de"), "en"), (Some("xx"), "en")] {
+        for (header, language) in [
+            (None, "en"),
+            (Some("fr-FR, de;q=0.8, en;q=0.5"), "de"),
+            (Some("en-GB,de"), "en"),
+            (Some("xx"), "en"),
+        ] {
             assert_eq!(for_header(header).language, language);
         }
     }

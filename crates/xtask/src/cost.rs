@@ -16,6 +16,13 @@ use crate::process;
 /// The most that a clean build in the dev profile may cost.
 const CPU_MINUTES_MAX: f64 = 8.0;
 
+pub(crate) fn main(arguments: &[String]) -> Result<()> {
+    if !arguments.is_empty() {
+        bail!("takes no arguments");
+    }
+    check()
+}
+
 /// Prints what a clean build costs.
 ///
 /// # Errors

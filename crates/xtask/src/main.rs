@@ -37,6 +37,7 @@ const COMMANDS: &[Command] = &[
         does: "everything that must hold: fmt, clippy, test, doc, cost",
         run: ci::main,
     },
+    Command { name: "cost", arguments: "", does: "the CPU-minutes of a clean build", run: cost::main },
     Command { name: "fmt", arguments: "[--check]", does: "format every Rust file", run: fmt::main },
     Command { name: "tidy", arguments: "", does: "the rules of the house that are a test", run: tidy::main },
     Command {

@@ -19,8 +19,11 @@ fn a_run_writes_to_exactly_those_who_may_be_written_to_and_accounts_for_everybod
     }
     assert_eq!(rows.len(), PEOPLE, "everybody of the segment is in the log");
     assert!(rows.values().all(|count| *count == 1), "exactly once");
-    let accepted: BTreeSet<String> =
-        log.iter().filter(|row| row["state"] == "accepted").map(|row| row["profile"].as_str().unwrap().to_owned()).collect();
+    let accepted: BTreeSet<String> = log
+        .iter()
+        .filter(|row| row["state"] == "accepted")
+        .map(|row| row["profile"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(accepted, expected);
     assert_eq!(outbox(&folder).len(), expected.len());
     for row in &log {
@@ -67,7 +70,11 @@ fn what_the_plan_foretells_is_what_the_run_does_and_the_plan_writes_nothing() {
     let later = "2026-03-04T09:30:00Z";
     let before = std::fs::read(folder.path().join("state.db")).unwrap();
     let plan = folder.run(&["--now", later, "--output", "json", "plan"]).code(0).json();
-    assert_eq!(before, std::fs::read(folder.path().join("state.db")).unwrap(), "a plan leaves the state as it is");
+    assert_eq!(
+        before,
+        std::fs::read(folder.path().join("state.db")).unwrap(),
+        "a plan leaves the state as it is"
+    );
     let run = folder.run(&["--now", later, "--output", "json", "run", "--once"]).code(0).json();
     assert_eq!(plan["decisions"], run["decisions"]);
     assert_eq!(plan["deliveries"]["accepted"], run["deliveries"]["accepted"]);
@@ -86,7 +93,8 @@ fn explain_agrees_with_the_log_for_a_hundred_people() {
         for key in ["delivery", "state", "reason", "decided_at", "expires_at"] {
             assert_eq!(step[key], row[key], "{id}: {key}");
         }
-        let gates: BTreeSet<&str> = step["gates"].as_array().unwrap().iter().map(|gate| gate["gate"].as_str().unwrap()).collect();
+        let gates: BTreeSet<&str> =
+            step["gates"].as_array().unwrap().iter().map(|gate| gate["gate"].as_str().unwrap()).collect();
         for gate in ["system", "identity", "suppression", "consent", "currency", "cap", "time", "holdout"] {
             assert!(gates.contains(gate), "{id}: {gate} is missing in {gates:?}");
         }
@@ -106,7 +114,11 @@ fn segments_equal_plain_sql_and_remember_who_was_in_them() {
         let rows = folder.run(args).code(0).lines();
         rows.iter().map(|row| row["profile"].as_str().unwrap().to_owned()).collect()
     };
-    let plain: BTreeSet<String> = folder.sql("warehouse.db", "select customer_id from customers where active = 1;").lines().map(ToOwned::to_owned).collect();
+    let plain: BTreeSet<String> = folder
+        .sql("warehouse.db", "select customer_id from customers where active = 1;")
+        .lines()
+        .map(ToOwned::to_owned)
+        .collect();
     assert_eq!(members(&["--output", "ndjson", "segment", "show", "everybody", "--members"]), plain);
     let before = members(&["--output", "ndjson", "segment", "show", "segment.everybody", "--at", NOW]);
     assert_eq!(before.len(), 50);
@@ -118,7 +130,8 @@ fn a_run_that_is_suddenly_empty_is_held_and_nobody_leaves() {
     let folder = project(50);
     folder.run(&["--now", NOW, "run", "--once"]).code(0);
     folder.sql("warehouse.db", "update customers set active = 0;");
-    let held = folder.run(&["--now", "2026-03-02T10:30:00Z", "--output", "json", "run", "--once"]).code(3).json();
+    let held =
+        folder.run(&["--now", "2026-03-02T10:30:00Z", "--output", "json", "run", "--once"]).code(3).json();
     assert_eq!(held["segments"][0]["held"]["reason"], "seg.empty_source");
     assert_eq!(held["segments"][0]["members"], 50);
     let exits = folder.run(&["--output", "ndjson", "log", "--reason", "seg.left"]).code(0);
@@ -152,7 +165,12 @@ fn the_audit_log_verifies_and_a_flipped_byte_is_named() {
     let mut bytes = std::fs::read(folder.path().join("state.db")).unwrap();
     let needle = b"\"outcome\":\"accepted\"";
     // Every place where it stands: old copies lie in free pages.
-    let places: Vec<usize> = bytes.windows(needle.len()).enumerate().filter(|(_, window)| window == needle).map(|(at, _)| at).collect();
+    let places: Vec<usize> = bytes
+        .windows(needle.len())
+        .enumerate()
+        .filter(|(_, window)| window == needle)
+        .map(|(at, _)| at)
+        .collect();
     assert!(!places.is_empty(), "an attempt in the log");
     for at in places {
         bytes[at + needle.len() - 2] ^= 1;
@@ -171,9 +189,13 @@ fn operators_acts_take_effect_and_are_in_the_log() {
     assert_eq!(halted["deliveries"]["accepted"], 0);
     folder.run(&["halt", "--lift", "--reason", "over"]).code(0);
     folder.run(&["suppress", "add", "p2@example.test", "--reason", "asked by phone"]).code(0);
-    folder.run(&["--now", NOW, "consent", "withdraw", "3", "--purpose", "offers", "--source", "phone"]).code(0);
+    folder
+        .run(&["--now", NOW, "consent", "withdraw", "3", "--purpose", "offers", "--source", "phone"])
+        .code(0);
     folder.run(&["--now", NOW, "run", "--once"]).code(0);
-    let reason_of = |id: &str| folder.run(&["--output", "ndjson", "log", "--profile", id]).code(0).lines()[0]["reason"].clone();
+    let reason_of = |id: &str| {
+        folder.run(&["--output", "ndjson", "log", "--profile", id]).code(0).lines()[0]["reason"].clone()
+    };
     assert_eq!(reason_of("2"), "supp.manual");
     assert_eq!(reason_of("3"), "consent.withdrawn");
     let log = folder.run(&["audit", "export"]).code(0).out;

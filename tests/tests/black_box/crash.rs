@@ -12,7 +12,11 @@ fn killed_at(failpoint: &str) {
     let mut command = folder.command(&["--now", NOW, "run", "--once"]);
     command.env("DRUMBEAT_FAILPOINT", failpoint);
     let died = command.output().unwrap();
-    assert!(!died.status.success(), "{failpoint} was never passed: {}", String::from_utf8_lossy(&died.stdout));
+    assert!(
+        !died.status.success(),
+        "{failpoint} was never passed: {}",
+        String::from_utf8_lossy(&died.stdout)
+    );
     // `--now` shows the same time again: a crash is no reason to be asked for another one.
     let after = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]);
     assert!(after.code == 0 || after.code == 5, "{failpoint}: {}", after.err);
@@ -73,7 +77,14 @@ fn killed_at_any_moment_again_and_again() {
     for n in 0..40u64 {
         let mut command = folder.command(&["--now", NOW, "run", "--once"]);
         // Other places each time: derived, not drawn.
-        let points = ["enter.after_commit", "claim.after_commit", "arm.before_commit", "settle.before", "settle.before_commit", "settle.after_commit"];
+        let points = [
+            "enter.after_commit",
+            "claim.after_commit",
+            "arm.before_commit",
+            "settle.before",
+            "settle.before_commit",
+            "settle.after_commit",
+        ];
         let point = points[usize::try_from(n).unwrap() % points.len()];
         command.env("DRUMBEAT_FAILPOINT", format!("{point}:{}", 1 + (n * 7) % 5));
         if command.output().unwrap().status.code().is_some_and(|code| code == 0 || code == 5) {
@@ -107,7 +118,9 @@ fn a_doubt_is_closed_by_a_person() {
     for (position, doubt) in doubts.iter().enumerate() {
         let how = ["accepted", "not-accepted", "resend"][position % 3];
         let id = doubt["delivery"].as_str().unwrap();
-        folder.run(&["--now", NOW, "in-doubt", "resolve", id, "--as", how, "--reason", "looked at the outbox"]).code(0);
+        folder
+            .run(&["--now", NOW, "in-doubt", "resolve", id, "--as", how, "--reason", "looked at the outbox"])
+            .code(0);
     }
     folder.run(&["--output", "ndjson", "in-doubt", "list"]).code(0);
     folder.run(&["in-doubt", "resolve", "nonsense", "--as", "accepted", "--reason", "x"]).code(1);

@@ -7,7 +7,8 @@ fn the_demo_makes_a_project_runs_it_and_says_what_to_type_next() {
     let folder = Folder::empty();
     let first = folder.run(&["demo"]).code(0);
     assert!(first.out.contains("win_back") && first.out.contains("accepted"), "{}", first.out);
-    let shown: Vec<&str> = first.err.lines().filter_map(|line| line.trim().strip_prefix("drumbeat ")).collect();
+    let shown: Vec<&str> =
+        first.err.lines().filter_map(|line| line.trim().strip_prefix("drumbeat ")).collect();
     assert_eq!(shown.len(), 3, "three commands worth typing: {}", first.err);
     for line in shown {
         let args: Vec<&str> = line.split_whitespace().collect();
@@ -55,8 +56,29 @@ fn the_first_words_a_newcomer_reads_are_there() {
     let folder = Folder::empty();
     let help = folder.run(&["--help"]).code(0).out;
     for command in [
-        "init", "demo", "check", "plan", "run", "preview", "send-test", "test", "explain", "segment", "log", "in-doubt", "consent",
-        "suppress", "audit", "halt", "playbook", "profile", "schema", "doctor", "backup", "completion", "version",
+        "init",
+        "demo",
+        "check",
+        "plan",
+        "run",
+        "preview",
+        "send-test",
+        "test",
+        "explain",
+        "segment",
+        "log",
+        "in-doubt",
+        "consent",
+        "suppress",
+        "audit",
+        "halt",
+        "playbook",
+        "profile",
+        "schema",
+        "doctor",
+        "backup",
+        "completion",
+        "version",
     ] {
         assert!(help.contains(command), "{command}");
     }

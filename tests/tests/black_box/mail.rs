@@ -39,9 +39,14 @@ impl Sink {
     }
 
     fn messages(&self) -> Vec<String> {
-        let mut files: Vec<_> = std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut files: Vec<_> =
+            std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
-        files.iter().map(|file| std::fs::read_to_string(file).unwrap()).filter(|text| !text.is_empty()).collect()
+        files
+            .iter()
+            .map(|file| std::fs::read_to_string(file).unwrap())
+            .filter(|text| !text.is_empty())
+            .collect()
     }
 }
 
@@ -65,7 +70,9 @@ fn smtp_project(people: usize, port: u16) -> Folder {
 
 fn header<'a>(message: &'a str, name: &str) -> Vec<&'a str> {
     let head = message.split("\n\n").next().unwrap();
-    head.lines().filter(|line| line.to_lowercase().starts_with(&format!("{}:", name.to_lowercase()))).collect()
+    head.lines()
+        .filter(|line| line.to_lowercase().starts_with(&format!("{}:", name.to_lowercase())))
+        .collect()
 }
 
 #[test]
@@ -77,7 +84,18 @@ fn every_reachable_person_gets_one_message_with_the_headers_it_needs() {
     assert_eq!(messages.len(), reachable(120).len());
     for message in &messages {
         let message = message.replace("\r\n", "\n");
-        for name in ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Content-Type", "List-Unsubscribe", "List-Unsubscribe-Post", "List-Id"] {
+        for name in [
+            "From",
+            "To",
+            "Subject",
+            "Date",
+            "Message-ID",
+            "MIME-Version",
+            "Content-Type",
+            "List-Unsubscribe",
+            "List-Unsubscribe-Post",
+            "List-Id",
+        ] {
             assert_eq!(header(&message, name).len(), 1, "{name} in:\n{message}");
         }
         assert!(header(&message, "List-Unsubscribe-Post")[0].ends_with("List-Unsubscribe=One-Click"));
@@ -133,7 +151,12 @@ fn a_server_that_says_not_now_is_tried_again_later_and_a_refused_person_is_not()
 #[test]
 fn local_delivery_leaves_this_machine_alone() {
     let folder = project(4);
-    folder.write("drumbeat.yml", &format!("{SETTINGS}destinations:\n  mail: {{connector: smtp, host: mail.example.test, port: 587}}\n"));
+    folder.write(
+        "drumbeat.yml",
+        &format!(
+            "{SETTINGS}destinations:\n  mail: {{connector: smtp, host: mail.example.test, port: 587}}\n"
+        ),
+    );
     let ran = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]).code(1).json();
     assert_eq!(ran["halted"][0]["reason"], "sys.connector_disabled");
     assert_eq!(ran["deliveries"]["accepted"], 0);
@@ -143,14 +166,31 @@ fn local_delivery_leaves_this_machine_alone() {
 #[test]
 fn a_strict_server_with_starttls_and_auth_takes_the_mail() {
     let Ok(python) = std::env::var("DRUMBEAT_AIOSMTPD_PYTHON") else {
-        assert_ne!(std::env::var("DRUMBEAT_TEST_SMTP").as_deref(), Ok("required"), "DRUMBEAT_AIOSMTPD_PYTHON is required here");
+        assert_ne!(
+            std::env::var("DRUMBEAT_TEST_SMTP").as_deref(),
+            Ok("required"),
+            "DRUMBEAT_AIOSMTPD_PYTHON is required here"
+        );
         eprintln!("skipped: no aiosmtpd (DRUMBEAT_AIOSMTPD_PYTHON)");
         return;
     };
     let dir = tempfile::tempdir().unwrap();
     let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
     let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-keyout",
+        ])
         .arg(&key)
         .arg("-out")
         .arg(&cert)
@@ -175,10 +215,12 @@ fn a_strict_server_with_starttls_and_auth_takes_the_mail() {
     let ran = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]);
     server.kill().unwrap();
     let said = BufReader::new(server.stdout.take().unwrap());
-    let taken: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    let taken: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
     server.wait().unwrap();
     let ran = ran.code(0).json();
-    let expected = (1..=20).filter(|n| n % 10 != 0 && n % 7 != 0 && n % 11 != 0 && *n != 2 && *n != 3).count();
+    let expected =
+        (1..=20).filter(|n| n % 10 != 0 && n % 7 != 0 && n % 11 != 0 && *n != 2 && *n != 3).count();
     assert_eq!(ran["deliveries"]["accepted"], expected, "{ran}");
     assert_eq!(ran["deliveries"]["rejected"], 1, "{ran}");
     assert_eq!(taken.len(), expected);

@@ -19,12 +19,22 @@ fn mistake(file: &str, text: &str, place: &str, says: &[&str]) {
 
 #[test]
 fn an_unknown_key() {
-    mistake("segments/everybody.yml", &SEGMENT.replace("owner:", "ownr:"), "segments/everybody.yml:2:1", &["ownr", "did you mean `owner`"]);
+    mistake(
+        "segments/everybody.yml",
+        &SEGMENT.replace("owner:", "ownr:"),
+        "segments/everybody.yml:2:1",
+        &["ownr", "did you mean `owner`"],
+    );
 }
 
 #[test]
 fn a_wrong_duration() {
-    mistake("playbooks/hello.yml", &PLAYBOOK.replace("wait: 2d", "wait: 2 days"), "playbooks/hello.yml:9", &["duration"]);
+    mistake(
+        "playbooks/hello.yml",
+        &PLAYBOOK.replace("wait: 2d", "wait: 2 days"),
+        "playbooks/hello.yml:9",
+        &["duration"],
+    );
 }
 
 #[test]
@@ -35,30 +45,80 @@ fn a_cycle_among_segments() {
         folder.write(&format!("segments/{name}.yml"), &text);
     }
     let ran = folder.run(&["check"]).code(1);
-    assert!(ran.err.contains("a -> b -> a") || ran.err.contains("cycle") || ran.err.contains("circle"), "{}", ran.err);
+    assert!(
+        ran.err.contains("a -> b -> a") || ran.err.contains("cycle") || ran.err.contains("circle"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
 fn a_name_that_does_not_exist() {
-    mistake("playbooks/hello.yml", &PLAYBOOK.replace("segment.everybody", "segment.everybdy"), "playbooks/hello.yml:4", &["everybdy", "did you mean `everybody`"]);
-    mistake("playbooks/hello.yml", &PLAYBOOK.replace("send: hello", "send: helo"), "playbooks/hello.yml:8", &["helo", "did you mean `hello`"]);
-    mistake("playbooks/hello.yml", &PLAYBOOK.replace("purpose: offers", "purpose: ofers"), "playbooks/hello.yml:6", &["ofers", "did you mean `offers`"]);
+    mistake(
+        "playbooks/hello.yml",
+        &PLAYBOOK.replace("segment.everybody", "segment.everybdy"),
+        "playbooks/hello.yml:4",
+        &["everybdy", "did you mean `everybody`"],
+    );
+    mistake(
+        "playbooks/hello.yml",
+        &PLAYBOOK.replace("send: hello", "send: helo"),
+        "playbooks/hello.yml:8",
+        &["helo", "did you mean `hello`"],
+    );
+    mistake(
+        "playbooks/hello.yml",
+        &PLAYBOOK.replace("purpose: offers", "purpose: ofers"),
+        "playbooks/hello.yml:6",
+        &["ofers", "did you mean `offers`"],
+    );
 }
 
 #[test]
 fn a_template_with_an_unknown_variable() {
-    mistake("templates/hello.mjml", &TEMPLATE.replace("profile.first_name", "profile.frist_name"), "templates/hello.mjml:2", &["frist_name", "did you mean `profile.first_name`"]);
-    mistake("templates/hello.mjml", &TEMPLATE.replace("entry.plan", "entry.paln"), "templates/hello.mjml:4", &["paln", "did you mean `entry.plan`"]);
-    mistake("templates/hello.mjml", &TEMPLATE.replace("profile.first_name", "profil.first_name"), "templates/hello.mjml:2", &["profil"]);
+    mistake(
+        "templates/hello.mjml",
+        &TEMPLATE.replace("profile.first_name", "profile.frist_name"),
+        "templates/hello.mjml:2",
+        &["frist_name", "did you mean `profile.first_name`"],
+    );
+    mistake(
+        "templates/hello.mjml",
+        &TEMPLATE.replace("entry.plan", "entry.paln"),
+        "templates/hello.mjml:4",
+        &["paln", "did you mean `entry.plan`"],
+    );
+    mistake(
+        "templates/hello.mjml",
+        &TEMPLATE.replace("profile.first_name", "profil.first_name"),
+        "templates/hello.mjml:2",
+        &["profil"],
+    );
 }
 
 #[test]
 fn sql_that_is_not_one_select() {
-    let with = |sql: &str| SEGMENT.replace("select customer_id as id, plan from customers where active = 1", sql);
-    mistake("segments/everybody.yml", &with("delete from customers"), "segments/everybody.yml:4", &["SELECT"]);
-    mistake("segments/everybody.yml", &with("select 1 as id; drop table customers"), "segments/everybody.yml:4", &["one"]);
+    let with =
+        |sql: &str| SEGMENT.replace("select customer_id as id, plan from customers where active = 1", sql);
+    mistake(
+        "segments/everybody.yml",
+        &with("delete from customers"),
+        "segments/everybody.yml:4",
+        &["SELECT"],
+    );
+    mistake(
+        "segments/everybody.yml",
+        &with("select 1 as id; drop table customers"),
+        "segments/everybody.yml:4",
+        &["one"],
+    );
     mistake("segments/everybody.yml", &with("select id from"), "segments/everybody.yml:4", &[]);
-    mistake("segments/everybody.yml", &with("select customer_id as id from custmers"), "segments/everybody.yml:4", &["custmers"]);
+    mistake(
+        "segments/everybody.yml",
+        &with("select customer_id as id from custmers"),
+        "segments/everybody.yml:4",
+        &["custmers"],
+    );
 }
 
 #[test]
@@ -80,7 +140,8 @@ fn a_key_that_is_not_built_yet_is_refused_with_not_yet() {
     }
     mistake(
         "playbooks/hello.yml",
-        &PLAYBOOK.replace("  - wait: 2d\n", "  - {id: x, record: {destination: crm, object: task, fields: {}}}\n"),
+        &PLAYBOOK
+            .replace("  - wait: 2d\n", "  - {id: x, record: {destination: crm, object: task, fields: {}}}\n"),
         "playbooks/hello.yml:9",
         &["not yet", "record"],
     );
@@ -88,7 +149,12 @@ fn a_key_that_is_not_built_yet_is_refused_with_not_yet() {
 
 #[test]
 fn marketing_without_a_way_out() {
-    mistake("templates/hello.mjml", &TEMPLATE.replace("<a href=\"{{ unsubscribe_url }}\">Unsubscribe</a>", ""), "playbooks/hello.yml:8", &["unsubscribe_url"]);
+    mistake(
+        "templates/hello.mjml",
+        &TEMPLATE.replace("<a href=\"{{ unsubscribe_url }}\">Unsubscribe</a>", ""),
+        "playbooks/hello.yml:8",
+        &["unsubscribe_url"],
+    );
 }
 
 #[test]
@@ -130,7 +196,12 @@ fn reading_people_by_id_without_an_index_is_warned_about() {
 fn times_that_are_held_otherwise_than_said_are_warned_about() {
     let folder = project(5);
     folder.sql("warehouse.db", "alter table customers add column seen_at text; update customers set seen_at = '2026-01-05 09:00:00';");
-    folder.write("segments/everybody.yml", &SEGMENT.replace("plan from customers", "plan, seen_at from customers").replace("sql:", "columns: {seen_at: time}\nsql:"));
+    folder.write(
+        "segments/everybody.yml",
+        &SEGMENT
+            .replace("plan from customers", "plan, seen_at from customers")
+            .replace("sql:", "columns: {seen_at: time}\nsql:"),
+    );
     let ran = folder.run(&["check"]).code(0);
     assert!(ran.err.contains("seen_at") && ran.err.contains("sql"), "{}", ran.err);
 }

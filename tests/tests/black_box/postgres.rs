@@ -15,19 +15,28 @@ struct Cluster {
 impl Cluster {
     fn start() -> Option<Self> {
         let Some(bin) = find() else {
-            assert_ne!(std::env::var("DRUMBEAT_TEST_POSTGRES").as_deref(), Ok("required"), "Postgres is required here and not installed");
+            assert_ne!(
+                std::env::var("DRUMBEAT_TEST_POSTGRES").as_deref(),
+                Ok("required"),
+                "Postgres is required here and not installed"
+            );
             eprintln!("skipped: no Postgres");
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
         let cluster = Self { bin, dir, port: free_port() };
         if root() {
-            assert!(Command::new("chown").arg("postgres").arg(cluster.dir.path()).status().unwrap().success());
+            assert!(
+                Command::new("chown").arg("postgres").arg(cluster.dir.path()).status().unwrap().success()
+            );
         }
         let data = cluster.dir.path().join("data");
         let data = data.to_str().unwrap();
         cluster.program("initdb", &["-D", data, "-A", "trust", "-U", "postgres", "--no-sync"]);
-        let options = format!("-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off", cluster.port);
+        let options = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off",
+            cluster.port
+        );
         cluster.program("pg_ctl", &["-D", data, "-w", "-l", &format!("{data}/log"), "-o", &options, "start"]);
         Some(cluster)
     }
@@ -41,7 +50,13 @@ impl Cluster {
         } else {
             Command::new(&path)
         };
-        let output = command.args(args).current_dir("/").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status().unwrap();
+        let output = command
+            .args(args)
+            .current_dir("/")
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap();
         assert!(output.success(), "{name}");
     }
 
@@ -88,12 +103,21 @@ fn warehouse_and_state_in_postgres_do_what_sqlite_does() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.psql("postgres", "create database warehouse; create database state;");
     cluster.psql("warehouse", &format!("create schema app; set search_path = app; {}", warehouse_sql(200)));
-    cluster.psql("warehouse", "alter table app.consents alter column changed_at type timestamptz using changed_at::timestamptz;");
+    cluster.psql(
+        "warehouse",
+        "alter table app.consents alter column changed_at type timestamptz using changed_at::timestamptz;",
+    );
     let folder = project(1);
     let settings = SETTINGS
         .replace("state: sqlite://state.db", &format!("state: \"{}\"", cluster.url("state")))
-        .replace("warehouse: {url: \"sqlite://warehouse.db\"}", &format!("warehouse: {{url: \"{}\", schema: app}}", cluster.url("warehouse")));
-    folder.write("drumbeat.yml", &format!("{settings}destinations:\n  mail: {{connector: file, path: outbox}}\n"));
+        .replace(
+            "warehouse: {url: \"sqlite://warehouse.db\"}",
+            &format!("warehouse: {{url: \"{}\", schema: app}}", cluster.url("warehouse")),
+        );
+    folder.write(
+        "drumbeat.yml",
+        &format!("{settings}destinations:\n  mail: {{connector: file, path: outbox}}\n"),
+    );
     folder.run(&["check"]).code(0);
     let behind = folder.run(&["--now", NOW, "run", "--once"]).code(78);
     assert!(behind.err.contains("drumbeat migrate"), "{}", behind.err);

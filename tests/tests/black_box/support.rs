@@ -2,23 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// The binary, built once.
-pub fn binary() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo).args(["build", "--quiet", "--package", "cli", "--bin", "drumbeat"]).status().unwrap();
-        assert!(built.success());
-        // target/debug/deps/black_box-... beside target/debug/drumbeat
-        let here = std::env::current_exe().unwrap();
-        here.ancestors().nth(2).unwrap().join("drumbeat")
-    })
-}
+use tests::binary;
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]
@@ -45,7 +33,10 @@ impl Ran {
     /// Its output as JSON lines.
     #[track_caller]
     pub fn lines(&self) -> Vec<serde_json::Value> {
-        self.out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        self.out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect()
     }
 }
 
@@ -147,7 +138,9 @@ pub fn warehouse_sql(people: usize) -> String {
     for n in 1..=people {
         let email = if n % 10 == 0 { "null".to_owned() } else { format!("'p{n}@example.test'") };
         let zone = ZONES[n % 4];
-        sql.push_str(&format!("insert into customers values({n},{email},'{zone}','en','Name{n}','team',1);\n"));
+        sql.push_str(&format!(
+            "insert into customers values({n},{email},'{zone}','en','Name{n}','team',1);\n"
+        ));
         if n % 7 != 0 {
             let status = if n % 11 == 0 { "withdrawn" } else { "granted" };
             sql.push_str(&format!("insert into consents values({n},'email','offers','{status}','2026-01-01T00:00:00Z','form');\n"));
@@ -160,14 +153,19 @@ pub fn warehouse_sql(people: usize) -> String {
 /// Who should get the first mail at [`NOW`], by plain arithmetic over [`warehouse_sql`]: an address, a grant, and awake.
 pub fn reachable(people: usize) -> Vec<usize> {
     // 09:00 UTC: 10:00 in Berlin, 04:00 in New York, 14:30 in Kolkata, 09:00 in London.
-    (1..=people).filter(|n| n % 10 != 0 && n % 7 != 0 && n % 11 != 0 && ZONES[n % 4] != "America/New_York").collect()
+    (1..=people)
+        .filter(|n| n % 10 != 0 && n % 7 != 0 && n % 11 != 0 && ZONES[n % 4] != "America/New_York")
+        .collect()
 }
 
 /// A whole project with a warehouse of so many people, writing into files.
 pub fn project(people: usize) -> Folder {
     let folder = Folder::empty();
     folder
-        .write("drumbeat.yml", &format!("{SETTINGS}destinations:\n  mail: {{connector: file, path: outbox}}\n"))
+        .write(
+            "drumbeat.yml",
+            &format!("{SETTINGS}destinations:\n  mail: {{connector: file, path: outbox}}\n"),
+        )
         .write("data.yml", DATA)
         .write("policy.yml", POLICY)
         .write("segments/everybody.yml", SEGMENT)
@@ -221,7 +219,11 @@ pub fn have(program: &str, required_by: &str) -> bool {
         .iter()
         .any(|folder| Path::new(folder).join(program).exists());
     if !found {
-        assert_ne!(std::env::var(required_by).as_deref(), Ok("required"), "{program} is required here and not installed");
+        assert_ne!(
+            std::env::var(required_by).as_deref(),
+            Ok("required"),
+            "{program} is required here and not installed"
+        );
         eprintln!("skipped: no {program}");
     }
     found

@@ -14,8 +14,15 @@ impl Daemon {
     fn start(folder: &Folder) -> Self {
         let (public, admin) = (free_port(), free_port());
         let settings = folder.read("drumbeat.yml");
-        let settings: String = settings.lines().filter(|line| !line.starts_with("serve:")).map(|line| format!("{line}\n")).collect();
-        folder.write("drumbeat.yml", &format!("{settings}serve: {{admin: \"127.0.0.1:{admin}\", public: \"127.0.0.1:{public}\"}}\n"));
+        let settings: String = settings
+            .lines()
+            .filter(|line| !line.starts_with("serve:"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        folder.write(
+            "drumbeat.yml",
+            &format!("{settings}serve: {{admin: \"127.0.0.1:{admin}\", public: \"127.0.0.1:{public}\"}}\n"),
+        );
         let mut command = folder.command(&["--now", NOW, "run"]);
         command.stderr(std::fs::File::create(folder.path().join("daemon.log")).unwrap());
         let child = command.spawn().unwrap();
@@ -25,7 +32,10 @@ impl Daemon {
     }
 
     fn stop(mut self) -> i32 {
-        let told = std::process::Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        let told = std::process::Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(told.success());
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
@@ -40,11 +50,16 @@ impl Drop for Daemon {
 
 /// The path of a link in somebody's mail.
 fn link(folder: &Folder, profile: &str, kind: &str) -> String {
-    let log = folder.run(&["--output", "ndjson", "log", "--profile", profile, "--state", "accepted"]).code(0).lines();
+    let log = folder
+        .run(&["--output", "ndjson", "log", "--profile", profile, "--state", "accepted"])
+        .code(0)
+        .lines();
     let id = log[0]["delivery"].as_str().unwrap();
     let mail = folder.read(&format!("outbox/{id}.eml"));
     let mail = mail.replace("=\r\n", "").replace("=3D", "=");
-    let at = mail.find(&format!("https://mail.shop.test/{kind}/")).unwrap_or_else(|| panic!("no {kind} link in {mail}"));
+    let at = mail
+        .find(&format!("https://mail.shop.test/{kind}/"))
+        .unwrap_or_else(|| panic!("no {kind} link in {mail}"));
     let rest = &mail[at + "https://mail.shop.test".len()..];
     let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "/_-.".contains(c))).unwrap();
     rest[..end].to_owned()
@@ -71,11 +86,22 @@ fn one_click_opts_out_and_reading_does_not() {
     assert!(page.to_lowercase().contains("cache-control: no-store"), "{page}");
     let (status, answer) = http(daemon.public, "POST", &path, "List-Unsubscribe=One-Click");
     assert_eq!(status, 200);
-    assert!(!answer.to_lowercase().contains("set-cookie") && !answer.to_lowercase().contains("location:"), "{answer}");
+    assert!(
+        !answer.to_lowercase().contains("set-cookie") && !answer.to_lowercase().contains("location:"),
+        "{answer}"
+    );
     assert!(withdrawn(&folder, "2"), "committed before the answer");
-    assert_eq!(http(daemon.public, "POST", &path, "List-Unsubscribe=One-Click").0, 200, "a repeat is the same success");
+    assert_eq!(
+        http(daemon.public, "POST", &path, "List-Unsubscribe=One-Click").0,
+        200,
+        "a repeat is the same success"
+    );
     let events = folder.run(&["--output", "ndjson", "consent", "show", "2"]).code(0).lines();
-    assert_eq!(events.iter().filter(|event| event["origin"] == "local").count(), 1, "and is not written twice");
+    assert_eq!(
+        events.iter().filter(|event| event["origin"] == "local").count(),
+        1,
+        "and is not written twice"
+    );
     let other = link(&folder, "6", "u");
     assert_eq!(http(daemon.public, "POST", &other, "confirm=1").0, 200);
     assert!(withdrawn(&folder, "6"));

@@ -15,7 +15,8 @@ pub(crate) async fn audit(context: &Context, args: &Audit) -> Result<u8, Failure
     match args {
         Audit::Verify { key } => {
             let key = match key {
-                Some(text) => LogKey::parse(text).ok_or_else(|| Failure::new("this is no key of a log: `audit key` prints one"))?,
+                Some(text) => LogKey::parse(text)
+                    .ok_or_else(|| Failure::new("this is no key of a log: `audit key` prints one"))?,
                 None => own_key(context, &project, &state).await?,
             };
             let found = state::audit::verify(&state, &key).await?;
@@ -31,7 +32,10 @@ pub(crate) async fn audit(context: &Context, args: &Audit) -> Result<u8, Failure
                     thousands(found.checkpoints),
                     thousands(found.unsealed)
                 ),
-                Some(fault) => format!("THE LOG WAS CHANGED: first at entry {} (batch {}): {}", fault.entry, fault.batch, fault.what),
+                Some(fault) => format!(
+                    "THE LOG WAS CHANGED: first at entry {} (batch {}): {}",
+                    fault.entry, fault.batch, fault.what
+                ),
             })?;
             Ok(if fault.is_none() { code::DONE } else { code::FAILED })
         }
@@ -60,7 +64,11 @@ pub(crate) async fn audit(context: &Context, args: &Audit) -> Result<u8, Failure
     }
 }
 
-async fn own_key(_context: &Context, project: &project::Project, state: &state::State) -> Result<LogKey, Failure> {
+async fn own_key(
+    _context: &Context,
+    project: &project::Project,
+    state: &state::State,
+) -> Result<LogKey, Failure> {
     let keys = daemon::open::keys_read_only(project, state).await?;
     let keys = keys.ok_or_else(|| Failure::new("this state has no keys yet: nothing has run"))?;
     Ok(keys.log_key(&project.settings.project))

@@ -68,7 +68,11 @@ fn report_failure(context: &Context, failure: Failure) -> Result<u8, Failure> {
 /// Refuses to go on with a project that has mistakes only the warehouse can tell. Its warnings are `check`'s to say.
 pub(crate) async fn refuse_mistakes(context: &Context, project: &Project) -> Result<(), Failure> {
     let (mistakes, _) = online(project, Advice::Spare).await?.split();
-    if mistakes.0.is_empty() { Ok(()) } else { Err(Failure::new(mistakes.render(context.printer.color()).trim_end())) }
+    if mistakes.0.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(mistakes.render(context.printer.color()).trim_end()))
+    }
 }
 
 /// Whether slow queries and odd times are looked for: that reads data.
@@ -83,20 +87,29 @@ async fn online(project: &Project, advice: Advice) -> Result<Diagnostics, Failur
     let settings = &project.settings;
     let warehouse = Warehouse::open(&settings.warehouse, &project.dir, &settings.timezone).await?;
     let mut found = Diagnostics::default();
-    let profiles = prepare(project, &warehouse, &project.data.profiles, Some(Use::ProfilesById), advice, &mut found).await?;
+    let profiles =
+        prepare(project, &warehouse, &project.data.profiles, Some(Use::ProfilesById), advice, &mut found)
+            .await?;
     let mut own: BTreeMap<SegmentName, Vec<(String, Option<ValueType>)>> = BTreeMap::new();
     for (name, segment) in &project.segments {
         if let SegmentSource::Sql(query) = &segment.source
-            && let Some(columns) = prepare(project, &warehouse, query, Some(Use::Segment), advice, &mut found).await?
+            && let Some(columns) =
+                prepare(project, &warehouse, query, Some(Use::Segment), advice, &mut found).await?
         {
             own.insert(name.clone(), columns);
         }
     }
     if let Some(query) = &project.policy.consent {
-        let columns = prepare(project, &warehouse, query, None, advice, &mut found).await?.unwrap_or_default();
+        let columns =
+            prepare(project, &warehouse, query, None, advice, &mut found).await?.unwrap_or_default();
         for needed in ["profile", "channel", "purpose", "status", "changed_at"] {
             if !columns.is_empty() && !columns.iter().any(|(name, _)| name == needed) {
-                found.0.push(project::query_mistake(project, query, None, &format!("the consent query has no column `{needed}`")));
+                found.0.push(project::query_mistake(
+                    project,
+                    query,
+                    None,
+                    &format!("the consent query has no column `{needed}`"),
+                ));
             }
         }
     }
@@ -110,7 +123,10 @@ async fn online(project: &Project, advice: Advice) -> Result<Diagnostics, Failur
             .filter_map(|(name, segment)| Some((name.clone(), own.get(base(project, segment)?).cloned()?)))
             .collect();
         // A query that is wrong has been reported; what it would have named is not reported again.
-        let complete = project.segments.values().all(|segment| base(project, segment).is_none_or(|base| own.contains_key(base)));
+        let complete = project
+            .segments
+            .values()
+            .all(|segment| base(project, segment).is_none_or(|base| own.contains_key(base)));
         if complete {
             found.0.extend(project::check_columns(project, &Columns { profiles, segments }).0);
         }
@@ -146,7 +162,12 @@ async fn prepare(
     let prepared = match warehouse.prepare(query).await {
         Ok(prepared) => prepared,
         Err(QueryError::Refused { message, at, hint }) => {
-            let mut mistake = project::query_mistake(project, query, at, &format!("the database refuses the query: {message}"));
+            let mut mistake = project::query_mistake(
+                project,
+                query,
+                at,
+                &format!("the database refuses the query: {message}"),
+            );
             mistake.hint = hint.or(mistake.hint);
             found.0.push(mistake);
             return Ok(None);

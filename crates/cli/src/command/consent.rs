@@ -37,7 +37,16 @@ async fn show(context: &Context, project: &Project, id: &str) -> Result<u8, Fail
         let status = held.status_of(Channel::Email, &purpose.name);
         say(&format!("email, {}: {}", purpose.name, status.as_str()));
     }
-    let mut rows = Rows::new(&["changed_at", "channel", "purpose", "status", "origin", "source", "evidence", "recorded_at"]);
+    let mut rows = Rows::new(&[
+        "changed_at",
+        "channel",
+        "purpose",
+        "status",
+        "origin",
+        "source",
+        "evidence",
+        "recorded_at",
+    ]);
     for event in state::consent::history(&mut tx, number).await? {
         rows.push([
             json!(event.changed_at.to_string()),
@@ -58,7 +67,8 @@ fn channel_of(word: &str) -> Result<Option<Channel>, Failure> {
     match word {
         "*" => Ok(None),
         word => Channel::parse(word).map(Some).ok_or_else(|| {
-            Failure::new(format!("`{word}` is no channel")).hint("channels are email, sms, push, ads, or `*` for all")
+            Failure::new(format!("`{word}` is no channel"))
+                .hint("channels are email, sms, push, ads, or `*` for all")
         }),
     }
 }
@@ -69,18 +79,28 @@ fn purpose_of(project: &Project, word: &str) -> Result<Option<PurposeName>, Fail
     }
     project.policy.purposes.keys().find(|name| name.as_str() == word).cloned().map(Some).ok_or_else(|| {
         let names: Vec<&str> = project.policy.purposes.keys().map(PurposeName::as_str).collect();
-        Failure::new(format!("`{word}` is no purpose")).hint(format!("purposes are {}, or `*` for all", names.join(", ")))
+        Failure::new(format!("`{word}` is no purpose"))
+            .hint(format!("purposes are {}, or `*` for all", names.join(", ")))
     })
 }
 
-async fn record(context: &Context, project: &Project, change: &ConsentChange, status: ConsentStatus) -> Result<u8, Failure> {
+async fn record(
+    context: &Context,
+    project: &Project,
+    change: &ConsentChange,
+    status: ConsentStatus,
+) -> Result<u8, Failure> {
     let channel = channel_of(&change.channel)?;
     let purpose = purpose_of(project, &change.purpose)?;
     let state = context.state_to_write(project).await?;
     let keys = context.keys(project, &state).await?;
     let now = context.clock().now();
     let mut tx = state.write().await?;
-    let number = state::profile::intern(&mut tx, &keys, std::slice::from_ref(&change.profile)).await?.into_iter().next().flatten();
+    let number = state::profile::intern(&mut tx, &keys, std::slice::from_ref(&change.profile))
+        .await?
+        .into_iter()
+        .next()
+        .flatten();
     let Some(number) = number else { return Err(Failure::new("this person was erased")) };
     let event = ConsentEvent {
         profile: number,
@@ -94,7 +114,11 @@ async fn record(context: &Context, project: &Project, change: &ConsentChange, st
         evidence: Some(change.source.clone()),
     };
     state::consent::record(&mut tx, &event).await?;
-    let lifted = if status == ConsentStatus::Granted { lift_opt_out(context, project, &keys, &mut tx, number, channel).await? } else { false };
+    let lifted = if status == ConsentStatus::Granted {
+        lift_opt_out(context, project, &keys, &mut tx, number, channel).await?
+    } else {
+        false
+    };
     let body = json!({
         "profile": number.0, "channel": change.channel, "purpose": change.purpose, "status": status.as_str(),
         "source": "operator", "actor": actor(),
@@ -133,13 +157,18 @@ async fn lift_opt_out(
 
 async fn import(context: &Context, project: &Project, file: &Path) -> Result<u8, Failure> {
     let now = context.clock().now();
-    let mut reader = csv::Reader::from_path(file).map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
-    let header = reader.headers().map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?.clone();
+    let mut reader = csv::Reader::from_path(file)
+        .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
+    let header = reader
+        .headers()
+        .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?
+        .clone();
     let column = |name: &str| header.iter().position(|found| found.trim() == name);
     let need = |name: &'static str| {
         column(name).ok_or_else(|| {
-            Failure::new(format!("{} has no column `{name}`", file.display()))
-                .hint("the columns are profile,channel,purpose,status,changed_at and, if you like, source,evidence")
+            Failure::new(format!("{} has no column `{name}`", file.display())).hint(
+                "the columns are profile,channel,purpose,status,changed_at and, if you like, source,evidence",
+            )
         })
     };
     let places = (need("profile")?, need("channel")?, need("purpose")?, need("status")?, need("changed_at")?);
@@ -158,7 +187,11 @@ async fn import(context: &Context, project: &Project, file: &Path) -> Result<u8,
     }
     if !mistakes.is_empty() {
         let shown = mistakes.len().min(20);
-        let more = if mistakes.len() > shown { format!("\n... and {} more", mistakes.len() - shown) } else { String::new() };
+        let more = if mistakes.len() > shown {
+            format!("\n... and {} more", mistakes.len() - shown)
+        } else {
+            String::new()
+        };
         return Err(Failure::new(format!("nothing was imported:\n{}{more}", mistakes[..shown].join("\n"))));
     }
     let state = context.state_to_write(project).await?;
@@ -201,7 +234,8 @@ fn event(
     let status = ConsentStatus::parse(cell(places.3))
         .filter(|status| *status != ConsentStatus::Absent)
         .ok_or_else(|| format!("`{}` is no status: granted, withdrawn or pending", cell(places.3)))?;
-    let changed_at: Timestamp = cell(places.4).parse().map_err(|_| format!("`{}` is no time in RFC 3339", cell(places.4)))?;
+    let changed_at: Timestamp =
+        cell(places.4).parse().map_err(|_| format!("`{}` is no time in RFC 3339", cell(places.4)))?;
     let event = ConsentEvent {
         profile: ProfileNumber(0),
         channel: channel_of(cell(places.1)).map_err(|failure| failure.text)?,

@@ -39,7 +39,8 @@ pub(crate) async fn demo(context: &Context, args: &Demo) -> Result<u8, Failure> 
         say(&format!("{} is there already: running it once more", dir.display()));
     } else {
         if dir.exists() && std::fs::read_dir(dir)?.next().is_some() {
-            return Err(Failure::new(format!("{} is not empty", dir.display())).hint("name a folder that does not exist yet: `drumbeat demo NAME`"));
+            return Err(Failure::new(format!("{} is not empty", dir.display()))
+                .hint("name a folder that does not exist yet: `drumbeat demo NAME`"));
         }
         for (file, text) in FILES {
             let path = dir.join(file);
@@ -53,7 +54,10 @@ pub(crate) async fn demo(context: &Context, args: &Demo) -> Result<u8, Failure> 
         }
         generate(&made, context.clock().now()).await?;
         std::fs::rename(&made, &warehouse)?;
-        say(&format!("made {}: a project, and a warehouse of {PEOPLE} people who do not exist", dir.display()));
+        say(&format!(
+            "made {}: a project, and a warehouse of {PEOPLE} people who do not exist",
+            dir.display()
+        ));
     }
     let here = context.in_folder(dir.clone());
     let project = here.project()?;
@@ -106,8 +110,8 @@ const ZONES: &[(&str, &str, &str)] = &[
     ("Australia/Sydney", "AU", "en-AU"),
 ];
 const NAMES: &[&str] = &[
-    "Ana", "Ben", "Chloé", "Dario", "Elif", "Finn", "Greta", "Hugo", "Iris", "Jonas", "Kira", "Lars", "Mina", "Noor", "Ole", "Paula",
-    "Quinn", "Rosa", "Sven", "Tariq", "Uma", "Vera", "Wim", "Xenia", "Yara", "Zoë",
+    "Ana", "Ben", "Chloé", "Dario", "Elif", "Finn", "Greta", "Hugo", "Iris", "Jonas", "Kira", "Lars", "Mina",
+    "Noor", "Ole", "Paula", "Quinn", "Rosa", "Sven", "Tariq", "Uma", "Vera", "Wim", "Xenia", "Yara", "Zoë",
 ];
 
 /// One number below `below`, the same for the same person and question for ever.
@@ -152,10 +156,18 @@ async fn generate(path: &Path, now: Timestamp) -> Result<(), Failure> {
         ),
     ] {
         for page in rows.chunks(10_000) {
-            sqlx::query(insert).bind(Value::from(page.to_vec()).to_string()).execute(&mut *tx).await.map_err(failed)?;
+            sqlx::query(insert)
+                .bind(Value::from(page.to_vec()).to_string())
+                .execute(&mut *tx)
+                .await
+                .map_err(failed)?;
         }
     }
-    for index in ["CREATE INDEX session_customer ON sessions (customer_id, at)", "CREATE INDEX session_at ON sessions (at, customer_id)", "ANALYZE"] {
+    for index in [
+        "CREATE INDEX session_customer ON sessions (customer_id, at)",
+        "CREATE INDEX session_at ON sessions (at, customer_id)",
+        "ANALYZE",
+    ] {
         sqlx::query(index).execute(&mut *tx).await.map_err(failed)?;
     }
     tx.commit().await.map_err(failed)?;
@@ -171,7 +183,8 @@ fn add_person(
     sessions: &mut Vec<Value>,
     consents: &mut Vec<Value>,
 ) {
-    let pick = |question: &str, below: usize| usize::try_from(draw(person, question, below as u64)).unwrap_or(0);
+    let pick =
+        |question: &str, below: usize| usize::try_from(draw(person, question, below as u64)).unwrap_or(0);
     let ago = |days: u64, question: &str| {
         let seconds = i64::try_from(days * 86_400 + draw(person, question, 86_400)).unwrap_or(0);
         today.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(today).to_string()
@@ -191,11 +204,21 @@ fn add_person(
         _ => 80 + draw(person, "mrr", 200),
     };
     // Few are new, most have been here a while.
-    let days = if draw(person, "new", 100) < 6 { draw(person, "age", 7) } else { 7 + draw(person, "age", 900) };
-    let optional = |question: &str, share: u64, value: &str| if draw(person, question, 100) < share { Value::Null } else { json!(value) };
+    let days =
+        if draw(person, "new", 100) < 6 { draw(person, "age", 7) } else { 7 + draw(person, "age", 900) };
+    let optional = |question: &str, share: u64, value: &str| {
+        if draw(person, question, 100) < share { Value::Null } else { json!(value) }
+    };
     customers.push(json!([
-        person, email, optional("no name", 10, name), optional("no zone", 5, zone), optional("no locale", 15, locale), country,
-        plan, mrr, ago(days, "signed up")
+        person,
+        email,
+        optional("no name", 10, name),
+        optional("no zone", 5, zone),
+        optional("no locale", 15, locale),
+        country,
+        plan,
+        mrr,
+        ago(days, "signed up")
     ]));
     // How they use it: every day, now and then, or not any more.
     let (every, quiet_since) = match draw(person, "use", 100) {
@@ -221,10 +244,24 @@ fn add_person(
         _ => None,
     };
     if let Some(status) = status {
-        consents.push(json!([person, "email", "offers", status, ago(draw(person, "since", days.max(1)), "said"), "sign-up form"]));
+        consents.push(json!([
+            person,
+            "email",
+            "offers",
+            status,
+            ago(draw(person, "since", days.max(1)), "said"),
+            "sign-up form"
+        ]));
     }
     if draw(person, "no tips", 100) < 5 {
-        consents.push(json!([person, "email", "product", "withdrawn", ago(draw(person, "tips", days.max(1)), "tips"), "settings"]));
+        consents.push(json!([
+            person,
+            "email",
+            "product",
+            "withdrawn",
+            ago(draw(person, "tips", days.max(1)), "tips"),
+            "settings"
+        ]));
     }
 }
 
@@ -242,7 +279,10 @@ mod tests {
                 let path = entry.unwrap().path();
                 let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
                 // What a run leaves behind is no file of the project.
-                if name.starts_with(".drumbeat") || name.starts_with("outbox") || name.starts_with("warehouse.db") {
+                if name.starts_with(".drumbeat")
+                    || name.starts_with("outbox")
+                    || name.starts_with("warehouse.db")
+                {
                     continue;
                 }
                 if path.is_dir() { folders.push(path) } else { files.push(name) }

@@ -43,9 +43,13 @@ pub(crate) async fn doctor(context: &Context) -> Result<u8, Failure> {
         Ok(source) => match source.view(context.clock().now()).await {
             Ok(mut view) => match view.count(&project.data.profiles).await {
                 Ok(count) => findings.add("warehouse", Verdict::Good, format!("{count} profiles"), ""),
-                Err(error) => findings.add("warehouse", Verdict::Bad, chain(&error), "`drumbeat check` says more"),
+                Err(error) => {
+                    findings.add("warehouse", Verdict::Bad, chain(&error), "`drumbeat check` says more")
+                }
             },
-            Err(error) => findings.add("warehouse", Verdict::Bad, chain(&error), "is it up, and may we read it?"),
+            Err(error) => {
+                findings.add("warehouse", Verdict::Bad, chain(&error), "is it up, and may we read it?")
+            }
         },
         Err(error) => findings.add("warehouse", Verdict::Bad, chain(&error), "see `warehouse.url`"),
     }
@@ -55,14 +59,28 @@ pub(crate) async fn doctor(context: &Context) -> Result<u8, Failure> {
             let in_doubt = state::outbox::in_doubt(&mut tx, 1_000).await?.len();
             findings.add("state", Verdict::Good, if state.is_postgres() { "Postgres" } else { "SQLite" }, "");
             if in_doubt > 0 {
-                findings.add("in doubt", Verdict::Note, format!("{in_doubt} deliveries"), "`drumbeat in-doubt list`");
+                findings.add(
+                    "in doubt",
+                    Verdict::Note,
+                    format!("{in_doubt} deliveries"),
+                    "`drumbeat in-doubt list`",
+                );
             }
             for halt in state::control::halts(&mut tx).await? {
-                findings.add("halt", Verdict::Note, format!("since {} by {}: {}", halt.at, halt.actor, halt.reason), "`drumbeat halt --lift`");
+                findings.add(
+                    "halt",
+                    Verdict::Note,
+                    format!("since {} by {}: {}", halt.at, halt.actor, halt.reason),
+                    "`drumbeat halt --lift`",
+                );
             }
         }
-        Err(error) if error.is_missing() => findings.add("state", Verdict::Note, "none yet: nothing has run", ""),
-        Err(error) => findings.add("state", Verdict::Bad, chain(&error), "see `state`; `drumbeat migrate` on Postgres"),
+        Err(error) if error.is_missing() => {
+            findings.add("state", Verdict::Note, "none yet: nothing has run", "")
+        }
+        Err(error) => {
+            findings.add("state", Verdict::Bad, chain(&error), "see `state`; `drumbeat migrate` on Postgres")
+        }
     }
     destinations(&project, &mut findings).await;
     public_addresses(&project, &mut findings).await;
@@ -74,7 +92,9 @@ pub(crate) async fn doctor(context: &Context) -> Result<u8, Failure> {
 async fn destinations(project: &project::Project, findings: &mut Findings) {
     for (name, destination) in &project.settings.destinations {
         let what = format!("destination {name}");
-        let Some(kind) = connectors::ALL.iter().find(|kind| kind.name == destination.connector) else { continue };
+        let Some(kind) = connectors::ALL.iter().find(|kind| kind.name == destination.connector) else {
+            continue;
+        };
         let Ok(connector) = (kind.build)(&destination.settings) else { continue };
         match connector.reach() {
             connector::Reach::Local => findings.add(&what, Verdict::Good, "writes files", ""),
@@ -82,20 +102,39 @@ async fn destinations(project: &project::Project, findings: &mut Findings) {
                 let connecting = tokio::net::TcpStream::connect((host.as_str(), port));
                 match tokio::time::timeout(Duration::from_secs(5), connecting).await {
                     Ok(Ok(_)) => findings.add(&what, Verdict::Good, format!("{host}:{port} answers"), ""),
-                    Ok(Err(error)) => findings.add(&what, Verdict::Bad, format!("{host}:{port}: {error}"), "is the server up?"),
-                    Err(_) => findings.add(&what, Verdict::Bad, format!("{host}:{port} does not answer"), "a firewall?"),
+                    Ok(Err(error)) => findings.add(
+                        &what,
+                        Verdict::Bad,
+                        format!("{host}:{port}: {error}"),
+                        "is the server up?",
+                    ),
+                    Err(_) => findings.add(
+                        &what,
+                        Verdict::Bad,
+                        format!("{host}:{port} does not answer"),
+                        "a firewall?",
+                    ),
                 }
             }
         }
     }
     if project.settings.deliver == Deliver::Local {
-        findings.add("deliver", Verdict::Note, "local: nothing leaves this machine", "`deliver: all` where mail is to go out");
+        findings.add(
+            "deliver",
+            Verdict::Note,
+            "local: nothing leaves this machine",
+            "`deliver: all` where mail is to go out",
+        );
     }
 }
 
 /// Whether the links in our messages lead to us: a way out that does not work is worse than none.
 async fn public_addresses(project: &project::Project, findings: &mut Findings) {
-    let client = match reqwest::Client::builder().timeout(Duration::from_secs(5)).redirect(reqwest::redirect::Policy::none()).build() {
+    let client = match reqwest::Client::builder()
+        .timeout(Duration::from_secs(5))
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+    {
         Ok(client) => client,
         Err(error) => {
             findings.add("public_url", Verdict::Bad, error.to_string(), "");
@@ -107,11 +146,24 @@ async fn public_addresses(project: &project::Project, findings: &mut Findings) {
         let what = format!("public_url of {}", brand.name);
         // Any page of ours will do; this one says that the link is not complete.
         match client.get(format!("{}/u/doctor", url.trim_end_matches('/'))).send().await {
-            Ok(answer) if answer.status() == reqwest::StatusCode::NOT_FOUND && answer.headers().contains_key("x-robots-tag") => {
+            Ok(answer)
+                if answer.status() == reqwest::StatusCode::NOT_FOUND
+                    && answer.headers().contains_key("x-robots-tag") =>
+            {
                 findings.add(&what, Verdict::Good, "our pages answer", "");
             }
-            Ok(answer) => findings.add(&what, Verdict::Bad, format!("something else answers: {}", answer.status()), "it must lead to `serve.public` of the daemon"),
-            Err(_) => findings.add(&what, Verdict::Bad, "nothing answers", "is the daemon running, and does the address lead to its `serve.public`?"),
+            Ok(answer) => findings.add(
+                &what,
+                Verdict::Bad,
+                format!("something else answers: {}", answer.status()),
+                "it must lead to `serve.public` of the daemon",
+            ),
+            Err(_) => findings.add(
+                &what,
+                Verdict::Bad,
+                "nothing answers",
+                "is the daemon running, and does the address lead to its `serve.public`?",
+            ),
         }
     }
 }

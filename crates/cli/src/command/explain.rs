@@ -19,12 +19,15 @@ pub(crate) async fn explain(context: &Context, args: &Explain) -> Result<u8, Fai
     let id = match (&args.profile, &args.delivery) {
         (Some(id), _) => id.clone(),
         (None, Some(delivery)) => person_of(&daemon, delivery).await?,
-        (None, None) => return Err(Failure::new("name a person with `--profile`, or a delivery with `--delivery`")),
+        (None, None) => {
+            return Err(Failure::new("name a person with `--profile`, or a delivery with `--delivery`"));
+        }
     };
     let told = tell(&daemon, &id, playbook.as_ref(), context.clock().now()).await?;
     let Some(mut told) = told else {
-        return Err(Failure::new(format!("nobody with the id `{}` was ever seen", printable(&id)))
-            .hint("a person is seen when a segment or the consent query names them: is the person in any segment?"));
+        return Err(Failure::new(format!("nobody with the id `{}` was ever seen", printable(&id))).hint(
+            "a person is seen when a segment or the consent query names them: is the person in any segment?",
+        ));
     };
     if let Some(delivery) = &args.delivery {
         for way in &mut told.ways {
@@ -39,11 +42,13 @@ pub(crate) async fn explain(context: &Context, args: &Explain) -> Result<u8, Fai
 async fn person_of(daemon: &daemon::Daemon, delivery: &str) -> Result<String, Failure> {
     let mut tx = daemon.state.read().await?;
     let row = state::delivery::get(&mut tx, &DeliveryId::known(delivery)).await?;
-    let number = row.ok_or_else(|| Failure::new(format!("there is no delivery `{}`", printable(delivery))))?.delivery.profile;
-    state::profile::ids_of(&mut tx, &[number])
-        .await?
-        .remove(&number)
-        .ok_or_else(|| Failure::new(format!("the person of this delivery was erased; the log calls them {number}")))
+    let number = row
+        .ok_or_else(|| Failure::new(format!("there is no delivery `{}`", printable(delivery))))?
+        .delivery
+        .profile;
+    state::profile::ids_of(&mut tx, &[number]).await?.remove(&number).ok_or_else(|| {
+        Failure::new(format!("the person of this delivery was erased; the log calls them {number}"))
+    })
 }
 
 fn gates_json(gates: &[GateRecord]) -> Value {
@@ -160,7 +165,10 @@ fn for_people(told: &Explanation) -> String {
             }
             None => {
                 if let Some(first) = way.rows.first() {
-                    text.push_str(&format!("\nplaybook `{}`: did not enter\n", first.row.delivery.traits.playbook));
+                    text.push_str(&format!(
+                        "\nplaybook `{}`: did not enter\n",
+                        first.row.delivery.traits.playbook
+                    ));
                 }
             }
         }
@@ -190,7 +198,13 @@ fn for_people(told: &Explanation) -> String {
         ));
     }
     for one in &told.suppressions {
-        text.push_str(&format!("\nsuppressed since {}: {} ({}), from {}\n", one.since, one.reason.meaning(), one.reason, printable(&one.source)));
+        text.push_str(&format!(
+            "\nsuppressed since {}: {} ({}), from {}\n",
+            one.since,
+            one.reason.meaning(),
+            one.reason,
+            printable(&one.source)
+        ));
     }
     text.push_str("\nwhat the gates say now\n");
     for says in &told.now {
@@ -208,7 +222,9 @@ fn entrance_for_people(entrance: &daemon::explain::Entrance) -> String {
         (Some(false), _, _) => format!("not in segment `{segment}`{as_of}"),
         (Some(true), _, false) => format!("in segment `{segment}`{as_of}; the playbook is not active"),
         (Some(true), true, true) => format!("in segment `{segment}`{as_of}, and dealt with"),
-        (Some(true), false, true) => format!("in segment `{segment}`{as_of}, and not yet dealt with: the next run does"),
+        (Some(true), false, true) => {
+            format!("in segment `{segment}`{as_of}, and not yet dealt with: the next run does")
+        }
     }
 }
 
@@ -216,7 +232,9 @@ fn step_for_people(told: &Told) -> String {
     let delivery = &told.row.delivery;
     let verdict = match delivery.state {
         DeliveryState::Accepted => "SENT".to_owned(),
-        DeliveryState::Pending | DeliveryState::Leased | DeliveryState::Armed => format!("ON ITS WAY, due {}", delivery.due_at),
+        DeliveryState::Pending | DeliveryState::Leased | DeliveryState::Armed => {
+            format!("ON ITS WAY, due {}", delivery.due_at)
+        }
         DeliveryState::Deferred => format!("NOT YET: decided again at {}", delivery.due_at),
         DeliveryState::Withheld => "HELD OUT".to_owned(),
         DeliveryState::InDoubt => "IN DOUBT".to_owned(),
@@ -236,7 +254,11 @@ fn step_for_people(told: &Told) -> String {
     text.push_str(&gates_for_people(&delivery.gates));
     for attempt in &told.attempts {
         let outcome = attempt.outcome.as_deref().unwrap_or("no answer yet");
-        let said = if attempt.detail.is_empty() { String::new() } else { format!(": {}", printable(&attempt.detail)) };
+        let said = if attempt.detail.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", printable(&attempt.detail))
+        };
         text.push_str(&format!("      attempt {} at {}: {outcome}{said}\n", attempt.n, attempt.armed_at));
     }
     if let Some(receipt) = &told.row.receipt {

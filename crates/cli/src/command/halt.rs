@@ -19,7 +19,12 @@ pub(crate) async fn halt(context: &Context, args: &args::Halt) -> Result<u8, Fai
         let mut tx = state.read().await?;
         let mut rows = Rows::new(&["scope", "since", "actor", "reason"]);
         for halt in state::control::halts(&mut tx).await? {
-            rows.push([json!(word(&halt.scope)), json!(halt.at.to_string()), json!(halt.actor), json!(halt.reason)]);
+            rows.push([
+                json!(word(&halt.scope)),
+                json!(halt.at.to_string()),
+                json!(halt.actor),
+                json!(halt.reason),
+            ]);
         }
         context.printer.rows(&rows, "nothing is halted")?;
         return Ok(code::DONE);
@@ -64,12 +69,16 @@ fn scope(project: &Project, text: Option<&str>) -> Result<HaltScope, Failure> {
     if let Some(name) = text.strip_prefix("destination.") {
         let found = project.settings.destinations.keys().find(|known| known.as_str() == name).cloned();
         return found.map(HaltScope::Destination).ok_or_else(|| {
-            let names: Vec<&str> = project.settings.destinations.keys().map(DestinationName::as_str).collect();
-            Failure::new(format!("there is no destination `{name}`")).hint(format!("there are: {}", names.join(", ")))
+            let names: Vec<&str> =
+                project.settings.destinations.keys().map(DestinationName::as_str).collect();
+            Failure::new(format!("there is no destination `{name}`"))
+                .hint(format!("there are: {}", names.join(", ")))
         });
     }
     if text.starts_with("playbook.") {
         return known_playbook(project, text).map(HaltScope::Playbook);
     }
-    Err(Failure::new(format!("`{text}` is no scope")).hint("a scope is `destination.NAME` or `playbook.NAME`; none is everything").with_code(2))
+    Err(Failure::new(format!("`{text}` is no scope"))
+        .hint("a scope is `destination.NAME` or `playbook.NAME`; none is everything")
+        .with_code(2))
 }

@@ -26,10 +26,19 @@ pub(crate) async fn in_doubt(context: &Context, args: &InDoubt) -> Result<u8, Fa
             for page in numbers.chunks(1_000) {
                 ids.extend(state::profile::ids_of(&mut tx, page).await?);
             }
-            let mut rows = Rows::new(&["delivery", "profile", "playbook", "step", "destination", "armed_at", "evidence"]);
+            let mut rows = Rows::new(&[
+                "delivery",
+                "profile",
+                "playbook",
+                "step",
+                "destination",
+                "armed_at",
+                "evidence",
+            ]);
             for row in &doubts {
                 let attempts = state::outbox::attempts(&mut tx, &row.delivery.id).await?;
-                let evidence = attempts.last().map(|attempt| attempt.detail.clone()).filter(|detail| !detail.is_empty());
+                let evidence =
+                    attempts.last().map(|attempt| attempt.detail.clone()).filter(|detail| !detail.is_empty());
                 rows.push([
                     json!(row.delivery.id.as_str()),
                     json!(ids.get(&row.delivery.profile)),
@@ -42,7 +51,9 @@ pub(crate) async fn in_doubt(context: &Context, args: &InDoubt) -> Result<u8, Fa
             }
             context.printer.rows(&rows, "nothing is in doubt")?;
             if !rows.rows.is_empty() {
-                say("The provider's own log, searched for the delivery (it is the left part of the Message-ID), tells which of these arrived.");
+                say(
+                    "The provider's own log, searched for the delivery (it is the left part of the Message-ID), tells which of these arrived.",
+                );
             }
             Ok(if rows.rows.is_empty() { code::DONE } else { code::IN_DOUBT })
         }
@@ -55,9 +66,12 @@ pub(crate) async fn in_doubt(context: &Context, args: &InDoubt) -> Result<u8, Fa
             };
             let now = context.clock().now();
             let mut tx = state.write().await?;
-            let found = state::outbox::resolve(&mut tx, &DeliveryId::known(delivery), as_, &actor(), reason, now).await?;
+            let found =
+                state::outbox::resolve(&mut tx, &DeliveryId::known(delivery), as_, &actor(), reason, now)
+                    .await?;
             if found.is_none() {
-                return Err(Failure::new(format!("`{}` is not in doubt", printable(delivery))).hint("`drumbeat in-doubt list` shows what is"));
+                return Err(Failure::new(format!("`{}` is not in doubt", printable(delivery)))
+                    .hint("`drumbeat in-doubt list` shows what is"));
             }
             let body = json!({ "delivery": delivery, "as": word, "why": reason, "actor": actor() });
             state::audit::append(&mut tx, &[Entry { kind: "doubt_resolved", at: now, body }]).await?;

@@ -21,7 +21,8 @@ pub(crate) async fn init(context: &Context, args: &Init) -> Result<u8, Failure> 
     let dir = args.dir.clone().unwrap_or_else(|| context.dir.clone());
     for file in ["drumbeat.yml", "data.yml", "policy.yml"] {
         if dir.join(file).exists() {
-            return Err(Failure::new(format!("{} has a {file} already", dir.display())).hint("a project is never overwritten"));
+            return Err(Failure::new(format!("{} has a {file} already", dir.display()))
+                .hint("a project is never overwritten"));
         }
     }
     let guess = match &args.warehouse {
@@ -45,7 +46,9 @@ pub(crate) async fn init(context: &Context, args: &Init) -> Result<u8, Failure> 
     }
     let here = context.in_folder(dir.clone());
     if args.warehouse.is_none() {
-        say("It has no warehouse yet: name it in drumbeat.yml (`warehouse.url`), and the tables in data.yml. Then `drumbeat check`.");
+        say(
+            "It has no warehouse yet: name it in drumbeat.yml (`warehouse.url`), and the tables in data.yml. Then `drumbeat check`.",
+        );
         return Ok(code::DONE);
     }
     let checked = super::check::check(&here, &Check { offline: false }).await?;
@@ -81,8 +84,10 @@ impl Guess {
         Self {
             url: "sqlite://warehouse.db".to_owned(),
             times: Some("rfc3339"),
-            profiles: "select customer_id as id, email, timezone, locale, first_name from customers".to_owned(),
-            newcomers: "select customer_id as id from customers where signed_up_at >= :now_minus_7d".to_owned(),
+            profiles: "select customer_id as id, email, timezone, locale, first_name from customers"
+                .to_owned(),
+            newcomers: "select customer_id as id from customers where signed_up_at >= :now_minus_7d"
+                .to_owned(),
             consent: None,
             greets_by_name: true,
             has_time: true,
@@ -116,7 +121,12 @@ impl Guess {
         let newcomers = match &since {
             Some(column) => {
                 notes.push(format!("`{column}` is when they came"));
-                format!("select {} as id from {} where {} >= :now_minus_7d", quoted(&id), quoted(&people.name), quoted(column))
+                format!(
+                    "select {} as id from {} where {} >= :now_minus_7d",
+                    quoted(&id),
+                    quoted(&people.name),
+                    quoted(column)
+                )
             }
             None => format!("select {} as id from {}", quoted(&id), quoted(&people.name)),
         };
@@ -148,35 +158,72 @@ fn absolute(dir: &Path, url: &str) -> Result<String, Failure> {
     let Some(path) = url.strip_prefix("sqlite://") else { return Ok(url.to_owned()) };
     let path = Path::new(path);
     let full = if path.is_absolute() { path.to_path_buf() } else { std::env::current_dir()?.join(path) };
-    let found = std::fs::canonicalize(&full)
-        .map_err(|_| Failure::new(format!("there is no file {}", path.display())).hint("the warehouse is opened read-only; it must exist"))?;
+    let found = std::fs::canonicalize(&full).map_err(|_| {
+        Failure::new(format!("there is no file {}", path.display()))
+            .hint("the warehouse is opened read-only; it must exist")
+    })?;
     let _ = dir;
     Ok(format!("sqlite://{}", found.display()))
 }
 
 fn relative(dir: &Path, url: &str) -> String {
     let Some(path) = url.strip_prefix("sqlite://") else { return url.to_owned() };
-    let folder = std::fs::canonicalize(dir).or_else(|_| std::env::current_dir().map(|here| here.join(dir))).unwrap_or_default();
-    Path::new(path).strip_prefix(&folder).map_or_else(|_| url.to_owned(), |inside| format!("sqlite://{}", inside.display()))
+    let folder = std::fs::canonicalize(dir)
+        .or_else(|_| std::env::current_dir().map(|here| here.join(dir)))
+        .unwrap_or_default();
+    Path::new(path)
+        .strip_prefix(&folder)
+        .map_or_else(|_| url.to_owned(), |inside| format!("sqlite://{}", inside.display()))
 }
 
 fn column<'a>(table: &'a TableInfo, names: &[&str]) -> Option<&'a str> {
-    names.iter().find_map(|wanted| table.columns.iter().find(|found| found.name.eq_ignore_ascii_case(wanted))).map(|found| found.name.as_str())
+    names
+        .iter()
+        .find_map(|wanted| table.columns.iter().find(|found| found.name.eq_ignore_ascii_case(wanted)))
+        .map(|found| found.name.as_str())
 }
 
 const EMAIL: &[&str] = &["email", "email_address", "e_mail", "mail", "emailaddress"];
-const PEOPLE: &[&str] = &["customers", "customer", "users", "user", "profiles", "contacts", "people", "persons", "members", "subscribers", "dim_customers", "dim_users"];
+const PEOPLE: &[&str] = &[
+    "customers",
+    "customer",
+    "users",
+    "user",
+    "profiles",
+    "contacts",
+    "people",
+    "persons",
+    "members",
+    "subscribers",
+    "dim_customers",
+    "dim_users",
+];
 
 /// The table of people: it has addresses, and the best name.
 fn people(tables: &[TableInfo]) -> Option<&TableInfo> {
-    let rank = |table: &TableInfo| PEOPLE.iter().position(|name| table.name.eq_ignore_ascii_case(name)).unwrap_or(PEOPLE.len());
-    tables.iter().filter(|table| column(table, EMAIL).is_some()).min_by_key(|table| (rank(table), table.name.clone()))
+    let rank = |table: &TableInfo| {
+        PEOPLE.iter().position(|name| table.name.eq_ignore_ascii_case(name)).unwrap_or(PEOPLE.len())
+    };
+    tables
+        .iter()
+        .filter(|table| column(table, EMAIL).is_some())
+        .min_by_key(|table| (rank(table), table.name.clone()))
 }
 
 fn id_of(table: &TableInfo) -> String {
     let singular = table.name.trim_start_matches("dim_").trim_end_matches('s').to_owned();
     let own = format!("{singular}_id");
-    let names = [own.as_str(), "id", "customer_id", "user_id", "profile_id", "contact_id", "person_id", "member_id", "uuid"];
+    let names = [
+        own.as_str(),
+        "id",
+        "customer_id",
+        "user_id",
+        "profile_id",
+        "contact_id",
+        "person_id",
+        "member_id",
+        "uuid",
+    ];
     let first = table.columns.first().map_or("id", |found| found.name.as_str());
     column(table, &names).unwrap_or(first).to_owned()
 }
@@ -201,15 +248,29 @@ fn profile_columns(table: &TableInfo, id: &str) -> (String, bool) {
             columns.push(if found == *as_ { quoted(found) } else { format!("{} as {as_}", quoted(found)) });
         }
     }
-    for found in table.columns.iter().filter(|found| !taken.contains(&found.name) && is_name(&found.name)).take(10) {
+    for found in
+        table.columns.iter().filter(|found| !taken.contains(&found.name) && is_name(&found.name)).take(10)
+    {
         columns.push(quoted(&found.name));
     }
     (columns.join(", "), named)
 }
 
 fn time_column(table: &TableInfo) -> Option<String> {
-    column(table, &["signed_up_at", "created_at", "registered_at", "joined_at", "signup_date", "created", "date_joined", "inserted_at"])
-        .map(ToOwned::to_owned)
+    column(
+        table,
+        &[
+            "signed_up_at",
+            "created_at",
+            "registered_at",
+            "joined_at",
+            "signup_date",
+            "created",
+            "date_joined",
+            "inserted_at",
+        ],
+    )
+    .map(ToOwned::to_owned)
 }
 
 /// How SQLite holds the times of a column, by looking at one.
@@ -219,7 +280,11 @@ async fn time_encoding(
     column: &str,
     notes: &mut Vec<String>,
 ) -> Result<&'static str, Failure> {
-    let sql = format!("select {0} as at from {1} where {0} is not null limit 1", quoted(column), quoted(&table.name));
+    let sql = format!(
+        "select {0} as at from {1} where {0} is not null limit 1",
+        quoted(column),
+        quoted(&table.name)
+    );
     let query = Query { sql, columns: BTreeMap::new(), place: "the guess at how times are held".to_owned() };
     let mut snapshot = warehouse.snapshot(Clock::system().now()).await?;
     let mut found = None;
@@ -244,7 +309,10 @@ async fn time_encoding(
 
 fn consent(tables: &[TableInfo]) -> Option<String> {
     tables.iter().find_map(|table| {
-        let person = column(table, &["profile", "customer_id", "user_id", "profile_id", "contact_id", "person_id", "member_id"])?;
+        let person = column(
+            table,
+            &["profile", "customer_id", "user_id", "profile_id", "contact_id", "person_id", "member_id"],
+        )?;
         let channel = column(table, &["channel"])?;
         let purpose = column(table, &["purpose", "topic", "list"])?;
         let status = column(table, &["status", "state"])?;
@@ -263,14 +331,24 @@ fn consent(tables: &[TableInfo]) -> Option<String> {
 
 /// A name as SQL takes it: bare where that is safe in both databases.
 fn quoted(name: &str) -> String {
-    const RESERVED: &[&str] = &["user", "order", "group", "table", "select", "where", "from", "to", "end", "default", "desc", "check"];
-    if is_name(name) && !RESERVED.contains(&name) { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    const RESERVED: &[&str] = &[
+        "user", "order", "group", "table", "select", "where", "from", "to", "end", "default", "desc", "check",
+    ];
+    if is_name(name) && !RESERVED.contains(&name) {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 fn files(name: &str, guess: &Guess) -> Vec<(String, String)> {
-    let schema = |depth: &str, kind: &str| format!("# yaml-language-server: $schema={depth}.drumbeat/schema/{kind}.json\n");
+    let schema = |depth: &str, kind: &str| {
+        format!("# yaml-language-server: $schema={depth}.drumbeat/schema/{kind}.json\n")
+    };
     let guessed = if guess.notes.is_empty() { "to be filled in" } else { "guessed" };
-    let times = guess.times.map_or(String::new(), |times| format!("  times: {times}                    # {guessed}\n"));
+    let times = guess
+        .times
+        .map_or(String::new(), |times| format!("  times: {times}                    # {guessed}\n"));
     let drumbeat = format!(
         "{}version: 1\nproject: {name}\ntimezone: UTC                       # where a person has none; schedules run in it\nlocales: [en]\n\
          deliver: local                      # nothing leaves this machine until this says `all`\n\n\
@@ -282,8 +360,14 @@ fn files(name: &str, guess: &Guess) -> Vec<(String, String)> {
         schema("", "drumbeat"),
         quoted_yaml(&guess.url),
     );
-    let data = format!("{}profiles:                           # {guessed}\n  sql: |\n    {}\n", schema("", "data"), guess.profiles);
-    let consent = guess.consent.as_ref().map_or(String::new(), |sql| format!("\nconsent:                            # {guessed}\n  sql: |\n    {sql}\n"));
+    let data = format!(
+        "{}profiles:                           # {guessed}\n  sql: |\n    {}\n",
+        schema("", "data"),
+        guess.profiles
+    );
+    let consent = guess.consent.as_ref().map_or(String::new(), |sql| {
+        format!("\nconsent:                            # {guessed}\n  sql: |\n    {sql}\n")
+    });
     let policy = format!(
         "{}purposes:\n  product: {{title: \"Tips on using {name}\", class: lifecycle}}       # sent unless withdrawn\n  \
          offers:  {{title: \"Offers\", class: marketing}}                        # sent only with consent\n{consent}\n\
@@ -292,7 +376,8 @@ fn files(name: &str, guess: &Guess) -> Vec<(String, String)> {
          quiet_hours:\n  nights: {{channel: email, class: marketing, from: \"20:00\", to: \"08:00\"}}\n",
         schema("", "policy")
     );
-    let (segment, title) = if guess.has_time { ("newcomers", "Came in the last week") } else { ("everyone", "Everybody") };
+    let (segment, title) =
+        if guess.has_time { ("newcomers", "Came in the last week") } else { ("everyone", "Everybody") };
     let segment_file = format!(
         "{}title: {title}\nowner: you@example.test\nwhy: \"Where every project begins.\"\nschedule: 1h\nsql: {}\n",
         schema("../", "segment"),
@@ -304,7 +389,8 @@ fn files(name: &str, guess: &Guess) -> Vec<(String, String)> {
          - {{id: hello, send: welcome}}\n",
         schema("../", "playbook")
     );
-    let greeting = if guess.greets_by_name { "Hello {{ profile.first_name | default(\"there\") }}" } else { "Hello" };
+    let greeting =
+        if guess.greets_by_name { "Hello {{ profile.first_name | default(\"there\") }}" } else { "Hello" };
     let template = format!(
         "---\nsubject: \"Welcome\"\n---\n{{% extends \"_layout.mjml\" %}}{{% block body %}}\n<mj-text>{greeting},</mj-text>\n\
          <mj-text>good to have you.</mj-text>\n{{% endblock %}}\n"

@@ -12,8 +12,25 @@ use crate::print::{Rows, csv, say, thousands};
 
 /// The columns of the log, in order.
 pub(crate) const COLUMNS: &[&str] = &[
-    "delivery", "profile", "playbook", "version", "step", "channel", "destination", "purpose", "template", "state", "reason", "saw",
-    "created_at", "decided_at", "due_at", "expires_at", "settled_at", "attempts", "receipt",
+    "delivery",
+    "profile",
+    "playbook",
+    "version",
+    "step",
+    "channel",
+    "destination",
+    "purpose",
+    "template",
+    "state",
+    "reason",
+    "saw",
+    "created_at",
+    "decided_at",
+    "due_at",
+    "expires_at",
+    "settled_at",
+    "attempts",
+    "receipt",
 ];
 /// What a person's screen has room for.
 const NARROW: &[&str] = &["decided_at", "profile", "playbook", "step", "state", "reason", "delivery"];
@@ -34,14 +51,23 @@ pub(crate) async fn log(context: &Context, args: &Log) -> Result<u8, Failure> {
     let limit = args.limit.unwrap_or(if table { TABLE_ROWS } else { usize::MAX });
     let mut rows = Rows::new(if table { NARROW } else { COLUMNS });
     let mut more = false;
-    each(&state, &filter, limit, |row| {
-        rows.rows.push(row);
-        Ok(())
-    }, &mut more)
+    each(
+        &state,
+        &filter,
+        limit,
+        |row| {
+            rows.rows.push(row);
+            Ok(())
+        },
+        &mut more,
+    )
     .await?;
     context.printer.rows(&rows, "nothing in the log fits")?;
     if more && table {
-        say(&format!("(the newest {}; `--limit`, `--output ndjson` or `--export FILE.csv` for more)", thousands(limit as u64)));
+        say(&format!(
+            "(the newest {}; `--limit`, `--output ndjson` or `--export FILE.csv` for more)",
+            thousands(limit as u64)
+        ));
     }
     Ok(code::DONE)
 }
@@ -60,13 +86,18 @@ async fn filter(args: &Log, project: &project::Project, state: &State) -> Result
         })
     };
     let reason = |code: &String| {
-        Reason::parse(code).ok_or_else(|| Failure::new(format!("`{code}` is no reason")).hint("such as `consent.absent` or `cap.channel`"))
+        Reason::parse(code).ok_or_else(|| {
+            Failure::new(format!("`{code}` is no reason")).hint("such as `consent.absent` or `cap.channel`")
+        })
     };
     Ok(Filter {
         profile,
         playbook: args.playbook.as_ref().map(|name| known_playbook(project, name)).transpose()?,
         enrollment: None,
-        destination: args.destination.as_ref().map(|name| DestinationName::known(name.trim_start_matches("destination."))),
+        destination: args
+            .destination
+            .as_ref()
+            .map(|name| DestinationName::known(name.trim_start_matches("destination."))),
         state: args.state.as_ref().map(shown).transpose()?,
         reason: args.reason.as_ref().map(reason).transpose()?,
         since: args.since,
@@ -144,31 +175,50 @@ pub(crate) fn object(row: &LoggedDelivery, id: Option<String>) -> serde_json::Ma
     COLUMNS.iter().map(|name| (*name).to_owned()).zip(values).collect()
 }
 
-async fn export(state: &State, filter: &Filter, limit: Option<usize>, file: &std::path::Path) -> Result<u8, Failure> {
+async fn export(
+    state: &State,
+    filter: &Filter,
+    limit: Option<usize>,
+    file: &std::path::Path,
+) -> Result<u8, Failure> {
     let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_owned();
     if !matches!(ending.as_str(), "csv" | "jsonl" | "ndjson") {
-        return Err(Failure::new(format!("cannot export to {}", file.display())).hint("the file ends in .csv or .jsonl"));
+        return Err(Failure::new(format!("cannot export to {}", file.display()))
+            .hint("the file ends in .csv or .jsonl"));
     }
     // Written beside and moved at the end: who finds the file finds all of it.
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let folder =
+        file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     let mut made = tempfile::NamedTempFile::new_in(folder)?;
     let mut more = false;
     let taken = if ending == "csv" {
         let mut rows = Rows::new(COLUMNS);
-        let taken = each(state, filter, limit.unwrap_or(usize::MAX), |row| {
-            rows.rows.push(row);
-            Ok(())
-        }, &mut more)
+        let taken = each(
+            state,
+            filter,
+            limit.unwrap_or(usize::MAX),
+            |row| {
+                rows.rows.push(row);
+                Ok(())
+            },
+            &mut more,
+        )
         .await?;
         csv(&rows, made.as_file_mut())?;
         taken
     } else {
         let out = made.as_file_mut();
-        each(state, filter, limit.unwrap_or(usize::MAX), |row| {
-            use std::io::Write as _;
-            writeln!(out, "{}", Value::Object(row))?;
-            Ok(())
-        }, &mut more)
+        each(
+            state,
+            filter,
+            limit.unwrap_or(usize::MAX),
+            |row| {
+                use std::io::Write as _;
+                writeln!(out, "{}", Value::Object(row))?;
+                Ok(())
+            },
+            &mut more,
+        )
         .await?
     };
     made.as_file().sync_all()?;

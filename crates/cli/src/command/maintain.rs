@@ -12,12 +12,15 @@ use crate::print::say;
 pub(crate) async fn backup(context: &Context, to: &Path) -> Result<u8, Failure> {
     let project = context.project()?;
     if to.exists() {
-        return Err(Failure::new(format!("{} is there already", to.display())).hint("a backup never overwrites a file"));
+        return Err(Failure::new(format!("{} is there already", to.display()))
+            .hint("a backup never overwrites a file"));
     }
     let state = context.state(&project).await?;
     state.backup(to).await?;
     say(&format!("the state as of now is in {}", to.display()));
-    say("The root key is not in it: keep .drumbeat/key (or whatever `keys.root` names) elsewhere, or addresses and links lose their meaning.");
+    say(
+        "The root key is not in it: keep .drumbeat/key (or whatever `keys.root` names) elsewhere, or addresses and links lose their meaning.",
+    );
     Ok(code::DONE)
 }
 

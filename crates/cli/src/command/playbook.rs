@@ -23,7 +23,9 @@ pub(crate) async fn playbook(context: &Context, args: &Playbook) -> Result<u8, F
         Playbook::Activate { name } => activate(context, &project, &known_playbook(&project, name)?).await,
         Playbook::Pause { name } => set(context, &project, name, Status::Paused, "paused").await,
         Playbook::Resume { name } => set(context, &project, name, Status::Active, "goes on").await,
-        Playbook::Archive { name } => set(context, &project, name, Status::Archived, "is archived: nobody enters any more").await,
+        Playbook::Archive { name } => {
+            set(context, &project, name, Status::Archived, "is archived: nobody enters any more").await
+        }
     }
 }
 
@@ -39,7 +41,8 @@ fn word(status: Option<Status>) -> &'static str {
 async fn list(context: &Context, project: &Project) -> Result<u8, Failure> {
     let state = context.state(project).await?;
     let mut tx = state.read().await?;
-    let mut rows = Rows::new(&["playbook", "status", "enter", "priority", "accepted", "withheld", "deferred", "title"]);
+    let mut rows =
+        Rows::new(&["playbook", "status", "enter", "priority", "accepted", "withheld", "deferred", "title"]);
     for (name, playbook) in &project.playbooks {
         let known = state::playbook::load(&mut tx, name).await?;
         let counts = counts(&mut tx, name).await?;
@@ -75,7 +78,12 @@ async fn show(context: &Context, project: &Project, name: &PlaybookName) -> Resu
     let known = state::playbook::load(&mut tx, name).await?;
     say(&format!("{} · {} · {}", playbook.title, playbook.owner, playbook.why));
     match &known {
-        Some(known) => say(&format!("{}, since {}; version {}", word(Some(known.status)), known.activated_at, known.version)),
+        Some(known) => say(&format!(
+            "{}, since {}; version {}",
+            word(Some(known.status)),
+            known.activated_at,
+            known.version
+        )),
         None => say("draft: no run has seen it yet"),
     }
     let filter = Filter { playbook: Some(name.clone()), ..Filter::default() };
@@ -101,7 +109,8 @@ async fn activate(context: &Context, project: &Project, name: &PlaybookName) -> 
             let key = daemon::stage::enter::activation_key(name);
             state::meta::set(&mut tx, &key, &now.as_millisecond().to_string()).await?;
             let body = json!({ "playbook": name.as_str(), "actor": actor() });
-            state::audit::append(&mut tx, &[Entry { kind: "playbook_activation_asked", at: now, body }]).await?;
+            state::audit::append(&mut tx, &[Entry { kind: "playbook_activation_asked", at: now, body }])
+                .await?;
             tx.commit().await?;
             say("begins with the next good run of its segment");
             return Ok(code::DONE);
@@ -110,13 +119,20 @@ async fn activate(context: &Context, project: &Project, name: &PlaybookName) -> 
     set(context, project, name.as_str(), Status::Active, "is active").await
 }
 
-async fn set(context: &Context, project: &Project, name: &str, status: Status, said: &str) -> Result<u8, Failure> {
+async fn set(
+    context: &Context,
+    project: &Project,
+    name: &str,
+    status: Status,
+    said: &str,
+) -> Result<u8, Failure> {
     let name = known_playbook(project, name)?;
     let state = context.state_to_write(project).await?;
     let now = context.clock().now();
     let mut tx = state.write().await?;
     if !state::playbook::set_status(&mut tx, &name, status).await? {
-        return Err(Failure::new(format!("playbook `{name}` has not begun yet")).hint("it begins with the first run that sees it; in production, `playbook activate` lets it"));
+        return Err(Failure::new(format!("playbook `{name}` has not begun yet"))
+            .hint("it begins with the first run that sees it; in production, `playbook activate` lets it"));
     }
     let body = json!({ "playbook": name.as_str(), "status": word(Some(status)), "actor": actor() });
     state::audit::append(&mut tx, &[Entry { kind: "playbook_status", at: now, body }]).await?;

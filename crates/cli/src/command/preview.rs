@@ -62,7 +62,12 @@ fn for_people(previewed: &Previewed) -> String {
             text.push_str(&headers.lines().map(|line| format!("{}\n", printable(line))).collect::<String>());
             text.push_str(&format!("\n{}\n", rendered.text.trim_end()));
         }
-        Err(refusal) => text.push_str(&format!("no message: {} ({}): {}\n", refusal.reason.meaning(), refusal.reason, refusal.saw)),
+        Err(refusal) => text.push_str(&format!(
+            "no message: {} ({}): {}\n",
+            refusal.reason.meaning(),
+            refusal.reason,
+            refusal.saw
+        )),
     }
     let against: Vec<_> = previewed.gates.iter().filter(|gate| gate.reason.is_some()).collect();
     if against.is_empty() {
@@ -81,12 +86,16 @@ fn for_people(previewed: &Previewed) -> String {
 /// Sends the message to a colleague: no caps, no statistics, no state; the subject says that it is a test.
 pub(crate) async fn send_test(context: &Context, args: &SendTest) -> Result<u8, Failure> {
     let (daemon, previewed) = previewed(context, &args.what, &args.profile).await?;
-    let to = EmailAddress::parse(&args.to).map_err(|error| Failure::new(format!("`--to` is no address: {error}")))?;
+    let to = EmailAddress::parse(&args.to)
+        .map_err(|error| Failure::new(format!("`--to` is no address: {error}")))?;
     let settings = &daemon.project.settings;
     if !daemon::driver::is_colleague(&settings.colleagues, &to) {
-        return Err(Failure::new("`--to` is no colleague").hint("`colleagues` in drumbeat.yml lists who may get tests, such as [\"*@acme.test\"]"));
+        return Err(Failure::new("`--to` is no colleague")
+            .hint("`colleagues` in drumbeat.yml lists who may get tests, such as [\"*@acme.test\"]"));
     }
-    let item = previewed.test_item(&daemon, &to).map_err(|refusal| Failure::new(format!("no message: {}: {}", refusal.reason.meaning(), refusal.saw)))?;
+    let item = previewed.test_item(&daemon, &to).map_err(|refusal| {
+        Failure::new(format!("no message: {}: {}", refusal.reason.meaning(), refusal.saw))
+    })?;
     let carriers = daemon::open::carriers(&daemon.project, connectors::ALL)?;
     let Some(Carrier::Driver(driver)) = carriers.get(&previewed.destination) else {
         return Err(Failure::new(format!("there is no destination `{}`", previewed.destination)));
@@ -97,10 +106,14 @@ pub(crate) async fn send_test(context: &Context, args: &SendTest) -> Result<u8, 
             say(&format!("sent; `{}` says: {}", previewed.destination, printable(&receipt)));
             Ok(code::DONE)
         }
-        Outcome::Rejected { reason, detail, .. } | Outcome::Retry { reason, detail, .. } | Outcome::Halt { reason, detail } => {
+        Outcome::Rejected { reason, detail, .. }
+        | Outcome::Retry { reason, detail, .. }
+        | Outcome::Halt { reason, detail } => {
             Err(Failure::new(format!("not sent: {} ({reason}): {detail}", reason.meaning())))
         }
-        Outcome::InDoubt { detail } => Err(Failure::new(format!("handed over without an answer: {detail}")).with_code(code::IN_DOUBT)),
+        Outcome::InDoubt { detail } => {
+            Err(Failure::new(format!("handed over without an answer: {detail}")).with_code(code::IN_DOUBT))
+        }
         Outcome::NotArmed => Err(Failure::new("not sent")),
     }
 }

@@ -48,7 +48,9 @@ async fn erase(context: &Context, id: &str, reason: &str) -> Result<u8, Failure>
     let body = json!({ "profile": number.0, "why": reason, "actor": actor() });
     state::audit::append(&mut tx, &[Entry { kind: "erasure", at: now, body }]).await?;
     tx.commit().await?;
-    say(&format!("erased: the log calls this person {number} now, which leads to nobody; a refresh does not bring them back"));
+    say(&format!(
+        "erased: the log calls this person {number} now, which leads to nobody; a refresh does not bring them back"
+    ));
     say("What the warehouse and the providers know of the person is theirs to erase.");
     Ok(code::DONE)
 }

@@ -54,7 +54,8 @@ fn in_doubt(json: &Value) -> u64 {
 }
 
 fn exit_code(passed: &Passed, in_doubt: u64) -> u8 {
-    let held = passed.ticked.segments.iter().any(|segment| segment.held.is_some()) || !passed.ticked.holds.is_empty();
+    let held = passed.ticked.segments.iter().any(|segment| segment.held.is_some())
+        || !passed.ticked.holds.is_empty();
     if held {
         code::HELD
     } else if !passed.pumped.halted.is_empty() {
@@ -73,16 +74,21 @@ async fn forever(context: &Context, daemon: Arc<daemon::Daemon>) -> Result<u8, F
     let metrics = Arc::new(Metrics::default());
     let site = Arc::new(Site { daemon: Arc::clone(&daemon), clock, metrics: Arc::clone(&metrics) });
     let settings = &daemon.project.settings;
-    let refused = |error: web::ListenError| Failure::new(crate::failure::chain(&error)).with_code(code::CONFIGURATION);
+    let refused =
+        |error: web::ListenError| Failure::new(crate::failure::chain(&error)).with_code(code::CONFIGURATION);
     let admin = web::listen("admin", &settings.serve_admin).await.map_err(refused)?;
     let public = web::listen("public", &settings.serve_public).await.map_err(refused)?;
     let (stop, stopped) = watch::channel(false);
     let admin = tokio::spawn(web::serve(admin, web::admin(Arc::clone(&site)), stopped.clone()));
     let public = tokio::spawn(web::serve(public, web::public(site), stopped.clone()));
     tracing::info!(
-        project = settings.project, admin = settings.serve_admin, public = settings.serve_public,
+        project = settings.project,
+        admin = settings.serve_admin,
+        public = settings.serve_public,
         "Drumbeat runs project `{}`: health and metrics on {}, recipients' pages on {}.",
-        settings.project, settings.serve_admin, settings.serve_public
+        settings.project,
+        settings.serve_admin,
+        settings.serve_public
     );
     tokio::spawn(async move {
         let name = signalled().await;
@@ -160,7 +166,14 @@ pub(crate) async fn plan(context: &Context) -> Result<u8, Failure> {
             keys
         }
     };
-    let daemon = daemon::Daemon::new(project, scratch.clone(), source, Arc::new(keys), BTreeMap::new(), "plan".to_owned());
+    let daemon = daemon::Daemon::new(
+        project,
+        scratch.clone(),
+        source,
+        Arc::new(keys),
+        BTreeMap::new(),
+        "plan".to_owned(),
+    );
     let plan = daemon::plan::plan(&daemon, scratch, now).await?;
     let json = plan_json(&plan);
     context.printer.object(&json, || people_plan(&plan))?;
@@ -196,7 +209,10 @@ pub(crate) async fn summary(daemon: &daemon::Daemon, passed: &Passed) -> Result<
 
 fn passed_json(passed: &Passed, queue: &BTreeMap<&'static str, u64>) -> Value {
     let by_reason = |counts: &BTreeMap<Reason, u64>| {
-        counts.iter().map(|(reason, count)| (reason.as_str().to_owned(), json!(count))).collect::<serde_json::Map<_, _>>()
+        counts
+            .iter()
+            .map(|(reason, count)| (reason.as_str().to_owned(), json!(count)))
+            .collect::<serde_json::Map<_, _>>()
     };
     let decisions = &passed.ticked.decisions;
     let segments: Vec<Value> = passed
@@ -269,10 +285,17 @@ fn people_summary(passed: &Passed) -> String {
         }
     }
     for (reason, count) in &pumped.refused {
-        text.push_str(&format!("  {:>9}  not sent after all: {} ({reason})\n", thousands(*count), reason.meaning()));
+        text.push_str(&format!(
+            "  {:>9}  not sent after all: {} ({reason})\n",
+            thousands(*count),
+            reason.meaning()
+        ));
     }
     for (destination, refusal) in &pumped.halted {
-        text.push_str(&format!("\ndestination `{destination}` cannot be used: {} ({})\n", refusal.saw, refusal.reason));
+        text.push_str(&format!(
+            "\ndestination `{destination}` cannot be used: {} ({})\n",
+            refusal.saw, refusal.reason
+        ));
     }
     if let Some(next) = passed.ticked.next {
         text.push_str(&format!("\nnext at {next}\n"));
@@ -289,10 +312,14 @@ fn people_segments(passed: &Passed) -> String {
     }
     for segment in &passed.ticked.segments {
         let name = segment.name.as_str();
-        let (members, entered, left) = (thousands(segment.members), thousands(segment.entered), thousands(segment.left));
+        let (members, entered, left) =
+            (thousands(segment.members), thousands(segment.entered), thousands(segment.left));
         text.push_str(&format!("  {name:<29}{members:>10} {entered:>10} {left:>10}\n"));
         if let Some(held) = &segment.held {
-            text.push_str(&format!("    held: {} ({}); the last good membership stays\n", held.saw, held.reason));
+            text.push_str(&format!(
+                "    held: {} ({}); the last good membership stays\n",
+                held.saw, held.reason
+            ));
         }
         if segment.duplicates > 0 || segment.missing_ids > 0 {
             text.push_str(&format!(
@@ -319,14 +346,19 @@ fn people_decisions(passed: &Passed, word: &str) -> String {
         };
         line(decisions.touch, "to go".to_owned());
         line(decisions.withheld, "held out".to_owned());
-        for (group, by_reason) in [("later", &decisions.defer), ("no", &decisions.skip), ("never", &decisions.suppress)] {
+        for (group, by_reason) in
+            [("later", &decisions.defer), ("no", &decisions.skip), ("never", &decisions.suppress)]
+        {
             for (reason, count) in by_reason {
                 line(*count, format!("{group}: {} ({reason})", reason.meaning()));
             }
         }
     }
     for hold in &passed.ticked.holds {
-        text.push_str(&format!("\nheld: playbook `{}`: {} ({})\n", hold.playbook, hold.refusal.saw, hold.refusal.reason));
+        text.push_str(&format!(
+            "\nheld: playbook `{}`: {} ({})\n",
+            hold.playbook, hold.refusal.saw, hold.refusal.reason
+        ));
     }
     text
 }
@@ -335,7 +367,11 @@ fn people_plan(plan: &Plan) -> String {
     let mut text = people_segments(&plan.passed);
     text.push_str(&people_decisions(&plan.passed, "would decide"));
     for (reason, count) in &plan.passed.pumped.refused {
-        text.push_str(&format!("  {:>9}  not sent after all: {} ({reason})\n", thousands(*count), reason.meaning()));
+        text.push_str(&format!(
+            "  {:>9}  not sent after all: {} ({reason})\n",
+            thousands(*count),
+            reason.meaning()
+        ));
     }
     if !plan.hours.is_empty() {
         text.push_str("\nmessages by hour\n");
@@ -357,7 +393,8 @@ struct Spinner {
 
 impl Spinner {
     fn start() -> Self {
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let bar =
+            if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             bar.set_style(style);

@@ -11,7 +11,8 @@ pub(crate) fn schema(context: &Context, kind: Option<&str>) -> Result<u8, Failur
         Some(kind) => {
             let names: Vec<String> = schemas.keys().cloned().collect();
             schemas.into_iter().find(|(name, _)| name == kind).map(|(_, schema)| schema).ok_or_else(|| {
-                Failure::new(format!("there is no schema `{kind}`")).hint(format!("there are: {}", names.join(", ")))
+                Failure::new(format!("there is no schema `{kind}`"))
+                    .hint(format!("there are: {}", names.join(", ")))
             })?
         }
     };

@@ -20,7 +20,9 @@ pub(crate) async fn segment(context: &Context, args: &Segment) -> Result<u8, Fai
         Segment::Show { name, at, sql, members } => {
             let project = context.project()?;
             let name = known_segment(&project, name)?;
-            let Some(segment) = project.segments.get(&name) else { return Err(Failure::new("no such segment")) };
+            let Some(segment) = project.segments.get(&name) else {
+                return Err(Failure::new("no such segment"));
+            };
             if *sql {
                 return show_sql(context, segment);
             }
@@ -38,8 +40,20 @@ pub(crate) async fn segment(context: &Context, args: &Segment) -> Result<u8, Fai
                 return show_members(context, &mut tx, &found).await;
             }
             say(&format!("{} · {} · {}", segment.title, segment.owner, segment.why));
-            say(&format!("{} members; `--members` lists them, `--at TIME` goes back", thousands(found.len())));
-            let mut rows = Rows::new(&["as_of", "members", "entered", "left", "rows", "duplicates", "missing_ids", "held"]);
+            say(&format!(
+                "{} members; `--members` lists them, `--at TIME` goes back",
+                thousands(found.len())
+            ));
+            let mut rows = Rows::new(&[
+                "as_of",
+                "members",
+                "entered",
+                "left",
+                "rows",
+                "duplicates",
+                "missing_ids",
+                "held",
+            ]);
             for run in state::segment::history(&mut tx, &name, HISTORY).await? {
                 rows.push([
                     json!(run.as_of.to_string()),
@@ -61,7 +75,9 @@ pub(crate) async fn segment(context: &Context, args: &Segment) -> Result<u8, Fai
 fn show_sql(context: &Context, segment: &model::segment::Segment) -> Result<u8, Failure> {
     match &segment.source {
         SegmentSource::Sql(query) => context.printer.text(&query.sql)?,
-        SegmentSource::Where(_) => return Err(Failure::new("this segment is composed of others: it has no query of its own")),
+        SegmentSource::Where(_) => {
+            return Err(Failure::new("this segment is composed of others: it has no query of its own"));
+        }
     }
     Ok(code::DONE)
 }

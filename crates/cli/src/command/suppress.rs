@@ -29,7 +29,8 @@ pub(crate) async fn suppress(context: &Context, args: &Suppress) -> Result<u8, F
 async fn subject(tx: &mut Tx, keys: &Keys, one: &SuppressOne) -> Result<SuppressionSubject, Failure> {
     match (&one.address, &one.profile) {
         (Some(address), _) => {
-            let address = EmailAddress::parse(address).map_err(|error| Failure::new(format!("this is no address: {error}")))?;
+            let address = EmailAddress::parse(address)
+                .map_err(|error| Failure::new(format!("this is no address: {error}")))?;
             Ok(SuppressionSubject::Address(keys.address_hash(&address)))
         }
         (None, Some(id)) => Ok(SuppressionSubject::Profile(known_profile(tx, id).await?)),
@@ -76,7 +77,8 @@ async fn remove(context: &Context, project: &Project, one: &SuppressOne) -> Resu
     if !state::consent::unsuppress(&mut tx, &subject, channel, None).await? {
         return Err(Failure::new("not on the list"));
     }
-    let body = json!({ "subject": subject_json(&subject), "lifted": true, "why": one.reason, "actor": actor() });
+    let body =
+        json!({ "subject": subject_json(&subject), "lifted": true, "why": one.reason, "actor": actor() });
     state::audit::append(&mut tx, &[Entry { kind: "suppression", at: now, body }]).await?;
     tx.commit().await?;
     say("off the list");
@@ -98,7 +100,9 @@ async fn list(context: &Context, project: &Project) -> Result<u8, Failure> {
                     .await?
                     .remove(number)
                     .map_or_else(|| format!("erased:{number}"), |id| format!("profile {id}")),
-                SuppressionSubject::Address(hash) => format!("address {}", hash.as_str().get(..16).unwrap_or_default()),
+                SuppressionSubject::Address(hash) => {
+                    format!("address {}", hash.as_str().get(..16).unwrap_or_default())
+                }
             };
             rows.push([
                 json!(subject),
@@ -115,7 +119,8 @@ async fn list(context: &Context, project: &Project) -> Result<u8, Failure> {
 
 async fn import(context: &Context, project: &Project, file: &Path, source: &str) -> Result<u8, Failure> {
     let reader = std::io::BufReader::new(
-        std::fs::File::open(file).map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?,
+        std::fs::File::open(file)
+            .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?,
     );
     let mut addresses = Vec::new();
     let mut wrong = Vec::new();
@@ -151,7 +156,11 @@ async fn import(context: &Context, project: &Project, file: &Path, source: &str)
         state::audit::append(&mut tx, &[Entry { kind: "suppression_import", at: now, body }]).await?;
         tx.commit().await?;
     }
-    say(&format!("{} addresses read, {} new on the list", thousands(addresses.len() as u64), thousands(added)));
+    say(&format!(
+        "{} addresses read, {} new on the list",
+        thousands(addresses.len() as u64),
+        thousands(added)
+    ));
     // What can be suppressed is: a line that is no address cannot be written to either. But it is said.
     for line in wrong.iter().take(20) {
         say(&format!("left out: {line}"));

@@ -34,7 +34,12 @@ pub(crate) async fn test(context: &Context, args: &Test) -> Result<u8, Failure> 
         };
         let passed = verdict.differences.is_empty();
         failed += usize::from(!passed);
-        text.push_str(&format!("{} {}  {}\n", if passed { "ok    " } else { "FAILED" }, scenario.file, scenario.title));
+        text.push_str(&format!(
+            "{} {}  {}\n",
+            if passed { "ok    " } else { "FAILED" },
+            scenario.file,
+            scenario.title
+        ));
         for difference in &verdict.differences {
             text.push_str(&format!("  {difference}\n"));
         }
@@ -43,7 +48,11 @@ pub(crate) async fn test(context: &Context, args: &Test) -> Result<u8, Failure> 
     if context.printer.for_programs() {
         context.printer.rows(&rows, "")?;
     } else {
-        text.push_str(&format!("{} scenarios: {} passed, {failed} failed", wanted.len(), wanted.len() - failed));
+        text.push_str(&format!(
+            "{} scenarios: {} passed, {failed} failed",
+            wanted.len(),
+            wanted.len() - failed
+        ));
         context.printer.text(&text)?;
     }
     Ok(if failed == 0 { code::DONE } else { code::FAILED })
@@ -57,20 +66,28 @@ async fn on_rows(project: &Project, scenario: &Scenario) -> Result<Verdict, Fail
     }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("given.db");
-    let failed = |error: sqlx::Error| Failure::new(format!("{}: cannot make the given tables: {error}", scenario.file));
+    let failed = |error: sqlx::Error| {
+        Failure::new(format!("{}: cannot make the given tables: {error}", scenario.file))
+    };
     let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed)?;
     for (table, rows) in &scenario.given.tables {
         let columns: BTreeSet<&String> = rows.iter().flat_map(std::collections::BTreeMap::keys).collect();
         if !model::name::is_name(table) || !columns.iter().all(|column| model::name::is_name(column)) {
-            return Err(Failure::new(format!("{}: tables and columns are named in lower-case words joined by `_`", scenario.file)));
+            return Err(Failure::new(format!(
+                "{}: tables and columns are named in lower-case words joined by `_`",
+                scenario.file
+            )));
         }
         let names = columns.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ");
         let places = (1..=columns.len()).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
         // Names of given tables and columns were checked just above; values are bound.
         let safe = |sql: String| sqlx::AssertSqlSafe(sql);
         let insert = format!("INSERT INTO \"{table}\" ({names}) VALUES ({places})");
-        sqlx::query(safe(format!("CREATE TABLE \"{table}\" ({names})"))).execute(&mut connection).await.map_err(failed)?;
+        sqlx::query(safe(format!("CREATE TABLE \"{table}\" ({names})")))
+            .execute(&mut connection)
+            .await
+            .map_err(failed)?;
         for row in rows {
             let mut query = sqlx::query(safe(insert.clone()));
             for column in &columns {
@@ -86,8 +103,10 @@ async fn on_rows(project: &Project, scenario: &Scenario) -> Result<Verdict, Fail
         }
     }
     connection.close().await.map_err(failed)?;
-    let settings =
-        WarehouseSettings { url: Secret::new(format!("sqlite://{}", path.display())), ..project.settings.warehouse.clone() };
+    let settings = WarehouseSettings {
+        url: Secret::new(format!("sqlite://{}", path.display())),
+        ..project.settings.warehouse.clone()
+    };
     let warehouse = Warehouse::open(&settings, folder.path(), &project.settings.timezone).await?;
     Ok(play_segment(project, scenario, warehouse).await?)
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use engine::{ArmFacts, LastLook};
 use jiff::Timestamp;
-use model::{EnrollmentId, ProfileNumber};
 use model::id::AddressHash;
 use model::playbook::SendWindow;
 use model::policy::Policy;
 use model::profile::Profile;
+use model::{EnrollmentId, ProfileNumber};
 use state::Tx;
 use state::delivery::DeliveryKey;
 use state::outbox::{Back, Claimed};
@@ -91,8 +91,14 @@ impl Armer {
     }
 }
 
-async fn arm(daemon: &Daemon, members: &Arc<Members>, requests: Vec<Request>, now: Timestamp) -> Result<(), DaemonError> {
-    let mut numbers: Vec<ProfileNumber> = requests.iter().map(|request| request.claimed.delivery.profile).collect();
+async fn arm(
+    daemon: &Daemon,
+    members: &Arc<Members>,
+    requests: Vec<Request>,
+    now: Timestamp,
+) -> Result<(), DaemonError> {
+    let mut numbers: Vec<ProfileNumber> =
+        requests.iter().map(|request| request.claimed.delivery.profile).collect();
     numbers.sort();
     numbers.dedup();
     let addresses: Vec<AddressHash> = requests.iter().map(|request| request.address.clone()).collect();
@@ -109,11 +115,16 @@ async fn arm(daemon: &Daemon, members: &Arc<Members>, requests: Vec<Request>, no
         read(&mut tx, &daemon.project.policy, &requests, &numbers, now).await?
     };
     let surroundings = Surroundings { members: Arc::clone(members), halts: read_halts(&mut tx).await? };
-    let ids: Vec<_> =
-        requests.iter().map(|one| (one.claimed.delivery.profile, one.claimed.delivery.enrollment.clone())).collect();
+    let ids: Vec<_> = requests
+        .iter()
+        .map(|one| (one.claimed.delivery.profile, one.claimed.delivery.enrollment.clone()))
+        .collect();
     let enrollments = state::enrollment::get_many(&mut tx, &ids).await?;
-    let active: BTreeSet<EnrollmentId> =
-        enrollments.into_iter().filter(|row| row.enrollment.is_active()).map(|row| row.enrollment.id).collect();
+    let active: BTreeSet<EnrollmentId> = enrollments
+        .into_iter()
+        .filter(|row| row.enrollment.is_active())
+        .map(|row| row.enrollment.id)
+        .collect();
     let (armings, backs) = look(daemon, &surroundings, &requests, facts, &active, now);
     let lease_now = daemon.state.lease_now(&mut tx).await?;
     let armed = state::outbox::arm(&mut tx, &armings, now, lease_now).await?;
@@ -140,7 +151,7 @@ fn look(
 ) -> (Vec<(DeliveryKey, i64, AddressHash)>, Vec<BackRow>) {
     let world = surroundings.world(&daemon.project);
     let (mut armings, mut backs) = (Vec::new(), Vec::new());
-        for request in requests {
+    for request in requests {
         let delivery = &request.claimed.delivery;
         let Some(facts) = people.get_mut(&delivery.profile) else { continue };
         let suppressions: Vec<_> = facts

@@ -65,10 +65,13 @@ pub async fn pump(daemon: &Arc<Daemon>, now: Timestamp) -> Result<Pumped, Daemon
     if !halts.all {
         let mut passes = JoinSet::new();
         for (destination, carrier) in &daemon.carriers {
-            if halts.destinations.contains(destination) || daemon.halted_destinations(now).contains_key(destination) {
+            if halts.destinations.contains(destination)
+                || daemon.halted_destinations(now).contains_key(destination)
+            {
                 continue;
             }
-            let (daemon, destination, carrier, halts) = (Arc::clone(daemon), destination.clone(), carrier.clone(), halts.clone());
+            let (daemon, destination, carrier, halts) =
+                (Arc::clone(daemon), destination.clone(), carrier.clone(), halts.clone());
             match carrier {
                 // In virtual time one thing happens after the other.
                 Carrier::Made(_) => pumped.add(pass(&daemon, &destination, &carrier, &halts, now).await?),
@@ -81,7 +84,9 @@ pub async fn pump(daemon: &Arc<Daemon>, now: Timestamp) -> Result<Pumped, Daemon
             pumped.add(joined.map_err(DaemonError::Task)??);
         }
     }
-    pumped.halted.extend(daemon.halted_destinations(now).into_iter().map(|(name, (refusal, _))| (name, refusal)));
+    pumped
+        .halted
+        .extend(daemon.halted_destinations(now).into_iter().map(|(name, (refusal, _))| (name, refusal)));
     Ok(pumped)
 }
 
@@ -98,7 +103,8 @@ async fn pass(
     let claimed = {
         let mut tx = daemon.state.write().await?;
         let lease_now = daemon.state.lease_now(&mut tx).await?;
-        let claimed = state::outbox::claim(&mut tx, destination, now, lease_now, LEASE_MS, limit, &daemon.node).await?;
+        let claimed =
+            state::outbox::claim(&mut tx, destination, now, lease_now, LEASE_MS, limit, &daemon.node).await?;
         model::fault::point("claim.before_commit");
         tx.commit().await?;
         model::fault::point("claim.after_commit");
@@ -110,7 +116,10 @@ async fn pass(
     }
     let surroundings = {
         let mut tx = daemon.state.read().await?;
-        Arc::new(Surroundings { halts: halts.clone(), ..Surroundings::read(&mut tx, &daemon.project, now).await? })
+        Arc::new(Surroundings {
+            halts: halts.clone(),
+            ..Surroundings::read(&mut tx, &daemon.project, now).await?
+        })
     };
     let armer = Armer::start(Arc::clone(daemon), Arc::clone(&surroundings.members), now);
     let settler = Settler::start(Arc::clone(daemon), now);
@@ -150,10 +159,12 @@ async fn pass(
 }
 
 fn claim_limit(daemon: &Daemon, destination: &DestinationName) -> u32 {
-    let throttle = daemon.project.settings.destinations.get(destination).and_then(|destination| destination.throttle);
+    let throttle =
+        daemon.project.settings.destinations.get(destination).and_then(|destination| destination.throttle);
     throttle.map_or(CLAIM_MAX, |throttle| {
         let per_seconds = u64::try_from(throttle.per.as_secs()).unwrap_or(1).max(1);
-        let soon = u64::from(throttle.count) * THROTTLE_HORIZON_SECONDS / per_seconds + u64::from(throttle.burst);
+        let soon =
+            u64::from(throttle.count) * THROTTLE_HORIZON_SECONDS / per_seconds + u64::from(throttle.burst);
         u32::try_from(soon).unwrap_or(CLAIM_MAX).clamp(1, CLAIM_MAX)
     })
 }
@@ -274,7 +285,8 @@ impl Worker {
                 let refusal = Refusal { reason, saw: detail };
                 if when == When::Armed {
                     // The provider answered, and did not take it: not a doubt, but to be tried again when the destination can be used.
-                    let after = Some(self.daemon.halt_destination(&self.destination, refusal.clone(), self.now));
+                    let after =
+                        Some(self.daemon.halt_destination(&self.destination, refusal.clone(), self.now));
                     let schedule = connector::Schedule::Connect;
                     let again = Outcome::Retry { reason, after, schedule, detail: refusal.saw.clone() };
                     pumped.halted.insert(self.destination.clone(), refusal);
@@ -287,7 +299,12 @@ impl Worker {
     }
 
     /// `deliver` does not let this message go. Under `colleagues` that is said of a person, and the others go on; the row waits.
-    async fn not_from_here(&self, claimed: &Claimed, refusal: Refusal, pumped: &mut Pumped) -> Result<(), DaemonError> {
+    async fn not_from_here(
+        &self,
+        claimed: &Claimed,
+        refusal: Refusal,
+        pumped: &mut Pumped,
+    ) -> Result<(), DaemonError> {
         if self.daemon.project.settings.deliver != Deliver::Colleagues {
             return self.halt(claimed, refusal, pumped).await;
         }
@@ -297,7 +314,12 @@ impl Worker {
     }
 
     /// The destination cannot be used: it is left alone, and the row goes back as it was.
-    async fn halt(&self, claimed: &Claimed, refusal: Refusal, pumped: &mut Pumped) -> Result<(), DaemonError> {
+    async fn halt(
+        &self,
+        claimed: &Claimed,
+        refusal: Refusal,
+        pumped: &mut Pumped,
+    ) -> Result<(), DaemonError> {
         tracing::error!(
             destination = %self.destination, reason = refusal.reason.as_str(),
             "Destination `{}` cannot be used and is left alone for five minutes: {}.", self.destination, refusal.saw

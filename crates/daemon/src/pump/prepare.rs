@@ -9,10 +9,10 @@ use engine::{ArmFacts, LastLook};
 use jiff::Timestamp;
 use message::{Letter, Rendered, Scope};
 use model::delivery::{Delivery, GateRecord};
-use model::reason::ReasonClass;
 use model::enrollment::Enrollment;
 use model::playbook::{Action, Playbook, Send};
 use model::policy::Purpose;
+use model::reason::ReasonClass;
 use model::settings::Brand;
 use model::{DeliveryState, EnrollmentId, ProfileNumber, Reason, Refusal};
 use state::delivery::DeliveryKey;
@@ -107,8 +107,11 @@ async fn read(
 ) -> Result<Read, DaemonError> {
     let mut tx = daemon.state.read().await?;
     let project = &daemon.project;
-    let people = people::read(&mut tx, view, &project.data.profiles, &project.policy, &daemon.keys, numbers, now).await?;
-    let ids: Vec<(ProfileNumber, EnrollmentId)> = rows.iter().map(|row| (row.delivery.profile, row.delivery.enrollment.clone())).collect();
+    let people =
+        people::read(&mut tx, view, &project.data.profiles, &project.policy, &daemon.keys, numbers, now)
+            .await?;
+    let ids: Vec<(ProfileNumber, EnrollmentId)> =
+        rows.iter().map(|row| (row.delivery.profile, row.delivery.enrollment.clone())).collect();
     let (mut enrollments, mut versions) = (BTreeMap::new(), BTreeMap::new());
     for row in state::enrollment::get_many(&mut tx, &ids).await? {
         let entry = crate::entry::open(&daemon.keys, row.sealed_entry.as_deref())?;
@@ -141,14 +144,19 @@ pub(super) fn refused(state: DeliveryState, refusal: Refusal, delivery: &Deliver
 /// What every gate said when it was decided, with the later word of the one that refuses now.
 pub(super) fn gates(refusal: Refusal, delivery: &Delivery) -> Vec<GateRecord> {
     let gate = refusal.reason.gate();
-    let mut gates: Vec<GateRecord> = delivery.gates.iter().filter(|record| record.gate != gate).cloned().collect();
+    let mut gates: Vec<GateRecord> =
+        delivery.gates.iter().filter(|record| record.gate != gate).cloned().collect();
     gates.push(GateRecord { gate, reason: Some(refusal.reason), saw: refusal.saw });
     gates
 }
 
 /// A message that could not be made: a rule of content says no, or the template failed.
 fn content_back(refusal: Refusal, delivery: &Delivery) -> Back {
-    let state = if refusal.reason.class() == ReasonClass::Fail { DeliveryState::Rejected } else { DeliveryState::Skipped };
+    let state = if refusal.reason.class() == ReasonClass::Fail {
+        DeliveryState::Rejected
+    } else {
+        DeliveryState::Skipped
+    };
     refused(state, refusal, delivery)
 }
 
@@ -170,9 +178,12 @@ fn make(
     let send = send_of(playbook, delivery).ok_or_else(|| missing("the step is not in the version"))?;
     let to = facts.profile.as_ref().and_then(model::profile::Profile::email).and_then(Result::ok);
     let to = to.ok_or_else(|| refusal(Reason::AddressMissing, "no usable address"))?;
-    let compiled = pinned.compiled.get(&send.template).ok_or_else(|| missing("the template is not in the version"))?;
-    let (purpose, brand) = voice(daemon, delivery).ok_or_else(|| missing("the purpose or the brand is gone from the project"))?;
-    let rendered = render(daemon, compiled, playbook, send, purpose, brand, enrollment, facts, delivery, now)?;
+    let compiled =
+        pinned.compiled.get(&send.template).ok_or_else(|| missing("the template is not in the version"))?;
+    let (purpose, brand) = voice(daemon, delivery)
+        .ok_or_else(|| missing("the purpose or the brand is gone from the project"))?;
+    let rendered =
+        render(daemon, compiled, playbook, send, purpose, brand, enrollment, facts, delivery, now)?;
     let links = crate::links::Links::of(daemon, delivery, purpose, brand);
     let mail = message::compose(&Letter {
         rendered: &rendered,
@@ -209,7 +220,8 @@ pub(crate) fn render(
     let default_locale = settings.locales.first().map_or("en", String::as_str);
     let profile = facts.profile.as_ref();
     let locale = profile.map_or(default_locale, |profile| profile.locale(default_locale));
-    let zone = profile.and_then(model::profile::Profile::timezone).unwrap_or_else(|| settings.timezone.clone());
+    let zone =
+        profile.and_then(model::profile::Profile::timezone).unwrap_or_else(|| settings.timezone.clone());
     let links = crate::links::Links::of(daemon, delivery, purpose, brand);
     compiled.render(&Scope {
         profile: profile.map_or(&nothing, |profile| &profile.attributes),

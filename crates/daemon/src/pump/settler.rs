@@ -10,8 +10,8 @@ use model::{DeliveryState, Reason, Refusal};
 use serde_json::json;
 use state::Tx;
 use state::audit::Entry;
-use state::fact::{Fact, FactKind};
 use state::delivery::DeliveryKey;
+use state::fact::{Fact, FactKind};
 use state::outbox::{Answer, Back, Claimed, Settlement};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -106,10 +106,15 @@ impl Handle {
                 (Answer::InDoubt, detail, None)
             }
             Outcome::Retry { reason, after, schedule, detail } => {
-                let due_at = engine::retry_at(&claimed.delivery.id, attempt, after, backoff(schedule), self.now);
+                let due_at =
+                    engine::retry_at(&claimed.delivery.id, attempt, after, backoff(schedule), self.now);
                 if due_at >= claimed.delivery.expires_at {
                     pumped.rejected += 1;
-                    let reason = if reason == Reason::FailSmtp4xx { Reason::FailSmtpExpired } else { Reason::FailRetries };
+                    let reason = if reason == Reason::FailSmtp4xx {
+                        Reason::FailSmtpExpired
+                    } else {
+                        Reason::FailRetries
+                    };
                     (Answer::Rejected { reason }, detail, None)
                 } else {
                     pumped.retried += 1;
@@ -126,10 +131,14 @@ impl Handle {
                 let refusal = |reason: Reason| Refusal { reason, saw: settlement.detail.clone() };
                 let delivery = &claimed.delivery;
                 let back = match &settlement.result {
-                    Answer::Rejected { reason } => refused(DeliveryState::Rejected, refusal(*reason), delivery),
-                    Answer::Retry { reason, due_at } => {
-                        Back::Again { due_at: *due_at, reason: *reason, gates: gates(refusal(*reason), delivery) }
+                    Answer::Rejected { reason } => {
+                        refused(DeliveryState::Rejected, refusal(*reason), delivery)
                     }
+                    Answer::Retry { reason, due_at } => Back::Again {
+                        due_at: *due_at,
+                        reason: *reason,
+                        gates: gates(refusal(*reason), delivery),
+                    },
                     // A provider cannot have taken what was not handed over; a connector that says so is not believed.
                     Answer::Accepted { .. } | Answer::InDoubt => {
                         refused(DeliveryState::Rejected, refusal(Reason::FailInternal), delivery)
@@ -161,7 +170,8 @@ fn backoff(schedule: connector::Schedule) -> engine::Backoff {
 }
 
 async fn write(daemon: &Daemon, jobs: Vec<Job>, now: Timestamp) -> Result<(), DaemonError> {
-    let (mut settlements, mut backs, mut bounced, mut entries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut settlements, mut backs, mut bounced, mut entries) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for job in jobs {
         match job {
             Job::Settle { settlement, bounce } => {
@@ -190,7 +200,12 @@ async fn write(daemon: &Daemon, jobs: Vec<Job>, now: Timestamp) -> Result<(), Da
 }
 
 /// A hard bounce: nobody writes to this address again, whoever has it.
-async fn suppress(tx: &mut Tx, address: &AddressHash, claimed: &Claimed, now: Timestamp) -> Result<(), DaemonError> {
+async fn suppress(
+    tx: &mut Tx,
+    address: &AddressHash,
+    claimed: &Claimed,
+    now: Timestamp,
+) -> Result<(), DaemonError> {
     let delivery = &claimed.delivery;
     let suppression = Suppression {
         subject: SuppressionSubject::Address(address.clone()),
@@ -236,7 +251,11 @@ fn entry(settlement: &Settlement, when: When, now: Timestamp) -> Entry {
 }
 
 /// Writes rows back that do not go, in a transaction of its own.
-pub(super) async fn write_back(daemon: &Daemon, backs: &[BackRow], now: Timestamp) -> Result<(), DaemonError> {
+pub(super) async fn write_back(
+    daemon: &Daemon,
+    backs: &[BackRow],
+    now: Timestamp,
+) -> Result<(), DaemonError> {
     if backs.is_empty() {
         return Ok(());
     }

@@ -37,7 +37,8 @@ impl Page {
     pub fn add(&mut self, advanced: Advanced) {
         self.deliveries.extend(advanced.deliveries);
         let profile = advanced.enrollment.profile;
-        self.cancelled.extend(advanced.cancelled.into_iter().map(|(id, reason)| (DeliveryKey { profile, id }, reason)));
+        self.cancelled
+            .extend(advanced.cancelled.into_iter().map(|(id, reason)| (DeliveryKey { profile, id }, reason)));
         if advanced.changed {
             self.enrollments.push(advanced.enrollment);
         }
@@ -167,10 +168,19 @@ pub async fn advance(
     let Some(playbook) = rows.first().map(|row| row.enrollment.playbook.clone()) else { return Ok(()) };
     let world = surroundings.world(&daemon.project);
     let numbers: Vec<ProfileNumber> = rows.iter().map(|row| row.enrollment.profile).collect();
-    let ids: Vec<(ProfileNumber, EnrollmentId)> = rows.iter().map(|row| (row.enrollment.profile, row.enrollment.id.clone())).collect();
+    let ids: Vec<(ProfileNumber, EnrollmentId)> =
+        rows.iter().map(|row| (row.enrollment.profile, row.enrollment.id.clone())).collect();
     let mut tx = daemon.state.read().await?;
-    let people =
-        people::read(&mut tx, view, &daemon.project.data.profiles, &daemon.project.policy, &daemon.keys, &numbers, now).await?;
+    let people = people::read(
+        &mut tx,
+        view,
+        &daemon.project.data.profiles,
+        &daemon.project.policy,
+        &daemon.keys,
+        &numbers,
+        now,
+    )
+    .await?;
     let mut deliveries: BTreeMap<EnrollmentId, Vec<Delivery>> = BTreeMap::new();
     for delivery in state::delivery::of_enrollments(&mut tx, &ids).await? {
         deliveries.entry(delivery.enrollment.clone()).or_default().push(delivery);

@@ -39,7 +39,10 @@ pub async fn enter(
         None => return Ok(()),
     };
     // A paused playbook keeps `seen` as it is, and so nobody who comes in meanwhile is lost. An archived one lets nobody in.
-    if at.status != Status::Active || surroundings.halts.playbooks.contains(&playbook.name) || surroundings.halts.all {
+    if at.status != Status::Active
+        || surroundings.halts.playbooks.contains(&playbook.name)
+        || surroundings.halts.all
+    {
         return Ok(());
     }
     remember_version(daemon, playbook, &mut at, now).await?;
@@ -56,7 +59,10 @@ pub async fn enter(
         if let Some(limit) = playbook.per_run.filter(|limit| entered.len() > *limit) {
             let saw = format!("{} would enter, `limits.per_run` is {limit}", entered.len());
             daemon.remember_hold(&playbook.name, &current.run_id);
-            ticked.holds.push(Hold { playbook: playbook.name.clone(), refusal: Refusal { reason: Reason::PerRunExceeded, saw } });
+            ticked.holds.push(Hold {
+                playbook: playbook.name.clone(),
+                refusal: Refusal { reason: Reason::PerRunExceeded, saw },
+            });
             return Ok(());
         }
         at.applying = Some(Applying { run_id: current.run_id.clone(), after: 0 });
@@ -65,9 +71,11 @@ pub async fn enter(
     if playbook.exit.on_leave {
         leave(daemon, view, surroundings, playbook, &left, now, ticked).await?;
     }
-    let run_id = at.applying.as_ref().map_or_else(|| current.run_id.clone(), |applying| applying.run_id.clone());
+    let run_id =
+        at.applying.as_ref().map_or_else(|| current.run_id.clone(), |applying| applying.run_id.clone());
     let after = at.applying.as_ref().map_or(0, |applying| applying.after);
-    let ahead: Vec<ProfileNumber> = entered.iter().filter(|number| *number > after).map(ProfileNumber).collect();
+    let ahead: Vec<ProfileNumber> =
+        entered.iter().filter(|number| *number > after).map(ProfileNumber).collect();
     for numbers in ahead.chunks(PAGE_ROWS) {
         page(daemon, view, surroundings, playbook, numbers, &run_id, &mut at, now, ticked).await?;
     }
@@ -87,17 +95,29 @@ pub fn activation_key(playbook: &model::PlaybookName) -> String {
 }
 
 /// Whether a playbook may begin: outside production the first run that sees its file begins it, in production only a person.
-pub async fn may_activate(daemon: &Daemon, tx: &mut state::Tx, playbook: &Playbook) -> Result<bool, DaemonError> {
-    Ok(!daemon.project.settings.production || state::meta::get(tx, &activation_key(&playbook.name)).await?.is_some())
+pub async fn may_activate(
+    daemon: &Daemon,
+    tx: &mut state::Tx,
+    playbook: &Playbook,
+) -> Result<bool, DaemonError> {
+    Ok(!daemon.project.settings.production
+        || state::meta::get(tx, &activation_key(&playbook.name)).await?.is_some())
 }
 
 /// The first value of `seen`: who counts as dealt with when the playbook begins.
-async fn activate(daemon: &Daemon, playbook: &Playbook, members: &RoaringBitmap, now: Timestamp) -> Result<PlaybookState, DaemonError> {
+async fn activate(
+    daemon: &Daemon,
+    playbook: &Playbook,
+    members: &RoaringBitmap,
+    now: Timestamp,
+) -> Result<PlaybookState, DaemonError> {
     let mut tx = daemon.state.write().await?;
     let seen = match playbook.backfill {
         Backfill::None => members.clone(),
         Backfill::All => RoaringBitmap::new(),
-        Backfill::Since(duration) => state::segment::members_for(&mut tx, &playbook.enter, duration, now).await?,
+        Backfill::Since(duration) => {
+            state::segment::members_for(&mut tx, &playbook.enter, duration, now).await?
+        }
     };
     let body = json!({
         "playbook": playbook.name.as_str(), "version": playbook.version, "members": members.len(), "dealt_with": seen.len(),
@@ -119,7 +139,12 @@ async fn activate(daemon: &Daemon, playbook: &Playbook, members: &RoaringBitmap,
 }
 
 /// Keeps the text of a new version, so that those who enter now stay on it whatever becomes of the files.
-async fn remember_version(daemon: &Daemon, playbook: &Playbook, at: &mut PlaybookState, now: Timestamp) -> Result<(), DaemonError> {
+async fn remember_version(
+    daemon: &Daemon,
+    playbook: &Playbook,
+    at: &mut PlaybookState,
+    now: Timestamp,
+) -> Result<(), DaemonError> {
     if at.version == playbook.version {
         return Ok(());
     }
@@ -133,7 +158,12 @@ async fn remember_version(daemon: &Daemon, playbook: &Playbook, at: &mut Playboo
     Ok(())
 }
 
-async fn save_version(daemon: &Daemon, tx: &mut state::Tx, playbook: &Playbook, now: Timestamp) -> Result<(), DaemonError> {
+async fn save_version(
+    daemon: &Daemon,
+    tx: &mut state::Tx,
+    playbook: &Playbook,
+    now: Timestamp,
+) -> Result<(), DaemonError> {
     let bundle = project::bundle(&daemon.project, &playbook.name);
     state::playbook::save_version(tx, &playbook.name, &playbook.version, &bundle, now).await?;
     Ok(())
@@ -167,7 +197,10 @@ async fn leave(
 }
 
 /// One page of those who came in: read, decided, committed with the place reached.
-#[expect(clippy::too_many_arguments, reason = "the page and its surroundings; a struct would only rename them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the page and its surroundings; a struct would only rename them"
+)]
 async fn page(
     daemon: &Daemon,
     view: &mut View,
@@ -181,8 +214,16 @@ async fn page(
 ) -> Result<(), DaemonError> {
     let world = surroundings.world(&daemon.project);
     let mut tx = daemon.state.read().await?;
-    let people =
-        people::read(&mut tx, view, &daemon.project.data.profiles, &daemon.project.policy, &daemon.keys, numbers, now).await?;
+    let people = people::read(
+        &mut tx,
+        view,
+        &daemon.project.data.profiles,
+        &daemon.project.policy,
+        &daemon.keys,
+        numbers,
+        now,
+    )
+    .await?;
     let mut entries = state::entering::take(&mut tx, &playbook.name, numbers).await?;
     let pinned = daemon.pinned(&mut tx, &playbook.name, &playbook.version).await?;
     drop(tx);
@@ -209,4 +250,3 @@ async fn page(
     page.count(&playbook.name, ticked);
     Ok(())
 }
-

@@ -20,7 +20,12 @@ pub struct Listened {
 }
 
 /// Imports the consent query, if the project has one. Rows that make no sense are counted and the first one is explained.
-pub async fn listen(daemon: &Daemon, view: &mut View, now: Timestamp, warnings: &mut Vec<String>) -> Result<Listened, DaemonError> {
+pub async fn listen(
+    daemon: &Daemon,
+    view: &mut View,
+    now: Timestamp,
+    warnings: &mut Vec<String>,
+) -> Result<Listened, DaemonError> {
     let Some(query) = &daemon.project.policy.consent else { return Ok(Listened::default()) };
     let mut listened = Listened::default();
     let mut first_wrong = None;
@@ -62,7 +67,10 @@ pub async fn listen(daemon: &Daemon, view: &mut View, now: Timestamp, warnings: 
     })
     .await?;
     if let Some(wrong) = first_wrong {
-        warnings.push(format!("{} rows of the consent query make no sense and were left out; the first: {}", listened.unreadable, wrong.0));
+        warnings.push(format!(
+            "{} rows of the consent query make no sense and were left out; the first: {}",
+            listened.unreadable, wrong.0
+        ));
     }
     Ok(listened)
 }

@@ -40,7 +40,12 @@ pub async fn refresh(
     profiles: u64,
     now: Timestamp,
 ) -> Result<SegmentReport, DaemonError> {
-    let run_id = model::id::segment_run_id(&daemon.project.settings.project, segment.name.as_str(), &segment.definition, now);
+    let run_id = model::id::segment_run_id(
+        &daemon.project.settings.project,
+        segment.name.as_str(),
+        &segment.definition,
+        now,
+    );
     let before = {
         let mut tx = daemon.state.read().await?;
         state::segment::current(&mut tx, &segment.name).await?
@@ -66,7 +71,9 @@ pub async fn refresh(
             (pulled, held)
         }
         // State that fails stops the pass; a warehouse that fails stops this segment.
-        Err(DaemonError::Source(error @ (SourceError::Warehouse(_) | SourceError::Made(_) | SourceError::NotReady(_)))) => {
+        Err(DaemonError::Source(
+            error @ (SourceError::Warehouse(_) | SourceError::Made(_) | SourceError::NotReady(_)),
+        )) => {
             let refusal = Refusal { reason: Reason::SegmentQueryFailed, saw: chain(&error) };
             (Pulled::default(), Some(refusal))
         }
@@ -122,14 +129,21 @@ async fn commit(
 }
 
 /// The sources a segment wants fresh, and are not: name, and what was seen.
-async fn stale_sources(daemon: &Daemon, view: &mut View, segment: &Segment, now: Timestamp) -> Vec<(FreshName, String)> {
+async fn stale_sources(
+    daemon: &Daemon,
+    view: &mut View,
+    segment: &Segment,
+    now: Timestamp,
+) -> Vec<(FreshName, String)> {
     let mut stale = Vec::new();
     for name in &segment.expect.fresh {
         let Some(fresh) = daemon.project.data.fresh.get(name) else { continue };
         let within = model::duration::format_duration(fresh.within);
         match view.fresh(name, &fresh.query).await {
             Ok(Some(at)) if now.duration_since(at) <= fresh.within => {}
-            Ok(Some(at)) => stale.push((name.clone(), format!("{name} is from {at}, more than {within} ago"))),
+            Ok(Some(at)) => {
+                stale.push((name.clone(), format!("{name} is from {at}, more than {within} ago")))
+            }
             Ok(None) => stale.push((name.clone(), format!("{name} has no time"))),
             Err(error) => stale.push((name.clone(), format!("{name} cannot be asked: {}", chain(&error)))),
         }
@@ -162,7 +176,8 @@ async fn pull(
                 continue;
             }
             for wanted in &segment.expect.not_null {
-                let value = page.columns.iter().position(|column| column == wanted).and_then(|at| values.get(at));
+                let value =
+                    page.columns.iter().position(|column| column == wanted).and_then(|at| values.get(at));
                 if value.is_none_or(Value::is_missing) {
                     *pulled.nulls.entry(wanted.clone()).or_default() += 1;
                 }
@@ -220,7 +235,9 @@ async fn select(
             let numbers = intern(daemon, &ids).await?;
             let rows = page.rows.into_iter().filter(|(id, _)| id.is_some()).zip(numbers);
             let kept: Vec<_> = rows
-                .filter_map(|((_, values), number)| number.filter(|number| members.contains(number.0)).map(|number| (number, values)))
+                .filter_map(|((_, values), number)| {
+                    number.filter(|number| members.contains(number.0)).map(|number| (number, values))
+                })
                 .collect();
             keep.put(daemon, &page.columns, &kept).await
         })
@@ -308,7 +325,13 @@ async fn person_by_person(
         people::read_state(&mut tx, &daemon.project.policy, &numbers, &mut found, now).await?;
         drop(tx);
         for (number, facts) in &found {
-            let subject = engine::Subject { world: &world, person: &facts.person(*number), entry: None, outcomes: None, now };
+            let subject = engine::Subject {
+                world: &world,
+                person: &facts.person(*number),
+                entry: None,
+                outcomes: None,
+                now,
+            };
             if engine::holds(condition, &subject) {
                 members.insert(number.0);
             }
@@ -336,7 +359,10 @@ impl Keeping {
                 continue;
             }
             let mut tx = daemon.state.write().await?;
-            let seen = state::playbook::load(&mut tx, &playbook.name).await?.map(|state| state.seen).unwrap_or_default();
+            let seen = state::playbook::load(&mut tx, &playbook.name)
+                .await?
+                .map(|state| state.seen)
+                .unwrap_or_default();
             state::entering::clear(&mut tx, &playbook.name).await?;
             tx.commit().await?;
             keep.columns.extend(columns.iter().cloned());
@@ -356,7 +382,12 @@ impl Keeping {
                 .iter()
                 .filter(|(number, _)| !seen.contains(number.0))
                 .map(|(number, values)| {
-                    let entry = columns.iter().cloned().zip(values.iter().cloned()).filter(|(name, _)| wanted.contains(name)).collect();
+                    let entry = columns
+                        .iter()
+                        .cloned()
+                        .zip(values.iter().cloned())
+                        .filter(|(name, _)| wanted.contains(name))
+                        .collect();
                     Ok((*number, crate::entry::seal(&daemon.keys, &entry)?))
                 })
                 .collect::<Result<_, SourceError>>()?;

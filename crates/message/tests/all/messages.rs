@@ -299,6 +299,36 @@ subject: s
 }
 
 #[test]
+fn a_wrapper_with_conditions_stays_whole_for_every_mail_program() {
+    let section =
+        |word: &str| format!("<mj-section><mj-column><mj-text>{word}</mj-text></mj-column></mj-section>");
+    let wrapper = format!(
+        "---\nsubject: s\n---\n<mjml><mj-body><mj-wrapper>{{% if profile.vip %}}{}{{% endif %}}{{% for x in [1, 2] %}}{}{{% endfor %}}</mj-wrapper></mj-body></mjml>",
+        section("VIP"),
+        section("part {{ x }}")
+    );
+    let compiled = compiled(&[("m.mjml", &wrapper)]).unwrap();
+    for (vip, text) in [(true, "VIP\n\npart 1\n\npart 2\n"), (false, "part 1\n\npart 2\n")] {
+        let rendered = Reader::new(&[("vip", Value::Boolean(vip))]).render(&compiled).unwrap();
+        assert_eq!(rendered.text, text);
+        let html = rendered.html.unwrap();
+        let outlook: String = html
+            .split("<!--[if mso | IE]>")
+            .skip(1)
+            .map(|rest| rest.split_once("<![endif]-->").expect("a comment for Outlook does not end").0)
+            .collect();
+        assert!(!outlook.contains("-->"), "{html}");
+        for element in ["table", "tr", "td"] {
+            let (opened, closed) = (
+                outlook.matches(&format!("<{element}")).count(),
+                outlook.matches(&format!("</{element}>")).count(),
+            );
+            assert_eq!(opened, closed, "{element}: {html}");
+        }
+    }
+}
+
+#[test]
 fn a_text_of_its_own_stands_in_for_the_derived_one_in_the_same_language() {
     let files = with_layout(&[
         ("m.mjml", "---\nsubject: s\n---\n{% extends \"_layout.mjml\" %}"),

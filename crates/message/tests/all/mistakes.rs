@@ -206,6 +206,10 @@ fn mjml_is_checked_before_the_converter_drops_what_it_does_not_know() {
         (column("<mj-text>x <b>y</mj-text>"), "m.mjml:6:12+2 T0301 `<b>` is not closed | `</b>` closes it"),
         (column("<mj-text>x</b></mj-text>"), "m.mjml:6:11+4 T0301 `</b>` closes nothing"),
         (
+            "<mj-wrapper><!-- note --></mj-wrapper>".to_owned(),
+            "m.mjml:5:13+13 T0301 a comment here would end one that MJML writes for Outlook | put it into a section, or write `{# ... #}`",
+        ),
+        (
             "<mj-include path=\"a.mjml\" />".to_owned(),
             "m.mjml:5:1+11 T0301 `mj-include` is not available | use `{% include \"_part.mjml\" %}`",
         ),

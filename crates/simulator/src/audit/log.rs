@@ -36,7 +36,14 @@ impl Log {
             let gates: Vec<String> = row
                 .gates
                 .iter()
-                .map(|record| format!("{}={}/{}", record.gate.as_str(), record.reason.map_or("", Reason::as_str), record.saw))
+                .map(|record| {
+                    format!(
+                        "{}={}/{}",
+                        record.gate.as_str(),
+                        record.reason.map_or("", Reason::as_str),
+                        record.saw
+                    )
+                })
                 .collect();
             let since = entered.get(&row.enrollment).copied().unwrap_or(row.created_at);
             format!(
@@ -53,7 +60,14 @@ impl Log {
             )
         };
         let enrollment = |one: &Enrollment| {
-            format!("{} {} {} {:?} {:?}", self.id(one.profile), one.playbook, one.entered_at, one.holdout, one.progress)
+            format!(
+                "{} {} {} {:?} {:?}",
+                self.id(one.profile),
+                one.playbook,
+                one.entered_at,
+                one.holdout,
+                one.progress
+            )
         };
         let mut lines: Vec<String> =
             self.rows.iter().map(row).chain(self.enrollments.iter().map(enrollment)).collect();
@@ -71,7 +85,8 @@ impl Auditor<'_> {
         let mut withheld: Vec<&Delivery> = Vec::new();
         for row in &log.rows {
             let whose = log.id(row.profile);
-            let broken = |promise, saw: String| Broken { promise, at, saw: format!("{whose} at {}: {saw}", row.step) };
+            let broken =
+                |promise, saw: String| Broken { promise, at, saw: format!("{whose} at {}: {saw}", row.step) };
             let touch = (row.enrollment.clone(), row.step.clone());
             if *self.rows.entry(touch).or_insert_with(|| row.id.clone()) != row.id {
                 return Err(broken(Promise::TouchOnce, "two rows for one step".to_owned()));
@@ -94,7 +109,8 @@ impl Auditor<'_> {
     fn moved(&mut self, row: &Delivery) -> Option<String> {
         let now = (row.state, row.reason);
         if self.kept.contains(&row.id) {
-            let told = matches!(row.state, DeliveryState::Armed | DeliveryState::Accepted | DeliveryState::InDoubt);
+            let told =
+                matches!(row.state, DeliveryState::Armed | DeliveryState::Accepted | DeliveryState::InDoubt);
             if !told {
                 return Some(format!("the provider has it, and it is {}", row.state.as_str()));
             }
@@ -129,7 +145,10 @@ impl Auditor<'_> {
                 let many = let_in.get(&(&playbook.name, human.as_str())).copied().unwrap_or(0);
                 let (least, most) = self.expected(playbook, human);
                 if many < least || most < many {
-                    let saw = format!("{human} has {many} rows of entering {}, {least} to {most} by hand", playbook.name);
+                    let saw = format!(
+                        "{human} has {many} rows of entering {}, {least} to {most} by hand",
+                        playbook.name
+                    );
                     return broken(saw);
                 }
             }
@@ -141,7 +160,11 @@ impl Auditor<'_> {
         for enrollment in &log.enrollments {
             let own = rows.remove(&enrollment.id).unwrap_or_default();
             if let Some(step) = self.missing(enrollment, &own) {
-                return broken(format!("{} in {} has no row at {step}", log.id(enrollment.profile), enrollment.playbook));
+                return broken(format!(
+                    "{} in {} has no row at {step}",
+                    log.id(enrollment.profile),
+                    enrollment.playbook
+                ));
             }
         }
         Ok(())
@@ -153,7 +176,8 @@ impl Auditor<'_> {
         let counted = |looks: &mut dyn Iterator<Item = &Look>| {
             let (mut seen, mut many, mut first) = (false, 0, true);
             for look in looks {
-                let stopped = look.stops.iter().any(|stop| *stop != Stop::Destination && stops(stop, &playbook.name));
+                let stopped =
+                    look.stops.iter().any(|stop| *stop != Stop::Destination && stops(stop, &playbook.name));
                 let Some(members) = look.members.get(&playbook.enter) else { continue };
                 // A playbook is activated by the first pass that sees it, unless all playbooks stand still.
                 if stopped {
@@ -234,7 +258,10 @@ fn unreasonable(row: &Delivery) -> Option<String> {
     }
     let said_by_a_gate = matches!(
         row.state,
-        DeliveryState::Deferred | DeliveryState::Suppressed | DeliveryState::Skipped | DeliveryState::Withheld
+        DeliveryState::Deferred
+            | DeliveryState::Suppressed
+            | DeliveryState::Skipped
+            | DeliveryState::Withheld
     );
     let says = row.gates.iter().any(|record| record.reason == Some(row.reason));
     (said_by_a_gate && !says).then(|| format!("no gate says {}", row.reason))

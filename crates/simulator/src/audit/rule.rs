@@ -33,7 +33,8 @@ pub(super) fn too_many(
                 zone.to_datetime(then).date() >= first
             }
         };
-        let many = counted.iter().filter(|(then, traits)| covers(&cap.scope, traits) && inside(*then)).count();
+        let many =
+            counted.iter().filter(|(then, traits)| covers(&cap.scope, traits) && inside(*then)).count();
         if many > usize::try_from(cap.max).unwrap_or(usize::MAX) {
             return Some(format!("{many} of {} in {}, cap {}", cap.max, cap.per, cap.name));
         }
@@ -95,16 +96,24 @@ impl Auditor<'_> {
 
     /// Whether a rule is for this person. The rules here ask for one value of one column.
     fn is_for(&self, rule: &QuietHours, human: &str) -> bool {
-        let Some(Condition::Profile { attribute, tests }) = &rule.filter else { return rule.filter.is_none() };
+        let Some(Condition::Profile { attribute, tests }) = &rule.filter else {
+            return rule.filter.is_none();
+        };
         let Some(ValueTest::OneOf(values)) = tests.first() else { return false };
         self.attribute(human, attribute).is_some_and(|is| values.contains(&Value::Text(is.to_owned())))
     }
 
     /// The holdout a person who entered then is in, drawn by hand.
-    pub(super) fn draw(&self, human: &str, playbook: &PlaybookName, entered: Timestamp) -> Option<HoldoutKind> {
+    pub(super) fn draw(
+        &self,
+        human: &str,
+        playbook: &PlaybookName,
+        entered: Timestamp,
+    ) -> Option<HoldoutKind> {
         if let Some(global) = &self.rules.policy.holdout {
             let period = global.rotate.map(|rotate| entered.as_second().div_euclid(rotate.as_secs()));
-            let salt = period.map_or_else(|| global.salt.clone(), |period| format!("{}@{period}", global.salt));
+            let salt =
+                period.map_or_else(|| global.salt.clone(), |period| format!("{}@{period}", global.salt));
             if global.share.holds(bucket(&[&salt, human])) {
                 return Some(HoldoutKind::Global);
             }
@@ -129,7 +138,8 @@ fn is_quiet(rule: &QuietHours, local: DateTime) -> bool {
 }
 
 fn is_open(window: &SendWindow, local: DateTime) -> bool {
-    let (now, on_day) = (minute(local.time()), window.days.is_empty() || window.days.contains(&local.date().weekday()));
+    let (now, on_day) =
+        (minute(local.time()), window.days.is_empty() || window.days.contains(&local.date().weekday()));
     on_day && window.hours.is_none_or(|(from, to)| minute(from) <= now && now < minute(to))
 }
 

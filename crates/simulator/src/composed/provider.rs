@@ -125,7 +125,15 @@ impl MadeProvider for Provider {
             (false, Outcome::Rejected { reason: Reason::FailSmtpPolicy, bounce: None, detail })
         } else if self.does("hangs up", item, self.options.retries / 2) {
             let (after, schedule) = (None, Schedule::Connect);
-            (false, Outcome::Retry { reason: Reason::FailConnect, after, schedule, detail: "421 closing".to_owned() })
+            (
+                false,
+                Outcome::Retry {
+                    reason: Reason::FailConnect,
+                    after,
+                    schedule,
+                    detail: "421 closing".to_owned(),
+                },
+            )
         } else if self.does("never answers", item, self.options.doubts) {
             (self.does("has it", item, 50), Outcome::InDoubt { detail: "no answer".to_owned() })
         } else {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::{Advanced, ArmFacts, Cause, Entered, LastLook, Person, Standing, Touch, World, advance, enter, last_look};
+use engine::{
+    Advanced, ArmFacts, Cause, Entered, LastLook, Person, Standing, Touch, World, advance, enter, last_look,
+};
 use jiff::{SignedDuration, Timestamp};
 use model::consent::{Consents, Suppression, SuppressionSubject};
 use model::delivery::Delivery;
@@ -10,7 +12,9 @@ use model::enrollment::{Enrollment, Progress};
 use model::id::AddressHash;
 use model::playbook::{Action, Backfill, Playbook, Wait};
 use model::profile::Profile;
-use model::{DeliveryId, DeliveryState, EnrollmentId, MessageClass, PlaybookName, ProfileNumber, Reason, SegmentName};
+use model::{
+    DeliveryId, DeliveryState, EnrollmentId, MessageClass, PlaybookName, ProfileNumber, Reason, SegmentName,
+};
 
 use super::{Pure, Row, later};
 use crate::audit::{Broken, Left, Log};
@@ -68,7 +72,8 @@ impl Pure<'_> {
             ids: self.ids.clone(),
         };
         for enrollment in &log.enrollments {
-            self.auditor.enrolled(self.ids.get(&enrollment.profile).map_or("", String::as_str), enrollment)?;
+            self.auditor
+                .enrolled(self.ids.get(&enrollment.profile).map_or("", String::as_str), enrollment)?;
         }
         for one in left {
             self.auditor.left(one)?;
@@ -159,7 +164,8 @@ impl Pure<'_> {
     fn let_in(&mut self, name: &PlaybookName, now: Timestamp) {
         let Some(book) = self.books.get_mut(name) else { return };
         let segment = book.playbook.enter.clone();
-        let members: BTreeSet<u32> = self.members.since.get(&segment).into_iter().flatten().map(|(number, _)| *number).collect();
+        let members: BTreeSet<u32> =
+            self.members.since.get(&segment).into_iter().flatten().map(|(number, _)| *number).collect();
         if !book.activated {
             book.activated = true;
             if book.playbook.backfill == Backfill::None {
@@ -172,7 +178,9 @@ impl Pure<'_> {
         book.seen = members;
         for number in left.into_iter().filter(|_| on_leave) {
             let latest = self.kept.get(&number).and_then(|kept| kept.latest.get(name)).cloned();
-            if let Some(id) = latest.filter(|id| self.active.get(name).is_some_and(|active| active.contains(id))) {
+            if let Some(id) =
+                latest.filter(|id| self.active.get(name).is_some_and(|active| active.contains(id)))
+            {
                 self.advance(&id, Cause::Left, now);
             }
         }
@@ -266,10 +274,17 @@ impl Pure<'_> {
     fn facts(&self, number: u32) -> Facts {
         let id = self.ids.get(&ProfileNumber(number)).cloned().unwrap_or_default();
         let attributes = self.warehouse.get(&id).cloned();
-        let profile = attributes.map(|attributes| Profile { number: ProfileNumber(number), id: id.clone(), attributes });
+        let profile = attributes.map(|attributes| Profile {
+            number: ProfileNumber(number),
+            id: id.clone(),
+            attributes,
+        });
         let none = super::Kept::default();
         let kept = self.kept.get(&number).unwrap_or(&none);
-        let consents = kept.consents.iter().map(|((channel, purpose), state)| (*channel, purpose.clone(), state.clone()));
+        let consents = kept
+            .consents
+            .iter()
+            .map(|((channel, purpose), state)| (*channel, purpose.clone(), state.clone()));
         let address = self.address(&id).map(AddressHash::known);
         let concerns = |one: &&Suppression| match &one.subject {
             SuppressionSubject::Profile(_) => true,
@@ -350,7 +365,8 @@ impl Pure<'_> {
     /// Back to be decided anew: the enrollment wakes with it.
     fn defer(&mut self, id: &DeliveryId, wake_at: Timestamp, reason: Reason, now: Timestamp) {
         let Some(row) = self.rows.get_mut(id) else { return };
-        (row.delivery.state, row.delivery.reason, row.delivery.due_at) = (DeliveryState::Deferred, reason, wake_at);
+        (row.delivery.state, row.delivery.reason, row.delivery.due_at) =
+            (DeliveryState::Deferred, reason, wake_at);
         self.pending.remove(id);
         self.changed.0.insert(id.clone());
         let step = row.delivery.step.clone();
@@ -419,5 +435,12 @@ fn watches(playbook: &Playbook) -> bool {
 }
 
 fn tell(human: &str, row: &Delivery) -> String {
-    format!("{human} {} {}: {} ({}) due {}", row.traits.playbook, row.step, row.state.as_str(), row.reason, row.due_at)
+    format!(
+        "{human} {} {}: {} ({}) due {}",
+        row.traits.playbook,
+        row.step,
+        row.state.as_str(),
+        row.reason,
+        row.due_at
+    )
 }

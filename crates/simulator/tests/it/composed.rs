@@ -13,7 +13,15 @@ fn the_real_thing_keeps_every_promise_with_faults_and_crashes() {
         let test = "composed::the_real_thing_keeps_every_promise_with_faults_and_crashes";
         let begun = std::time::Instant::now();
         let played = play(seed, PEOPLE, DAYS, Faults::Drawn, test);
-        if let Ok(played) = &played { println!("seed {seed} {:?} left {} crashes {} doubts {}", begun.elapsed(), played.left, played.crashes, played.doubts); }
+        if let Ok(played) = &played {
+            println!(
+                "seed {seed} {:?} left {} crashes {} doubts {}",
+                begun.elapsed(),
+                played.left,
+                played.crashes,
+                played.doubts
+            );
+        }
         played.map(|_| ())
     });
 }

@@ -13,7 +13,8 @@ const DAYS: u64 = 60;
 #[test]
 fn a_season_of_campaigns_keeps_every_promise() {
     each(256, |seed| {
-        play(seed, PEOPLE, DAYS, Variant::Plain, "pure::a_season_of_campaigns_keeps_every_promise").map(|_| ())
+        play(seed, PEOPLE, DAYS, Variant::Plain, "pure::a_season_of_campaigns_keeps_every_promise")
+            .map(|_| ())
     });
 }
 
