@@ -246,7 +246,7 @@ impl<'a> Auditor<'a> {
 
     /// A whole pass let people in and out by the memberships of the one before: who was stopped then may not be now.
     pub fn looked_again(&mut self) {
-        if let Some(last) = self.looks.last().filter(|last| last.stops != self.stops) {
+        if let Some(last) = self.looks.last().filter(|last| last.stops != self.stops || !last.whole) {
             let (members, stops) = (last.members.clone(), self.stops.clone());
             self.looks.push(Look { members, stops, whole: true });
         }

@@ -3,6 +3,7 @@
 //!
 //! First with faults, then in peace: what is left over must come to its end. Days here, not months: each pass is a real one.
 
+pub mod bench;
 mod machine;
 mod operator;
 mod project;
@@ -20,8 +21,9 @@ use daemon::tick::Refresh;
 use jiff::{SignedDuration, Timestamp};
 use model::delivery::Delivery;
 use model::enrollment::Enrollment;
-use model::{DeliveryId, ProfileNumber, SegmentName, Value};
+use model::{DeliveryId, DeliveryState, ProfileNumber, SegmentName, Value};
 use state::delivery::Filter;
+use tempfile::TempDir;
 
 use self::machine::{Death, Machine, Outside, POINTS, Pass, STEADY_POINTS, doom, spare};
 use self::provider::Provider;
@@ -31,6 +33,8 @@ use crate::rules::Rules;
 use crate::script::{Deed, Options, Script};
 use crate::trace::{Failure, Trace};
 
+pub use self::provider::{Handed, Listener, Moment};
+
 /// What is special about a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Faults {
@@ -38,8 +42,10 @@ pub enum Faults {
     Drawn,
     /// The process dies often, and at any point.
     ManyCrashes,
-    /// Only what does not hang on the scheduling of threads: for runs that are compared.
+    /// Only what does not hang on the scheduling of threads, and no doubt but by a crash: for runs that are compared.
     Steady,
+    /// The same, and the process never dies.
+    SteadyAlive,
 }
 
 /// What came of a run.
@@ -47,6 +53,8 @@ pub enum Faults {
 pub struct Played {
     /// What was decided of whom, in lines that hang on no number.
     pub lines: Vec<String>,
+    /// Where every row is at the end.
+    pub states: BTreeMap<String, DeliveryState>,
     /// The audit log, sorted, since batches may be cut otherwise.
     pub audit: Vec<String>,
     /// How many messages left.
@@ -58,12 +66,12 @@ pub struct Played {
 }
 
 /// After the last act, so many days are played in peace.
-const QUIET_DAYS: i64 = 6;
+const QUIET_DAYS: i64 = 5;
 const STEPS_MAX: usize = 2_000;
 /// At one time, so many turns at most.
 const TURNS_MAX: usize = 8;
 /// What is stopped is looked at again after so long.
-const HELD: SignedDuration = SignedDuration::from_mins(45);
+const HELD: SignedDuration = SignedDuration::from_hours(5);
 
 /// Plays the world of a seed to its end, under the auditor's eyes.
 pub fn play(
@@ -79,12 +87,15 @@ pub fn play(
     match faults {
         Faults::Drawn => {}
         Faults::ManyCrashes => options.crashes = 70,
-        Faults::Steady => (options.refusals, options.retries) = (0, options.retries.min(1)),
+        Faults::Steady | Faults::SteadyAlive => {
+            (options.refusals, options.hang_ups, options.doubts) = (0, 0, 0);
+            options.crashes = if faults == Faults::Steady { 40 } else { 0 };
+        }
     }
     let script = Script::of(dice.of("script"), &rules, &options);
     let mut trace = Trace::default();
     trace.note(script.start, format!("{options:?}"));
-    let dir = tempfile::tempdir();
+    let dir = folder();
     let outcome = dir.map_err(|error| error.to_string()).and_then(|dir| {
         let outside = outside(dice, &rules, &options, &script)?;
         let machine = Machine::start(&outside, dir.path(), script.start).map_err(|error| chain(&error))?;
@@ -112,6 +123,12 @@ pub fn play(
         Err(saw) => Broken { promise: Promise::PassEnds, at: script.start, saw },
     };
     Err(Failure { seed, broken, test, trace })
+}
+
+/// A folder for a state: in memory, where there is one. What a power cut leaves is not played here.
+fn folder() -> std::io::Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
 }
 
 /// The files are read once; every run puts its own rules in.
@@ -189,6 +206,7 @@ impl Composed<'_> {
         self.auditor.conserved(&log, now)?;
         self.auditor.drained(&log, now)?;
         self.played.lines = log.lines();
+        self.played.states = log.states();
         self.played.audit = self.audit_log(now)?;
         Ok(self.played)
     }
@@ -212,12 +230,13 @@ impl Composed<'_> {
                 self.restart(now)?;
                 refresh = Refresh::Due;
             }
-            self.audit(now)?;
             if idle {
                 break;
             }
         }
-        if faulty && self.dice.of("doubts are closed").nth(step).chance(10) {
+        self.audit(now)?;
+        let drawn = matches!(self.faults, Faults::Drawn | Faults::ManyCrashes);
+        if faulty && drawn && self.dice.of("doubts are closed").nth(step).chance(10) {
             self.close_doubts(now)?;
         }
         let later = now.checked_add(HELD).unwrap_or(now);
@@ -244,11 +263,13 @@ impl Composed<'_> {
             Pass::Done(ticked) => ticked,
             Pass::Died => return Ok(false),
         };
-        if !ticked.segments.is_empty() {
+        if ticked.segments.is_empty() {
+            self.auditor.looked_again();
+        } else {
             self.auditor.warehouse_was_read();
+            self.looked(true, now)?;
         }
         *next = ticked.next;
-        self.looked(true, now)?;
         for (at, deed) in std::mem::take(&mut self.held_back) {
             self.do_it(at, &deed, now)?;
         }

@@ -301,9 +301,9 @@ impl<'a> Pure<'a> {
                 match stop {
                     Stop::All => self.halts.all = true,
                     Stop::Destination => {
-                        drop(self.halts.destinations.insert(DestinationName::known(DESTINATION)))
+                        self.halts.destinations.extend([DestinationName::known(DESTINATION)]);
                     }
-                    Stop::Playbook(name) => drop(self.halts.playbooks.insert(name.clone())),
+                    Stop::Playbook(name) => self.halts.playbooks.extend([name.clone()]),
                 }
             }
             Deed::Resumes(stop) => self.resume(stop),
@@ -317,7 +317,7 @@ impl<'a> Pure<'a> {
         match stop {
             Stop::All => self.halts.all = false,
             Stop::Destination => self.halts.destinations.clear(),
-            Stop::Playbook(name) => drop(self.halts.playbooks.remove(name)),
+            Stop::Playbook(name) => self.halts.playbooks.retain(|paused| paused != name),
         }
     }
 

@@ -34,8 +34,10 @@ pub struct Options {
     pub edits: u64,
     /// The provider says that an address does not exist.
     pub bounces: u64,
-    /// It says "not now", before or after it has seen the message.
+    /// It says "not now" before it has seen the message.
     pub retries: u64,
+    /// It hangs up, and says so, after it has seen the message.
+    pub hang_ups: u64,
     /// It refuses a message it has seen.
     pub refusals: u64,
     /// It takes, or does not take, and never answers.
@@ -64,9 +66,34 @@ impl Options {
             edits: often("edits", 100),
             bounces: often("bounces", 15),
             retries: often("retries", 30),
+            hang_ups: often("hang_ups", 15),
             refusals: often("refusals", 10),
             doubts: often("doubts", 20),
             crashes: often("crashes", 60),
+        }
+    }
+}
+
+impl Options {
+    /// The same people and days, and nothing goes wrong.
+    pub fn calm(self) -> Self {
+        let Self { people, days, .. } = self;
+        Self {
+            people,
+            days,
+            flapping: 0,
+            withdrawals: 0,
+            suppressions: 0,
+            moves: 0,
+            vanishing: 0,
+            stops: 0,
+            edits: 0,
+            bounces: 0,
+            retries: 0,
+            hang_ups: 0,
+            refusals: 0,
+            doubts: 0,
+            crashes: 0,
         }
     }
 }

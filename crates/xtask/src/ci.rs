@@ -53,7 +53,7 @@ fn clippy() -> Result<()> {
 }
 
 fn test() -> Result<()> {
-    // Built once here: a test that runs the binary would otherwise ask cargo for it, and under nextest each test is a process.
+    // Built here, so that a test that runs the binary need not ask cargo for it.
     process::run(process::cargo()?.args([
         "build",
         "--quiet",
@@ -69,12 +69,8 @@ fn test() -> Result<()> {
         cargo.env("DRUMBEAT_BIN", &binary).args(arguments).args(["--workspace", "--locked"]);
         Ok(cargo)
     };
-    if process::find("cargo-nextest").is_none() {
-        return process::run(&mut tests(&["test"])?);
-    }
-    process::run(tests(&["nextest", "run"])?.args(["--no-fail-fast", "--show-progress", "none"]))?;
-    // nextest does not run the examples in the documentation.
-    process::run(&mut tests(&["test", "--quiet", "--doc"])?)
+    // One process a binary: tests of it share one Postgres, which costs more to start than most of them to run.
+    process::run(&mut tests(&["test", "--no-fail-fast"])?)
 }
 
 fn doc() -> Result<()> {

@@ -61,13 +61,17 @@ kills! {
     killed_before_a_segment_is_committed at "segment.before_commit"
     killed_after_a_segment_is_committed at "segment.after_commit"
     killed_before_a_page_of_entries_is_committed at "enter.before_commit"
-    killed_after_a_page_of_entries_is_committed at "enter.after_commit"
     killed_before_a_claim_is_committed at "claim.before_commit"
     killed_after_a_claim_is_committed at "claim.after_commit"
     killed_before_arming_is_committed at "arm.before_commit"
     killed_with_the_third_message_about_to_be_settled at "settle.before:3"
     killed_before_results_are_committed at "settle.before_commit:2"
     killed_after_results_are_committed at "settle.after_commit:2"
+}
+
+#[test]
+fn entering_goes_on_after_the_last_page_that_was_committed() {
+    killed_at("enter.after_commit");
 }
 
 #[test]

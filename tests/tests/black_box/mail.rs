@@ -189,6 +189,8 @@ fn a_strict_server_with_starttls_and_auth_takes_the_mail() {
             "/CN=localhost",
             "-addext",
             "subjectAltName=DNS:localhost",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
             "-keyout",
         ])
         .arg(&key)

@@ -103,17 +103,9 @@ async fn arm(
     numbers.dedup();
     let addresses: Vec<AddressHash> = requests.iter().map(|request| request.address.clone()).collect();
     let mut tx = daemon.state.write().await?;
-    let facts = if model::fault::mutant("plain_consent_read") {
-        // The mutant reads before it locks: an opt-out in between is not seen.
-        let mut plain = daemon.state.read().await?;
-        let facts = read(&mut plain, &daemon.project.policy, &requests, &numbers, now).await?;
-        state::outbox::lock_profiles(&mut tx, &numbers).await?;
-        facts
-    } else {
-        state::outbox::lock_profiles(&mut tx, &numbers).await?;
-        state::outbox::lock_addresses(&mut tx, &addresses).await?;
-        read(&mut tx, &daemon.project.policy, &requests, &numbers, now).await?
-    };
+    state::outbox::lock_profiles(&mut tx, &numbers).await?;
+    state::outbox::lock_addresses(&mut tx, &addresses).await?;
+    let facts = read(&mut tx, &daemon.project.policy, &requests, &numbers, now).await?;
     let surroundings = Surroundings { members: Arc::clone(members), halts: read_halts(&mut tx).await? };
     let ids: Vec<_> = requests
         .iter()

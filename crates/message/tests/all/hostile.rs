@@ -5,7 +5,7 @@ use model::value::ValueType;
 use model::{DeliveryId, EmailAddress, Reason, Value};
 use proptest::prelude::*;
 
-use crate::helper::{Reader, compiled, text, text_message, values};
+use crate::given::{Reader, compiled, text, text_message, values};
 
 const MAIL: &str = r##"---
 subject: "Hello {{ profile.x }}"

@@ -1,7 +1,7 @@
 //! The room from outside: templates in, mail out.
 
 #[cfg(test)]
-mod helper;
+mod given;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]

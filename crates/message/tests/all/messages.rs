@@ -3,7 +3,7 @@
 use model::{Reason, Value};
 use serde_json::json;
 
-use crate::helper::{Reader, compiled, locales, text, text_message, values};
+use crate::given::{Reader, compiled, locales, text, text_message, values};
 
 /// The text of a text-only message.
 fn said(template: &str, reader: &Reader) -> String {
@@ -460,7 +460,7 @@ fn the_digest_is_that_of_all_a_template_is_made_of() {
     changed = files.clone();
     changed[4].1 = "y";
     assert_eq!(first.digest(), compiled(&changed).unwrap().digest());
-    let reached = crate::helper::sources(&files).reached_from(&model::TemplateName::known("m"));
+    let reached = crate::given::sources(&files).reached_from(&model::TemplateName::known("m"));
     let alone = message::compile(&reached, &model::TemplateName::known("m"), &locales()).unwrap();
     assert_eq!(first.digest(), alone.digest());
     assert_eq!(format!("{alone:?}"), format!("{first:?}"));

@@ -3,7 +3,7 @@
 use message::{Mistake, Sources, compile};
 use model::TemplateName;
 
-use crate::helper::{compiled, locales, sources};
+use crate::given::{compiled, locales, sources};
 
 /// `file:line:column+len code message | hint`, a warning with `~`.
 fn shown(mistakes: &[Mistake]) -> Vec<String> {

@@ -76,6 +76,19 @@ impl Log {
     }
 }
 
+impl Log {
+    /// Where every row is, by person, playbook, entry and step.
+    pub fn states(&self) -> BTreeMap<String, DeliveryState> {
+        let entered: BTreeMap<&EnrollmentId, Timestamp> =
+            self.enrollments.iter().map(|enrollment| (&enrollment.id, enrollment.entered_at)).collect();
+        let key = |row: &Delivery| {
+            let since = entered.get(&row.enrollment).copied().unwrap_or(row.created_at);
+            format!("{} {} {since} {}", self.id(row.profile), row.traits.playbook, row.step)
+        };
+        self.rows.iter().map(|row| (key(row), row.state)).collect()
+    }
+}
+
 impl Auditor<'_> {
     /// Reads the log after something happened: all of it, or what changed.
     pub fn read(&mut self, log: &Log, at: Timestamp) -> Result<(), Broken> {

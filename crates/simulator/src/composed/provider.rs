@@ -2,6 +2,7 @@
 //!
 //! What it does hangs on the delivery and the attempt alone, so that a run after a crash meets the same provider.
 
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use connector::{Bounce, Item, Outcome, Schedule};
@@ -15,25 +16,38 @@ use crate::script::Options;
 
 /// Something that was handed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Handed {
+pub struct Handed {
     /// When.
-    pub(super) at: Timestamp,
+    pub at: Timestamp,
     /// Which row.
-    pub(super) delivery: DeliveryId,
+    pub delivery: DeliveryId,
     /// To whom.
-    pub(super) profile: ProfileNumber,
+    pub profile: ProfileNumber,
     /// Of which playbook.
-    pub(super) playbook: PlaybookName,
+    pub playbook: PlaybookName,
     /// At which step.
-    pub(super) step: StepId,
+    pub step: StepId,
     /// To which address.
-    pub(super) address: String,
+    pub address: String,
     /// Whether the provider has it now.
-    pub(super) kept: bool,
+    pub kept: bool,
 }
 
-#[derive(Debug, Default)]
+/// At which of the two moments of a message somebody listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// It is rendered, and about to be armed.
+    Envelope,
+    /// It is armed, and has been handed over.
+    Taken,
+}
+
+/// Told of each message at both moments; what it returns is the provider's answer.
+pub type Listener = Box<dyn FnMut(Moment, &Item) -> Option<Outcome> + Send>;
+
+#[derive(Default)]
 struct Inner {
+    listener: Option<Listener>,
     now: Timestamp,
     handed: Vec<Handed>,
     bounced: Vec<String>,
@@ -43,7 +57,6 @@ struct Inner {
 }
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Provider {
     dice: Dice,
     options: Options,
@@ -77,6 +90,11 @@ impl Provider {
         (std::mem::take(&mut inner.handed), std::mem::take(&mut inner.bounced))
     }
 
+    /// From now on somebody listens.
+    pub(super) fn listen(&self, listener: Listener) {
+        self.lock().listener = Some(listener);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,11 +105,26 @@ impl Provider {
     }
 }
 
+impl fmt::Debug for Provider {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Provider").finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn hears(&mut self, moment: Moment, item: &Item) -> Option<Outcome> {
+        self.listener.as_mut().and_then(|listener| listener(moment, item))
+    }
+}
+
 impl MadeProvider for Provider {
     fn envelope(&self, item: &Item) -> Option<Outcome> {
         let mut inner = self.lock();
         if inner.dead {
             return Some(Outcome::NotArmed);
+        }
+        if let Some(answer) = inner.hears(Moment::Envelope, item) {
+            return Some(answer);
         }
         if inner.healed {
             return None;
@@ -123,7 +156,7 @@ impl MadeProvider for Provider {
         } else if self.does("refuses", item, self.options.refusals) {
             let detail = "554 5.7.1 we do not like it".to_owned();
             (false, Outcome::Rejected { reason: Reason::FailSmtpPolicy, bounce: None, detail })
-        } else if self.does("hangs up", item, self.options.retries / 2) {
+        } else if self.does("hangs up", item, self.options.hang_ups) {
             let (after, schedule) = (None, Schedule::Connect);
             (
                 false,
@@ -149,6 +182,6 @@ impl MadeProvider for Provider {
             address: item.rcpt_to.as_string(),
             kept,
         });
-        outcome
+        inner.hears(Moment::Taken, item).unwrap_or(outcome)
     }
 }

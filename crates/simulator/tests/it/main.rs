@@ -2,6 +2,9 @@
 //!
 //! `DRUMBEAT_SEED=42` plays one seed, `DRUMBEAT_SEEDS=16` so many.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where something is not as it must be")]
+
 mod composed;
+mod directed;
 mod pure;
 mod seeds;

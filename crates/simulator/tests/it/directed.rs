@@ -1,0 +1,118 @@
+//! One message and one thing that happens at the worst moment.
+
+use connector::Outcome;
+use jiff::{SignedDuration, Timestamp};
+use model::consent::ConsentStatus;
+use model::{DeliveryState, DestinationName, Reason};
+use simulator::composed::Moment;
+use simulator::composed::bench::{Bench, elsewhere, no};
+use state::StateError;
+
+fn start() -> Timestamp {
+    "2026-03-03T09:00:00Z".parse().unwrap()
+}
+
+fn after(hours: i64) -> Timestamp {
+    start().checked_add(SignedDuration::from_hours(hours)).unwrap()
+}
+
+#[test]
+fn without_anything_in_between_the_message_goes_once() {
+    let bench = Bench::new(start()).unwrap();
+    bench.tick(start()).unwrap();
+    assert_eq!(bench.pump(start()).unwrap(), 1);
+    assert_eq!(bench.pump(after(1)).unwrap(), 0);
+    assert_eq!(bench.handed().len(), 1);
+    assert_eq!(bench.rows().unwrap()[0].delivery.state, DeliveryState::Accepted);
+}
+
+#[test]
+fn an_opt_out_between_rendering_and_arming_is_seen() {
+    let bench = Bench::new(start()).unwrap();
+    bench.tick(start()).unwrap();
+    let dir = bench.dir().to_owned();
+    bench.listen(Box::new(move |moment, item| {
+        if moment == Moment::Envelope {
+            let event = no(item.profile, start());
+            elsewhere(&dir, async |tx| state::consent::record(tx, &event).await).unwrap();
+        }
+        None
+    }));
+    bench.pump(start()).unwrap();
+    assert_eq!(bench.handed(), []);
+    let row = &bench.rows().unwrap()[0].delivery;
+    assert_eq!((row.state, row.reason), (DeliveryState::Suppressed, Reason::ConsentWithdrawn));
+}
+
+#[test]
+fn an_old_list_imported_again_does_not_overturn_a_no() {
+    let bench = Bench::new(start()).unwrap();
+    // Halted, so that the message waits and consent decides when it goes on.
+    bench.tick(start()).unwrap();
+    let number = bench.rows().unwrap()[0].delivery.profile;
+    bench.write(async |tx| state::consent::record(tx, &no(number, start())).await).unwrap();
+    bench.warehouse_says(ConsentStatus::Granted, after(1));
+    bench.tick(after(2)).unwrap();
+    bench.pump(after(2)).unwrap();
+    assert_eq!(bench.handed(), []);
+}
+
+#[test]
+fn a_claim_whose_lease_went_to_another_arms_nothing() {
+    let bench = Bench::new(start()).unwrap();
+    bench.tick(start()).unwrap();
+    let dir = bench.dir().to_owned();
+    bench.listen(Box::new(move |moment, _| {
+        if moment == Moment::Envelope {
+            let claimed = elsewhere(&dir, async |tx| {
+                state::outbox::void_leases(tx).await?;
+                let mail = DestinationName::known("mail");
+                state::outbox::claim(tx, &mail, start(), 0, i64::from(u32::MAX), 10, "another").await
+            });
+            assert_eq!(claimed.unwrap().len(), 1, "the other has the lease");
+        }
+        None
+    }));
+    bench.pump(start()).unwrap();
+    assert_eq!(bench.handed(), []);
+}
+
+#[test]
+fn what_is_armed_is_not_taken_back_by_time() {
+    let mut bench = Bench::new(start()).unwrap();
+    bench.tick(start()).unwrap();
+    // The provider has it, and the answer is lost on the way.
+    bench.listen(Box::new(|moment, _| (moment == Moment::Taken).then_some(Outcome::NotArmed)));
+    bench.pump(start()).unwrap();
+    for hour in 1..4 {
+        bench.tick(after(hour)).unwrap();
+        bench.pump(after(hour)).unwrap();
+    }
+    bench.restart(after(5)).unwrap();
+    bench.pump(after(5)).unwrap();
+    assert_eq!(bench.handed().len(), 1);
+    assert_eq!(bench.rows().unwrap()[0].delivery.state, DeliveryState::InDoubt);
+}
+
+#[test]
+fn a_decision_that_comes_late_sends_nothing_again() {
+    let bench = Bench::new(start()).unwrap();
+    bench.tick(start()).unwrap();
+    let decided = bench.rows().unwrap().remove(0).delivery;
+    bench.pump(start()).unwrap();
+    bench
+        .write(async |tx| state::delivery::decide(tx, std::slice::from_ref(&decided), after(1)).await)
+        .unwrap();
+    bench.pump(after(1)).unwrap();
+    assert_eq!(bench.handed().len(), 1);
+    assert_eq!(bench.rows().unwrap()[0].delivery.state, DeliveryState::Accepted);
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_is_refused() {
+    let mut bench = Bench::new(start()).unwrap();
+    let refused = bench.second(start()).unwrap_err();
+    assert!(matches!(refused, daemon::DaemonError::State(StateError::AlreadyRunning)), "{refused}");
+    // The lock goes with its process.
+    bench.restart(start()).unwrap();
+}
