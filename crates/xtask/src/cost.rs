@@ -13,8 +13,10 @@ use model::id::sha256_hex;
 
 use crate::process;
 
-/// The most that a clean build in the dev profile may cost.
-const CPU_MINUTES_MAX: f64 = 8.0;
+/// What a clean build in the dev profile is to cost at most.
+const CPU_MINUTES_GOAL: f64 = 8.0;
+/// What it must not cost. CPU time, too, varies with what else a machine does: a goal missed by little is said, by much it fails.
+const CPU_MINUTES_MAX: f64 = 12.0;
 
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
     if !arguments.is_empty() {
@@ -48,7 +50,8 @@ pub(crate) fn check() -> Result<()> {
         }
     };
     println!(
-        "cost of a clean build: {minutes:.2} CPU-minutes in the dev profile, at most {CPU_MINUTES_MAX} ({how})"
+        "cost of a clean build: {minutes:.2} CPU-minutes in the dev profile ({how}); the goal of {CPU_MINUTES_GOAL} is {}",
+        if minutes <= CPU_MINUTES_GOAL { "met" } else { "MISSED" }
     );
     if CPU_MINUTES_MAX < minutes {
         bail!("a clean build costs {minutes:.2} CPU-minutes; `cargo build --timings` shows what is heavy");
