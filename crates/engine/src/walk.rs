@@ -76,7 +76,7 @@ pub(crate) struct Walk<'a> {
 
 /// Where a step leads.
 enum Next {
-    /// Here, for now.
+    /// It stays at this step.
     Stay(Progress),
     /// On to a position. What begins there began at `since`.
     Go { to: usize, since: Timestamp },

@@ -199,7 +199,8 @@ const STARTS: &[&str] = &[
     "2026-10-20T16:00:00Z",
 ];
 
-/// Whether the warehouse may say yes, later, to something wider or narrower than what a person said no to here.
+/// Whether the warehouse may say yes, later, to something wider or narrower than what a person said no to here. It may not:
+/// `model::consent` folds wider and narrower words apart, and lets the later of them win.
 const CROSSING_WORDS: bool = false;
 
 const MINUTE: i64 = 60;
