@@ -92,11 +92,17 @@ pub fn fold(before: Option<&ConsentState>, event: &ConsentEvent) -> Option<Conse
         && event.status != ConsentStatus::Withdrawn
         && event.evidence.is_none();
     // A withdrawal in the warehouse that follows one recorded here confirms it, and must not take its protection away.
+    // Nor must a grant that follows one recorded here: it may have overturned a withdrawal under other words.
     let confirms = before.origin == ConsentOrigin::Local
-        && before.status == ConsentStatus::Withdrawn
         && event.origin == ConsentOrigin::Warehouse
-        && event.status == ConsentStatus::Withdrawn;
-    if later && !protected && !confirms { Some(after) } else { Some(before.clone()) }
+        && event.status == before.status;
+    match later && !protected {
+        true if confirms && event.status == ConsentStatus::Withdrawn => {
+            Some(ConsentState { changed_at: event.changed_at, ..before.clone() })
+        }
+        true if !confirms => Some(after),
+        _ => Some(before.clone()),
+    }
 }
 
 /// The present consent of one person: what holds for each channel and purpose that was ever named.
@@ -108,15 +114,25 @@ pub struct Consents {
 
 impl Consents {
     /// What holds for a channel and purpose: of the states that cover it, the latest; at the same time the more restrictive.
+    /// A withdrawal recorded here is not overturned by what the warehouse allows under wider or narrower words.
     /// `None` where nothing was ever said.
     pub fn state_of(&self, channel: Channel, purpose: &PurposeName) -> Option<&ConsentState> {
-        self.states
-            .iter()
-            .filter(|(of_channel, of_purpose, _)| {
+        let covering = || {
+            self.states.iter().filter(|(of_channel, of_purpose, _)| {
                 of_channel.is_none_or(|of| of == channel)
                     && of_purpose.as_ref().is_none_or(|of| of == purpose)
             })
+        };
+        let withdrawn_here = covering().any(|(_, _, state)| {
+            state.origin == ConsentOrigin::Local && state.status == ConsentStatus::Withdrawn
+        });
+        covering()
             .map(|(_, _, state)| state)
+            .filter(|state| {
+                !withdrawn_here
+                    || state.origin == ConsentOrigin::Local
+                    || state.status == ConsentStatus::Withdrawn
+            })
             .max_by_key(|state| (state.changed_at, state.status == ConsentStatus::Withdrawn))
     }
 

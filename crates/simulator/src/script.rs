@@ -199,9 +199,8 @@ const STARTS: &[&str] = &[
     "2026-10-20T16:00:00Z",
 ];
 
-/// Whether the warehouse may say yes, later, to something wider or narrower than what a person said no to here. It may not:
-/// `model::consent` folds wider and narrower words apart, and lets the later of them win.
-const CROSSING_WORDS: bool = false;
+/// Whether the warehouse may say yes, later, to something wider or narrower than what a person said no to here.
+const CROSSING_WORDS: bool = true;
 
 const MINUTE: i64 = 60;
 const DAY_MINUTES: u64 = 24 * 60;

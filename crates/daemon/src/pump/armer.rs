@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::Ready;
-use super::prepare::back;
+use super::prepare::{back, under_way};
 use super::settler;
 use crate::daemon::{Daemon, DaemonError, Members, Surroundings, read_halts};
 use crate::people::{self, Facts, People};
@@ -114,7 +114,7 @@ async fn arm(
     let enrollments = state::enrollment::get_many(&mut tx, &ids).await?;
     let active: BTreeSet<EnrollmentId> = enrollments
         .into_iter()
-        .filter(|row| row.enrollment.is_active())
+        .filter(|row| under_way(&row.enrollment))
         .map(|row| row.enrollment.id)
         .collect();
     let (armings, backs) = look(daemon, &surroundings, &requests, facts, &active, now);
@@ -172,7 +172,9 @@ fn look(
                 // The next of this batch sees it.
                 count(facts, delivery, now);
             }
-            other => backs.push((DeliveryKey::of(delivery), request.claimed.fence, back(other, delivery))),
+            other => {
+                backs.push((DeliveryKey::of(delivery), request.claimed.fence, back(other, &request.claimed)))
+            }
         }
     }
     (armings, backs)

@@ -9,7 +9,7 @@ use engine::{ArmFacts, LastLook};
 use jiff::Timestamp;
 use message::{Letter, Rendered, Scope};
 use model::delivery::{Delivery, GateRecord};
-use model::enrollment::Enrollment;
+use model::enrollment::{Enrollment, Exit, Progress};
 use model::playbook::{Action, Playbook, Send};
 use model::policy::Purpose;
 use model::reason::ReasonClass;
@@ -51,7 +51,7 @@ pub(super) async fn prepare(
     for claimed in rows {
         let Some(facts) = people.get(&claimed.delivery.profile) else { continue };
         let enrollment = enrollments.remove(&claimed.delivery.enrollment);
-        let active = enrollment.as_ref().is_some_and(Enrollment::is_active);
+        let active = enrollment.as_ref().is_some_and(under_way);
         let pinned = enrollment.as_ref().and_then(|enrollment| versions.get(&enrollment.version));
         let window = pinned.and_then(|pinned| pinned.version.window(&claimed.delivery.step)).cloned();
         let arm_facts = ArmFacts {
@@ -71,7 +71,7 @@ pub(super) async fn prepare(
                 _ => Err(Refusal { reason: Reason::FailInternal, saw: "the enrollment is gone".to_owned() }),
             }
             .map_err(|refusal| content_back(refusal, &claimed.delivery)),
-            other => Err(back(other, &claimed.delivery)),
+            other => Err(back(other, &claimed)),
         };
         match made {
             Ok(made) => {
@@ -124,9 +124,20 @@ async fn read(
     Ok(Read { people, enrollments, versions })
 }
 
+/// Whether an enrollment still wants its messages. One that is through does: what goes now is a doubt that a person sends again.
+pub(super) fn under_way(enrollment: &Enrollment) -> bool {
+    match &enrollment.progress {
+        Progress::Ended { exit, .. } => *exit == Exit::Finished,
+        Progress::Waiting { .. } | Progress::Sending { .. } => true,
+    }
+}
+
 /// What the last look says, as what becomes of the row.
-pub(super) fn back(look: LastLook, delivery: &Delivery) -> Back {
+pub(super) fn back(look: LastLook, claimed: &Claimed) -> Back {
+    let delivery = &claimed.delivery;
     match look {
+        // What was handed over before may have been left behind by its enrollment, which would not wake it: it waits by itself.
+        LastLook::Defer { wake_at, .. } if claimed.attempts > 0 => Back::Pending { due_at: wake_at },
         LastLook::Refuse { state, refusal } => refused(state, refusal, delivery),
         LastLook::Defer { wake_at, refusal } => {
             Back::Deferred { due_at: wake_at, reason: refusal.reason, gates: gates(refusal, delivery) }

@@ -18,9 +18,8 @@ use crate::audit::Broken;
 use crate::rules::DESTINATION;
 use crate::script::{Act, Deed, Stop, Whom, Word};
 
-/// Of the doubts that the provider does not have, so many of a hundred are sent again. None: such a row has been left behind by its
-/// enrollment, which does not wake it when the last look defers it.
-const RESENDS: u64 = 0;
+/// Of the doubts that the provider does not have, so many of a hundred are sent again.
+const RESENDS: u64 = 60;
 
 impl Composed<'_> {
     /// Something happens; or it waits to come between the next decision and its pump.

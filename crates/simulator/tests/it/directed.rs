@@ -7,6 +7,7 @@ use model::{DeliveryState, DestinationName, Reason};
 use simulator::composed::Moment;
 use simulator::composed::bench::{Bench, elsewhere, no};
 use state::StateError;
+use state::outbox::As;
 
 fn start() -> Timestamp {
     "2026-03-03T09:00:00Z".parse().unwrap()
@@ -47,14 +48,14 @@ fn an_opt_out_between_rendering_and_arming_is_seen() {
 #[test]
 fn an_old_list_imported_again_does_not_overturn_a_no() {
     let bench = Bench::new(start()).unwrap();
-    // Halted, so that the message waits and consent decides when it goes on.
+    // Decided while she said yes; she says no, and the warehouse, which does not know, says yes again and later.
     bench.tick(start()).unwrap();
     let number = bench.rows().unwrap()[0].delivery.profile;
     bench.write(async |tx| state::consent::record(tx, &no(number, start())).await).unwrap();
     bench.warehouse_says(ConsentStatus::Granted, after(1));
     bench.tick(after(2)).unwrap();
     bench.pump(after(2)).unwrap();
-    assert_eq!(bench.handed(), []);
+    assert_eq!(bench.handed(), [], "an old list was believed");
 }
 
 #[test]
@@ -74,7 +75,7 @@ fn a_claim_whose_lease_went_to_another_arms_nothing() {
         None
     }));
     bench.pump(start()).unwrap();
-    assert_eq!(bench.handed(), []);
+    assert_eq!(bench.handed(), [], "a stale claim was armed");
 }
 
 #[test]
@@ -86,7 +87,7 @@ fn what_is_armed_is_not_taken_back_by_time() {
     bench.pump(start()).unwrap();
     for hour in 1..4 {
         bench.tick(after(hour)).unwrap();
-        bench.pump(after(hour)).unwrap();
+        assert_eq!(bench.pump(after(hour)), Ok(0), "it was taken back");
     }
     bench.restart(after(5)).unwrap();
     bench.pump(after(5)).unwrap();
@@ -104,7 +105,7 @@ fn a_decision_that_comes_late_sends_nothing_again() {
         .write(async |tx| state::delivery::decide(tx, std::slice::from_ref(&decided), after(1)).await)
         .unwrap();
     bench.pump(after(1)).unwrap();
-    assert_eq!(bench.handed().len(), 1);
+    assert_eq!(bench.handed().len(), 1, "it was sent again");
     assert_eq!(bench.rows().unwrap()[0].delivery.state, DeliveryState::Accepted);
 }
 
@@ -115,4 +116,28 @@ fn a_second_daemon_on_the_same_state_is_refused() {
     assert!(matches!(refused, daemon::DaemonError::State(StateError::AlreadyRunning)), "{refused}");
     // The lock goes with its process.
     bench.restart(start()).unwrap();
+}
+
+#[test]
+fn a_doubt_that_a_person_sends_again_goes_again() {
+    let bench = Bench::new(start()).unwrap();
+    bench.tick(start()).unwrap();
+    let mut first = true;
+    bench.listen(Box::new(move |moment, _| {
+        let lost = moment == Moment::Taken && std::mem::take(&mut first);
+        lost.then(|| Outcome::InDoubt { detail: "no answer".to_owned() })
+    }));
+    bench.pump(start()).unwrap();
+    // The enrollment is through: a doubt counts as accepted.
+    bench.tick(start()).unwrap();
+    let doubt = bench.rows().unwrap().remove(0).delivery;
+    assert_eq!(doubt.state, DeliveryState::InDoubt);
+    bench
+        .write(async |tx| {
+            state::outbox::resolve(tx, &doubt.id, As::Resend, "ops", "it is not there", after(1)).await
+        })
+        .unwrap();
+    bench.pump(after(1)).unwrap();
+    assert_eq!(bench.handed().len(), 2);
+    assert_eq!(bench.rows().unwrap()[0].delivery.state, DeliveryState::Accepted);
 }
