@@ -6,5 +6,6 @@
 
 mod composed;
 mod directed;
+mod mutants;
 mod pure;
 mod seeds;

@@ -1,0 +1,88 @@
+//! Mutants: deliberate breaks that a test must catch. Each is named in the code that it breaks and chosen by the environment, so
+//! that one build runs them all.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const PURE: &str = "pure::a_season_of_campaigns_keeps_every_promise";
+const DYING: &str = "composed::a_process_that_dies_anywhere_keeps_every_promise";
+
+/// A mutant, the test that kills it, and what that test must say: a mutant that dies of something else is not understood.
+const KILLED: &[(&str, &str, &str)] = &[
+    ("cap_off_by_one", PURE, "CAP_HOLDS"),
+    ("consent_plain", "directed::an_old_list_imported_again_does_not_overturn_a_no", "an old list"),
+    ("decide_overwrites", "directed::a_decision_that_comes_late_sends_nothing_again", "sent again"),
+    ("double_touch", PURE, "TOUCH_ONCE"),
+    ("fence_unchecked", "directed::a_claim_whose_lease_went_to_another_arms_nothing", "a stale claim"),
+    ("holdout_ignored", PURE, "HOLDOUT_SILENT"),
+    ("lost_candidate", PURE, "CONSERVATION"),
+    ("quiet_ignores_zone", PURE, "QUIET_HOLDS"),
+    ("reap_armed", "directed::what_is_armed_is_not_taken_back_by_time", "taken back"),
+    ("resume_from_start", DYING, "CONSERVATION"),
+    ("skip_consent", PURE, "CONSENT_HOLDS"),
+    ("skip_suppression", PURE, "SUPPRESSION_WINS"),
+];
+
+/// So many seeds are enough for each of them.
+const SEEDS: &str = "12";
+
+#[test]
+fn every_mutant_is_killed() {
+    let tests: BTreeSet<&str> = KILLED.iter().map(|(_, test, _)| *test).collect();
+    for test in tests {
+        let sound = run(test, None);
+        assert!(sound.status.success(), "{test} fails without a mutant:\n{}", said(&sound));
+    }
+    for (mutant, test, says) in KILLED {
+        let mutated = run(test, Some(mutant));
+        assert!(!mutated.status.success(), "{mutant} survives {test}");
+        assert!(
+            said(&mutated).contains(says),
+            "{mutant} dies in {test}, but not of `{says}`:\n{}",
+            said(&mutated)
+        );
+    }
+}
+
+#[test]
+fn every_mutant_is_in_the_table() {
+    let rooms = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = BTreeSet::new();
+    for room in [rooms.clone(), rooms.join("../connectors")] {
+        collect(&room, &mut found);
+    }
+    let known: BTreeSet<String> = KILLED.iter().map(|(mutant, _, _)| (*mutant).to_owned()).collect();
+    assert_eq!(found, known);
+}
+
+/// The names in `mutant("...")` of all sources below a folder.
+fn collect(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("tests") && !path.ends_with("target") {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let names = text.split("mutant(\"").skip(1).filter_map(|rest| rest.split('"').next());
+            found.extend(names.map(str::to_owned));
+        }
+    }
+}
+
+fn run(test: &str, mutant: Option<&str>) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([test, "--exact"])
+        .env("DRUMBEAT_SEEDS", SEEDS)
+        .env_remove("DRUMBEAT_SEED")
+        .env_remove("DRUMBEAT_MUTANT");
+    if let Some(mutant) = mutant {
+        command.env("DRUMBEAT_MUTANT", mutant);
+    }
+    command.output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
