@@ -21,7 +21,7 @@ use crate::{StateError, Tx};
 
 pub(crate) mod read;
 
-use read::{LoggedRead, columns, logged_columns};
+use read::{LoggedRead, columns, logged_columns, playbook_goes_on};
 
 /// How a row is found: rows lie by person, so that a page of people is a page of the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -429,15 +429,23 @@ pub async fn counts(
 }
 
 /// The earliest time at which a pending row is due or an enrollment of an active playbook is to be looked at;
-/// `now` if something is due already. A deferred row wakes with its enrollment.
+/// `now` if something is due already. A deferred row wakes with its enrollment, and what a paused or halted
+/// playbook has waiting is due when it goes on.
 pub async fn next_due(tx: &mut Tx, now: Timestamp) -> Result<Option<Timestamp>, StateError> {
     // One due row is found at once; only where there is none, all of the (few) pending ones are looked at.
-    let due = Sql::same("SELECT due_at_ms FROM delivery WHERE state = 'pending' AND due_at_ms <= $1 LIMIT 1");
+    let due = Sql::same(concat!(
+        "SELECT due_at_ms FROM delivery WHERE state = 'pending' AND due_at_ms <= $1 AND ",
+        playbook_goes_on!(),
+        " LIMIT 1"
+    ));
     let due: Vec<(i64,)> = tx.rows("look for due deliveries", &due, binds![row::ms(now)]).await?;
     if !due.is_empty() {
         return Ok(Some(now));
     }
-    let pending = Sql::same("SELECT MIN(due_at_ms) FROM delivery WHERE state = 'pending'");
+    let pending = Sql::same(concat!(
+        "SELECT MIN(due_at_ms) FROM delivery WHERE state = 'pending' AND ",
+        playbook_goes_on!()
+    ));
     let pending: Vec<(Option<i64>,)> = tx.rows("look for due deliveries", &pending, vec![]).await?;
     let wakes = Sql::same(
         "SELECT (SELECT MIN(enrollment.look_at_ms) FROM enrollment

@@ -14,7 +14,7 @@ use model::id::AddressHash;
 use model::{DeliveryId, DeliveryState, DestinationName, ProfileNumber, Reason};
 
 use crate::db::binds;
-use crate::delivery::read::{LeasedRead, leased_columns, write_gates};
+use crate::delivery::read::{LeasedRead, leased_columns, playbook_goes_on, write_gates};
 use crate::delivery::{DeliveryKey, keys};
 use crate::dialect::{LOCK_ADDRESSES, LOCK_PROFILES, Rows, Sql, each, page, page_locked};
 use crate::enrollment::look_at;
@@ -107,8 +107,8 @@ pub struct Attempt {
     pub address: AddressHash,
 }
 
-/// Leases up to `limit` due rows of a destination: transactional first, then by priority, due time and
-/// number.
+/// Leases up to `limit` due rows of a destination: transactional first, then by priority, due time and number.
+/// Rows of a playbook that is paused or halted wait with it.
 ///
 /// `lease_now` and `lease_ms` are lease time (see [`crate::State::lease_now`]); `node` names the process, for
 /// people.
@@ -126,8 +126,9 @@ pub async fn claim(
         concat!(
             "SELECT ",
             leased_columns!(),
-            " FROM delivery WHERE state = 'pending' AND destination = $1 AND due_at_ms <= $2
-            ORDER BY claim_rank, due_at_ms, profile, id LIMIT $3"
+            " FROM delivery WHERE state = 'pending' AND destination = $1 AND due_at_ms <= $2 AND ",
+            playbook_goes_on!(),
+            " ORDER BY claim_rank, due_at_ms, profile, id LIMIT $3"
         ),
         "FOR UPDATE SKIP LOCKED"
     );

@@ -245,3 +245,28 @@ fn a_playbook_in_production_waits_for_a_person() {
     let log = run(&folder, &["--output", "ndjson", "log"]).code(0).lines();
     assert_eq!(log.len(), 20);
 }
+
+/// Rows that were due when their playbook was paused wait with it: they are not claimed and given back over and over.
+#[test]
+fn what_is_due_waits_while_its_playbook_is_paused_and_goes_when_it_goes_on() {
+    let expected = reachable(30).len();
+    for (stop, go) in [
+        (vec!["playbook", "pause", "hello"], vec!["playbook", "resume", "hello"]),
+        (
+            vec!["halt", "--scope", "playbook.hello", "--reason", "a drill"],
+            vec!["halt", "--scope", "playbook.hello", "--lift", "--reason", "over"],
+        ),
+    ] {
+        let folder = project(30);
+        // It dies with everything decided and nothing sent.
+        let mut dying = folder.command(&["--now", NOW, "run", "--once"]);
+        assert!(!dying.env("DRUMBEAT_FAILPOINT", "enter.after_commit").output().unwrap().status.success());
+        folder.run(&stop).code(0);
+        let waiting = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]).code(0).json();
+        assert_eq!(waiting["deliveries"]["pending"], expected, "{waiting}");
+        assert!(outbox(&folder).is_empty());
+        folder.run(&go).code(0);
+        folder.run(&["--now", NOW, "run", "--once"]).code(0);
+        assert_eq!(outbox(&folder).len(), expected);
+    }
+}

@@ -39,7 +39,16 @@ macro_rules! leased_columns {
     };
 }
 
-pub(crate) use {columns, leased_columns, logged_columns};
+/// What holds of a row whose playbook is neither paused nor halted. A halt's scope is written as
+/// [`crate::control::HaltScope`] writes it.
+macro_rules! playbook_goes_on {
+    () => {
+        "playbook NOT IN (SELECT name FROM playbook WHERE status = 'paused') \
+        AND 'playbook:' || playbook NOT IN (SELECT scope FROM halt)"
+    };
+}
+
+pub(crate) use {columns, leased_columns, logged_columns, playbook_goes_on};
 
 /// A row that is read: the columns as decided, and some more. Read from an array, so the fields stand in the
 /// order of the columns.
