@@ -8,7 +8,7 @@ use crate::lint::static_names;
 use crate::mistake::Mistake;
 use crate::pieces::{Piece, Place};
 use crate::source::{FileName, Kind, Sources};
-use crate::suggest::nearest;
+use model::suggest::nearest;
 
 /// A file of the closure, cut.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use granit_parser::{Event, Parser, ScalarStyle};
 
 use crate::mail::header_name_mistake;
 use crate::mistake::Mistake;
-use crate::suggest::nearest;
+use model::suggest::nearest;
 
 /// A value of the front matter: a template of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]

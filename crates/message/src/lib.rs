@@ -27,7 +27,6 @@ mod samples;
 mod scope;
 mod shield;
 mod source;
-mod suggest;
 mod text;
 pub mod token;
 

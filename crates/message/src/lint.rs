@@ -8,8 +8,8 @@ use minijinja::syntax::SyntaxConfig;
 
 use crate::mistake::{Mistake, line_column};
 use crate::names;
-use crate::suggest::nearest;
 use crate::{date, pieces};
+use model::suggest::nearest;
 
 /// A value that a template names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,7 +10,7 @@ use crate::expand::File;
 use crate::markup::{self, Token, is_void};
 use crate::mistake::Mistake;
 use crate::shield::{Shield, Shielded};
-use crate::suggest::nearest;
+use model::suggest::nearest;
 
 /// What an element holds.
 enum Holds {

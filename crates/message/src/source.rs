@@ -7,7 +7,7 @@ use model::TemplateName;
 
 use crate::locale;
 use crate::mistake::Mistake;
-use crate::suggest::nearest;
+use model::suggest::nearest;
 
 /// All template files of a project, by file name (`win_back_nudge.de.mjml`, `_layout.mjml`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

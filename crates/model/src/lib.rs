@@ -22,6 +22,7 @@ pub mod secret;
 pub mod segment;
 pub mod settings;
 pub mod sql;
+pub mod suggest;
 pub mod value;
 
 pub use address::EmailAddress;

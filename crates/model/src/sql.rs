@@ -9,6 +9,7 @@ mod words;
 use jiff::SignedDuration;
 
 use crate::duration::{format_duration, parse_duration};
+use crate::suggest::edits;
 use token::{Kind, Token, tokens};
 
 /// Something in a query that must not be there.
@@ -283,14 +284,13 @@ fn unknown_parameter(text: &str, token: Token) -> SqlMistake {
 fn suggestion(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     let (base, rest) = lower.split_once('_').unwrap_or((&lower, ""));
-    let base = ["now", "today"]
-        .into_iter()
-        .find(|known| *known == base || distance(known, base) <= known.len() / 2)?;
+    let base =
+        ["now", "today"].into_iter().find(|known| *known == base || edits(known, base) <= known.len() / 2)?;
     if rest.is_empty() {
         return Some(base.to_owned());
     }
     let (sign, amount) = rest.split_once('_').unwrap_or((rest, ""));
-    let sign = ["minus", "plus"].into_iter().find(|known| *known == sign || distance(known, sign) <= 2)?;
+    let sign = ["minus", "plus"].into_iter().find(|known| *known == sign || edits(known, sign) <= 2)?;
     let digits_end = amount.find(|c: char| !c.is_ascii_digit()).unwrap_or(amount.len());
     let (digits, unit) = amount.split_at(digits_end);
     let unit = match unit.trim_start_matches('_') {
@@ -304,36 +304,6 @@ fn suggestion(name: &str) -> Option<String> {
     let amount = format!("{}{unit}", if digits.is_empty() { "14" } else { digits });
     parse_duration(&amount).ok()?;
     Some(format!("{base}_{sign}_{amount}"))
-}
-
-/// The candidate that comes nearest to a word, if any is near enough to have been meant: a third of its letters may differ.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_lowercase();
-    let near =
-        candidates.into_iter().map(|candidate| (distance(&word, &candidate.to_lowercase()), candidate));
-    near.filter(|(distance, _)| *distance <= (word.chars().count() / 3).max(1))
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// How many letters must be added, dropped, changed or swapped with their neighbour to make one word of the other.
-fn distance(left: &str, right: &str) -> usize {
-    let (left, right): (Vec<char>, Vec<char>) =
-        (left.chars().take(32).collect(), right.chars().take(32).collect());
-    let mut rows = vec![(0..=right.len()).collect::<Vec<usize>>()];
-    for i in 1..=left.len() {
-        let mut row = vec![i];
-        for j in 1..=right.len() {
-            let changed = usize::from(left[i - 1] != right[j - 1]);
-            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + changed);
-            if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows.last().and_then(|row| row.last()).copied().unwrap_or(0)
 }
 
 /// A token as a message quotes it.

@@ -17,7 +17,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::playbook::Written;
 use crate::read::{Column, Cx, Mentioned};
 use crate::source::Span;
-use crate::suggest::nearest;
+use model::suggest::nearest;
 
 /// What the database said of the columns of the project's queries: all of them, in their order, `id` among them, with
 /// their types where it knows them.

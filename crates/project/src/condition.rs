@@ -10,9 +10,9 @@ use serde_json::{Value as Json, json};
 use crate::read::{Asking, Column, Cx, Mention, Mentioned, Named, Read, record};
 use crate::schema::Schemas;
 use crate::source::Span;
-use crate::suggest::nearest;
 use crate::values::Positive;
 use crate::yaml::{Key, Kind, Node};
+use model::suggest::nearest;
 
 /// Subjects that are known and not built yet.
 const LATER: &[&str] = &["event", "account", "owner", "score"];

@@ -22,7 +22,6 @@ mod segment;
 mod settings;
 mod source;
 mod steps;
-mod suggest;
 mod templates;
 mod values;
 mod yaml;

@@ -18,8 +18,8 @@ use crate::root::Root;
 use crate::scenario::Scenario;
 use crate::settings::Destinations;
 use crate::source::{Files, Span};
-use crate::suggest::nearest;
 use crate::yaml::{Kind, Node};
+use model::suggest::nearest;
 
 use crate::{KnownConnector, columns, overlay, templates, yaml};
 

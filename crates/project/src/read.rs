@@ -15,8 +15,8 @@ use crate::KnownConnector;
 use crate::diagnostic::Diagnostic;
 use crate::schema::Schemas;
 use crate::source::{Files, Span};
-use crate::suggest::nearest;
 use crate::yaml::{Key, Kind, Node, Style};
+use model::suggest::nearest;
 
 /// What can be read out of a tree.
 pub(crate) trait Read: Sized {

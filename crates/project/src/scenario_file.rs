@@ -178,7 +178,7 @@ impl Read for Reason {
         if let Some((_, reason)) = words.iter().find(|(word, _)| *word == text.text) {
             return Some(*reason);
         }
-        let meant = crate::suggest::nearest(&text.text, words.iter().map(|(word, _)| *word));
+        let meant = model::suggest::nearest(&text.text, words.iter().map(|(word, _)| *word));
         let message = format!("{} is not a reason code", text.shown());
         cx.mistake("E0105", text.span, message).did_you_mean(meant);
         None
@@ -414,7 +414,7 @@ fn name_people_and_steps(
     let ids: Vec<String> = profiles.filter_map(|row| row.0.get("id").map(Value::to_string)).collect();
     let named = then.iter().map(|then| &then.fields.profile).chain(rows.iter().map(|(row, _)| &row.profile));
     for profile in named.filter(|profile| !ids.contains(&profile.value)) {
-        let meant = crate::suggest::nearest(&profile.value, ids.iter().map(String::as_str));
+        let meant = model::suggest::nearest(&profile.value, ids.iter().map(String::as_str));
         cx.mistake("E0201", profile.span, format!("no profile `{}` is given", profile.value))
             .did_you_mean(meant);
     }

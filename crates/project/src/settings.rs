@@ -19,9 +19,9 @@ use crate::read::{At, Cx, Read};
 use crate::reference::is_reference;
 use crate::root::{RawBrand, RawDestination, RawFresh, RawThrottle, Root};
 use crate::source::Span;
-use crate::suggest::nearest;
 use crate::values::{Positive, Thing, Things};
 use crate::yaml::{Kind, Node};
+use model::suggest::nearest;
 
 /// Connectors that are known and not built yet.
 const LATER: &[&str] = &[

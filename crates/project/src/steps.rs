@@ -12,9 +12,9 @@ use crate::playbook::RawWindow;
 use crate::read::{At, Cx, Given, Needed, Read, record};
 use crate::schema::Schemas;
 use crate::source::Span;
-use crate::suggest::nearest;
 use crate::values::Positive;
 use crate::yaml::{Kind, Node};
+use model::suggest::nearest;
 
 /// Steps that are known and not built yet.
 const LATER: &[&str] = &["record", "notify", "audience", "experiment", "withdraw"];

@@ -17,7 +17,7 @@ use crate::playbook::Written;
 use crate::query::read_text;
 use crate::read::{Cx, Named};
 use crate::source::{Files, Span};
-use crate::suggest::nearest;
+use model::suggest::nearest;
 
 /// The folder of templates.
 const FOLDER: &str = "templates";

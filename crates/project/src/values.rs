@@ -18,8 +18,8 @@ use serde_json::{Value as Json, json};
 use crate::read::{Cx, Named, Read};
 use crate::schema::Schemas;
 use crate::source::Span;
-use crate::suggest::nearest;
 use crate::yaml::{Kind, Node};
+use model::suggest::nearest;
 
 /// Any single value, where text is wanted.
 pub(crate) fn text_schema(schemas: &mut Schemas) -> Json {

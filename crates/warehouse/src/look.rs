@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use model::query::Query;
 use model::settings::TimeEncoding;
-use model::sql::{Bound, Parameter, nearest};
+use model::sql::{Bound, Parameter};
+use model::suggest::nearest;
 use model::value::ValueType;
 
 use crate::error::{QueryError, WarehouseError, failed, refusal, simple_code};
