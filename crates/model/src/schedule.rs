@@ -110,13 +110,7 @@ impl Schedule {
     /// The first time strictly after `after`; `None` if there is none within four years.
     pub fn next_after(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         match &self.kind {
-            Kind::Every(duration) => {
-                // Counted from midnight of 1970 in the zone's offset, so that `1d` is local midnight but for DST.
-                let offset = i64::from(zone.to_offset(after).seconds());
-                let step = duration.as_secs();
-                let local = after.as_second() + offset;
-                Timestamp::from_second((local.div_euclid(step) + 1) * step - offset).ok()
-            }
+            Kind::Every(duration) => next_multiple(duration.as_secs(), after, zone),
             Kind::Cron { schedule, every_hour } => next_civil(schedule, *every_hour, after, zone),
         }
     }
@@ -152,6 +146,36 @@ impl Schedule {
             probe = next;
         }
         latest
+    }
+}
+
+/// Counted in civil time from midnight of 1970, so that `1d` is local midnight: from one change of clocks to the
+/// next, and at a change as a cron expression is.
+fn next_multiple(step: i64, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    const HOUR: i64 = 3_600;
+    let offset_at = |second| Some(i64::from(zone.to_offset(Timestamp::from_second(second).ok()?).seconds()));
+    let next_from =
+        |civil: i64| civil.div_euclid(step) * step + if civil.rem_euclid(step) == 0 { 0 } else { step };
+    let mut from = after.as_second() + 1;
+    loop {
+        let offset = offset_at(from)?;
+        if HOUR < step {
+            // What the last change of clocks, at or before `from`, has skipped or repeats.
+            let change = zone.preceding(Timestamp::from_second(from + 1).ok()?).next();
+            if let Some(change) = change.map(|change| change.timestamp().as_second()) {
+                let before = change + offset_at(change - 1)?;
+                if change == from && next_from(before) < change + offset {
+                    return Timestamp::from_second(change).ok();
+                }
+                from = from.max(before - offset);
+            }
+        }
+        let next = next_from(from + offset) - offset;
+        let change = zone.following(Timestamp::from_second(from).ok()?).next();
+        match change.map(|change| change.timestamp().as_second()) {
+            Some(change) if change <= next => from = change,
+            _ => return Timestamp::from_second(next).ok(),
+        }
     }
 }
 
@@ -240,6 +264,22 @@ mod tests {
     }
 
     #[test]
+    fn a_duration_goes_by_the_clock_on_both_sides_of_a_change_of_clocks() {
+        // Local midnight after the change, asked for before it.
+        assert_eq!(next("1d", "Europe/Berlin", "2026-03-29T00:30:00Z"), "2026-03-29T22:00:00Z");
+        assert_eq!(next("1d", "Europe/Berlin", "2026-10-25T00:30:00Z"), "2026-10-25T23:00:00Z");
+        // Two o'clock falls into the gap, and comes twice in the fold.
+        assert_eq!(next("2h", "Europe/Berlin", "2026-03-29T00:30:00Z"), "2026-03-29T01:00:00Z");
+        assert_eq!(next("2h", "Europe/Berlin", "2026-03-29T01:00:00Z"), "2026-03-29T02:00:00Z");
+        assert_eq!(next("2h", "Europe/Berlin", "2026-10-25T00:00:00Z"), "2026-10-25T03:00:00Z");
+        assert_eq!(next("30m", "Europe/Berlin", "2026-03-29T00:30:00Z"), "2026-03-29T01:00:00Z");
+        assert_eq!(next("30m", "Europe/Berlin", "2026-10-25T00:30:00Z"), "2026-10-25T01:00:00Z");
+        // Havana has no midnight on that day.
+        assert_eq!(next("1d", "America/Havana", "2026-03-08T04:30:00Z"), "2026-03-08T05:00:00Z");
+        assert_eq!(next("1d", "America/Havana", "2026-03-08T05:00:00Z"), "2026-03-09T04:00:00Z");
+    }
+
+    #[test]
     fn a_daily_time_in_the_gap_runs_at_the_first_valid_instant() {
         assert_eq!(next("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z"), "2026-03-29T01:00:00Z");
         assert_eq!(next("30 2 * * *", "Europe/Berlin", "2026-03-29T01:00:00Z"), "2026-03-30T00:30:00Z");
@@ -294,14 +334,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_next_time_lies_ahead_and_the_one_after_further(second in 1_600_000_000i64..1_900_000_000, zone in 0usize..5, schedule in 0usize..6) {
-            let zone = TimeZone::get(["Europe/Berlin", "Australia/Lord_Howe", "America/Sao_Paulo", "Asia/Kolkata", "America/New_York"][zone]).unwrap();
-            let schedule = Schedule::parse(["30 2 * * *", "*/20 * * * *", "0 0 * * mon-fri", "15 1 1 * *", "6h", "0 9 * * *"][schedule]).unwrap();
+        fn the_next_time_lies_ahead_and_the_one_after_further(second in 1_600_000_000i64..1_900_000_000, zone in 0usize..6, schedule in 0usize..10, near in proptest::bool::ANY, part in 0.0..1.0) {
+            let zone = TimeZone::get(["Europe/Berlin", "Australia/Lord_Howe", "America/Sao_Paulo", "Asia/Kolkata", "America/New_York", "America/Havana"][zone]).unwrap();
+            let schedule = Schedule::parse(["30 2 * * *", "*/20 * * * *", "0 0 * * mon-fri", "15 1 1 * *", "6h", "0 9 * * *", "1d", "2h", "20m", "7d"][schedule]).unwrap();
+            let mut second = second;
+            if near && let Some(change) = zone.following(Timestamp::from_second(second).unwrap()).next() {
+                // Within a day before a change of clocks, where it is asked for and may lie behind.
+                second = change.timestamp().as_second() - second % 86_400;
+            }
             let after = Timestamp::from_second(second).unwrap();
             let first = schedule.next_after(after, &zone).unwrap();
             let second = schedule.next_after(first, &zone).unwrap();
             prop_assert!(after < first && first < second);
             prop_assert_eq!(schedule.latest_between(after, first, &zone), Some(first));
+            // Whoever asks later, but before it, hears the same.
+            #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a part of it")]
+            let later = after.as_second() + ((first.as_second() - after.as_second() - 1) as f64 * part) as i64;
+            prop_assert_eq!(schedule.next_after(Timestamp::from_second(later).unwrap(), &zone), Some(first));
         }
     }
 }
