@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// The folder of the workspace.
+/// The folder of the workspace: as Cargo says when it runs a test, for what was built in one checkout may be run
+/// in another that shares its target folder.
 ///
 /// # Panics
 /// Never: this crate lies below it.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies below the workspace").to_owned()
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    here.parent().expect("this crate lies below the workspace").to_owned()
 }
 
 /// The built `drumbeat`. Built at the first call in a process, unless `DRUMBEAT_BIN` names it.

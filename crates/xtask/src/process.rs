@@ -18,9 +18,11 @@ const SET_BY_CARGO: &[&str] = &[
     "OUT_DIR",
 ];
 
-/// The folder of the workspace.
+/// The folder of the workspace: as Cargo says when it runs this, for what was built in one checkout may be run in
+/// another that shares its target folder.
 pub(crate) fn root() -> Result<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").context("this is run by `cargo x`")?;
+    let here = Path::new(&here);
     Ok(here.ancestors().nth(2).context("this crate lies two folders below the workspace")?.to_owned())
 }
 

@@ -35,7 +35,7 @@ fn the_demo_overwrites_nothing() {
 fn from_the_demo_to_your_own_data_in_five_commands() {
     let folder = Folder::empty();
     folder.run(&["demo"]).code(0);
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let readme = std::fs::read_to_string(tests::root().join("README.md")).unwrap();
     let section = readme.split("## From the demo to your own data").nth(1).unwrap();
     let block = section.split("```sh").nth(1).unwrap().split("```").next().unwrap();
     let commands: Vec<&str> = block.lines().filter(|line| !line.trim().is_empty()).collect();

@@ -200,7 +200,7 @@ fn a_strict_server_with_starttls_and_auth_takes_the_mail() {
         .unwrap();
     assert!(made.status.success());
     let port = free_port();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/strict_smtp.py");
+    let script = tests::root().join("tests/servers/strict_smtp.py");
     let mut server = Command::new(python)
         .arg(script)
         .args([port.to_string().as_str(), cert.to_str().unwrap(), key.to_str().unwrap()])

@@ -271,7 +271,8 @@ mod tests {
 
     #[test]
     fn the_demo_has_every_file_of_the_saas_project() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../playbooks/saas");
+        // A test runs in its crate's folder.
+        let root = Path::new("../../playbooks/saas").to_owned();
         let mut files = Vec::new();
         let mut folders = vec![root.clone()];
         while let Some(folder) = folders.pop() {

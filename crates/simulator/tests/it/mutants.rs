@@ -47,7 +47,8 @@ fn every_mutant_is_killed() {
 
 #[test]
 fn every_mutant_is_in_the_table() {
-    let rooms = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // A test runs in its crate's folder.
+    let rooms = Path::new("..").to_owned();
     let mut found = BTreeSet::new();
     for room in [rooms.clone(), rooms.join("../connectors")] {
         collect(&room, &mut found);
