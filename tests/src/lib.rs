@@ -26,14 +26,31 @@ pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| std::env::var_os("DRUMBEAT_BIN").map_or_else(build, PathBuf::from))
 }
 
-/// Builds it where, and in the profile in which, this test was built.
-fn build() -> PathBuf {
+/// The one door, `cargo x`, to be given its arguments.
+pub fn door() -> Command {
+    let mut cargo = cargo();
+    cargo.args(["run", "--quiet", "--locked", "--package", "xtask", "--"]);
+    cargo
+}
+
+/// Where, and in the profile in which, this test was built.
+fn profile() -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
     // TARGET/PROFILE/deps/TEST
-    let profile = test.ancestors().nth(2).expect("a test lies in `deps` of its profile's folder");
+    test.ancestors().nth(2).expect("a test lies in `deps` of its profile's folder").to_owned()
+}
+
+fn cargo() -> Command {
+    let profile = profile();
     let target = profile.parent().expect("a profile's folder lies in the target folder");
     let mut cargo = Command::new("cargo");
     cargo.current_dir(root()).env("CARGO_TARGET_DIR", target).stdin(Stdio::null());
+    cargo
+}
+
+fn build() -> PathBuf {
+    let profile = profile();
+    let mut cargo = cargo();
     cargo.args(["build", "--quiet", "--locked", "--package", "cli", "--bin", "drumbeat"]);
     if profile.ends_with("release") {
         cargo.arg("--release");

@@ -1,66 +1,9 @@
 //! Mail through a real SMTP server, taken from it and read.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use crate::support::{Folder, NOW, SETTINGS, free_port, have, project, reachable, wait_for_port};
-
-/// `smtp-sink`, from postfix, which keeps one file a message.
-struct Sink {
-    child: Child,
-    port: u16,
-    dir: tempfile::TempDir,
-}
-
-impl Sink {
-    fn start(args: &[&str]) -> Option<Self> {
-        if !have("smtp-sink", "DRUMBEAT_TEST_SMTP") {
-            return None;
-        }
-        let port = free_port();
-        let dir = tempfile::tempdir().unwrap();
-        let pattern = format!("{}/m.", dir.path().display());
-        let mut command = Command::new("smtp-sink");
-        // As root it wants to be told whose name it works in; the folder must be theirs.
-        if nobody_needed() {
-            command.args(["-u", "nobody"]);
-            assert!(Command::new("chown").arg("nobody").arg(dir.path()).status().unwrap().success());
-        }
-        let child = command
-            .args(args)
-            .args(["-d", &pattern, &format!("127.0.0.1:{port}"), "100"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let sink = Self { child, port, dir };
-        wait_for_port(port);
-        Some(sink)
-    }
-
-    fn messages(&self) -> Vec<String> {
-        let mut files: Vec<_> =
-            std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        files
-            .iter()
-            .map(|file| std::fs::read_to_string(file).unwrap())
-            .filter(|text| !text.is_empty())
-            .collect()
-    }
-}
-
-impl Drop for Sink {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn nobody_needed() -> bool {
-    let id = Command::new("id").arg("-u").output().unwrap();
-    id.stdout.starts_with(b"0")
-}
+use crate::support::{Folder, NOW, SETTINGS, Sink, free_port, project, reachable, wait_for_port};
 
 fn smtp_project(people: usize, port: u16) -> Folder {
     let folder = project(people);

@@ -16,5 +16,6 @@ mod demo;
 mod mail;
 mod mistakes;
 mod postgres;
+mod shop;
 mod support;
 mod way_out;

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tests::binary;
@@ -227,4 +227,63 @@ pub fn have(program: &str, required_by: &str) -> bool {
         eprintln!("skipped: no {program}");
     }
     found
+}
+
+/// `smtp-sink`, from postfix, which keeps one file a message.
+pub struct Sink {
+    child: Child,
+    pub port: u16,
+    dir: tempfile::TempDir,
+}
+
+impl Sink {
+    /// `None` where it is not installed, which is said.
+    pub fn start(args: &[&str]) -> Option<Self> {
+        if !have("smtp-sink", "DRUMBEAT_TEST_SMTP") {
+            return None;
+        }
+        let port = free_port();
+        let dir = tempfile::tempdir().unwrap();
+        let pattern = format!("{}/m.", dir.path().display());
+        let mut command = Command::new("smtp-sink");
+        // As root it wants to be told whose name it works in; the folder must be theirs.
+        if nobody_needed() {
+            command.args(["-u", "nobody"]);
+            assert!(Command::new("chown").arg("nobody").arg(dir.path()).status().unwrap().success());
+        }
+        let child = command
+            .args(args)
+            .args(["-d", &pattern, &format!("127.0.0.1:{port}"), "100"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let sink = Self { child, port, dir };
+        wait_for_port(port);
+        Some(sink)
+    }
+
+    /// What it took so far.
+    pub fn messages(&self) -> Vec<String> {
+        let mut files: Vec<_> =
+            std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+            .iter()
+            .map(|file| std::fs::read_to_string(file).unwrap())
+            .filter(|text| !text.is_empty())
+            .collect()
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn nobody_needed() -> bool {
+    let id = Command::new("id").arg("-u").output().unwrap();
+    id.stdout.starts_with(b"0")
 }
