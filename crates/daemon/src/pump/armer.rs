@@ -1,8 +1,8 @@
 //! ARM: the transaction that makes messages irrevocable, and the last look inside it.
 //!
-//! One task, without a timer: it takes whatever waits when its last commit returned, at most 64. In one transaction it locks the
-//! people concerned in order of number, reads facts, asks the engine for its last look, and writes. An opt-out that returned before
-//! is always seen; one that comes after finds the message armed, and says so.
+//! In one transaction (the scribe's) the people concerned are locked in order of number, facts are read, the engine is asked for its
+//! last look, and what it says is written. An opt-out that returned before is always seen; one that comes after finds the message
+//! armed, and says so.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,12 +13,11 @@ use model::id::AddressHash;
 use model::playbook::SendWindow;
 use model::policy::Policy;
 use model::profile::Profile;
-use model::{EnrollmentId, ProfileNumber};
+use model::{DeliveryId, EnrollmentId, ProfileNumber};
 use state::Tx;
 use state::delivery::DeliveryKey;
 use state::outbox::{Back, Claimed};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 use super::Ready;
 use super::prepare::{back, under_way};
@@ -27,9 +26,10 @@ use crate::daemon::{Daemon, DaemonError, Members, Surroundings, read_halts};
 use crate::people::{self, Facts, People};
 
 /// Rows armed in one transaction.
-const BATCH_MAX: usize = 64;
+pub(super) const BATCH_MAX: usize = 64;
 
-struct Request {
+/// A message at the point of no return.
+pub(super) struct Request {
     claimed: Claimed,
     address: AddressHash,
     profile: Option<Profile>,
@@ -37,16 +37,10 @@ struct Request {
     reply: oneshot::Sender<bool>,
 }
 
-/// The task.
-pub(super) struct Armer {
-    sender: mpsc::Sender<Request>,
-    task: JoinHandle<Result<(), DaemonError>>,
-}
-
-/// A way to ask it.
+/// A way to ask for it.
 #[derive(Clone)]
 pub(super) struct Handle {
-    sender: mpsc::Sender<Request>,
+    pub(super) sender: mpsc::Sender<Request>,
 }
 
 impl Handle {
@@ -68,68 +62,60 @@ impl Handle {
     }
 }
 
-impl Armer {
-    pub(super) fn start(daemon: Arc<Daemon>, members: Arc<Members>, now: Timestamp) -> Self {
-        let (sender, mut receiver) = mpsc::channel::<Request>(BATCH_MAX);
-        let task = tokio::spawn(async move {
-            let mut batch = Vec::with_capacity(BATCH_MAX);
-            while receiver.recv_many(&mut batch, BATCH_MAX).await > 0 {
-                arm(&daemon, &members, std::mem::take(&mut batch), now).await?;
-            }
-            Ok(())
-        });
-        Self { sender, task }
-    }
-
-    pub(super) fn handle(&self) -> Handle {
-        Handle { sender: self.sender.clone() }
-    }
-
-    pub(super) async fn finish(self) -> Result<(), DaemonError> {
-        drop(self.sender);
-        self.task.await.map_err(DaemonError::Task)?
-    }
+/// Locks who is concerned: the people first, then the addresses, each in order.
+pub(super) async fn lock(
+    tx: &mut Tx,
+    requests: &[Request],
+    dead: &[&AddressHash],
+) -> Result<(), DaemonError> {
+    state::outbox::lock_profiles(tx, &numbers(requests)).await?;
+    let addresses: Vec<AddressHash> =
+        requests.iter().map(|request| &request.address).chain(dead.iter().copied()).cloned().collect();
+    state::outbox::lock_addresses(tx, &addresses).await?;
+    Ok(())
 }
 
-async fn arm(
+/// The last look of each, and what it says, written. Returns which are armed once the transaction is committed.
+pub(super) async fn arm(
     daemon: &Daemon,
+    tx: &mut Tx,
     members: &Arc<Members>,
-    requests: Vec<Request>,
+    requests: &[Request],
     now: Timestamp,
-) -> Result<(), DaemonError> {
-    let mut numbers: Vec<ProfileNumber> =
-        requests.iter().map(|request| request.claimed.delivery.profile).collect();
-    numbers.sort();
-    numbers.dedup();
-    let addresses: Vec<AddressHash> = requests.iter().map(|request| request.address.clone()).collect();
-    let mut tx = daemon.state.write().await?;
-    state::outbox::lock_profiles(&mut tx, &numbers).await?;
-    state::outbox::lock_addresses(&mut tx, &addresses).await?;
-    let facts = read(&mut tx, &daemon.project.policy, &requests, &numbers, now).await?;
-    let surroundings = Surroundings { members: Arc::clone(members), halts: read_halts(&mut tx).await? };
+) -> Result<Vec<DeliveryId>, DaemonError> {
+    let facts = read(tx, &daemon.project.policy, requests, &numbers(requests), now).await?;
+    let surroundings = Surroundings { members: Arc::clone(members), halts: read_halts(tx).await? };
     let ids: Vec<_> = requests
         .iter()
         .map(|one| (one.claimed.delivery.profile, one.claimed.delivery.enrollment.clone()))
         .collect();
-    let enrollments = state::enrollment::get_many(&mut tx, &ids).await?;
+    let enrollments = state::enrollment::get_many(tx, &ids).await?;
     let active: BTreeSet<EnrollmentId> = enrollments
         .into_iter()
         .filter(|row| under_way(&row.enrollment))
         .map(|row| row.enrollment.id)
         .collect();
-    let (armings, backs) = look(daemon, &surroundings, &requests, facts, &active, now);
-    let lease_now = daemon.state.lease_now(&mut tx).await?;
-    let armed = state::outbox::arm(&mut tx, &armings, now, lease_now).await?;
-    settler::give_back_in(&mut tx, &backs, now).await?;
-    model::fault::point("arm.before_commit");
-    tx.commit().await?;
+    let (armings, backs) = look(daemon, &surroundings, requests, facts, &active, now);
+    let lease_now = daemon.state.lease_now(tx).await?;
+    let armed = state::outbox::arm(tx, &armings, now, lease_now).await?;
+    settler::give_back_in(tx, &backs, now).await?;
+    Ok(armed.into_iter().map(|armed| armed.delivery).collect())
+}
+
+/// Says what is committed to those who asked.
+pub(super) fn answer(requests: Vec<Request>, armed: &[DeliveryId]) {
     for request in requests {
-        let is_armed = armed.iter().any(|one| one.delivery == request.claimed.delivery.id);
+        let is_armed = armed.contains(&request.claimed.delivery.id);
         if request.reply.send(is_armed).is_err() && is_armed {
             tracing::warn!(delivery = %request.claimed.delivery.id, "A delivery was armed and nobody hands it over; it is in doubt after the next start.");
         }
     }
-    Ok(())
+}
+
+fn numbers(requests: &[Request]) -> Vec<ProfileNumber> {
+    let numbers: BTreeSet<ProfileNumber> =
+        requests.iter().map(|request| request.claimed.delivery.profile).collect();
+    numbers.into_iter().collect()
 }
 
 /// The last look of each, in turn: what one arms, the next of the same person sees.

@@ -4,6 +4,7 @@
 
 mod armer;
 pub(crate) mod prepare;
+mod scribe;
 mod settler;
 
 use std::collections::BTreeMap;
@@ -22,8 +23,8 @@ use state::outbox::Claimed;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use self::armer::Armer;
-use self::settler::{Settler, When};
+use self::scribe::Scribe;
+use self::settler::When;
 use crate::daemon::{Carrier, Daemon, DaemonError, Surroundings, read_halts};
 use crate::report::Pumped;
 
@@ -121,10 +122,9 @@ async fn pass(
             ..Surroundings::read(&mut tx, &daemon.project, now).await?
         })
     };
-    let armer = Armer::start(Arc::clone(daemon), Arc::clone(&surroundings.members), now);
-    let settler = Settler::start(Arc::clone(daemon), now);
+    let scribe = Scribe::start(Arc::clone(daemon), Arc::clone(&surroundings.members), now);
     let (ready_in, ready_out) = mpsc::channel::<Ready>(PREPARE_MAX);
-    let workers = Workers::start(daemon, destination, carrier, &armer, &settler, ready_out, now);
+    let workers = Workers::start(daemon, destination, carrier, &scribe, ready_out, now);
     let mut refused: BTreeMap<Reason, u64> = BTreeMap::new();
     let mut prepared = Ok(());
     for rows in chunks(claimed) {
@@ -148,8 +148,7 @@ async fn pass(
     }
     drop(ready_in);
     let worked = workers.finish().await;
-    armer.finish().await?;
-    settler.finish().await?;
+    scribe.finish().await?;
     prepared?;
     pumped.add(worked?);
     for (reason, count) in refused {
@@ -189,8 +188,7 @@ impl Workers {
         daemon: &Arc<Daemon>,
         destination: &DestinationName,
         carrier: &Carrier,
-        armer: &Armer,
-        settler: &Settler,
+        scribe: &Scribe,
         ready: mpsc::Receiver<Ready>,
         now: Timestamp,
     ) -> Self {
@@ -205,8 +203,8 @@ impl Workers {
                 daemon: Arc::clone(daemon),
                 destination: destination.clone(),
                 carrier: carrier.clone(),
-                armer: armer.handle(),
-                settler: settler.handle(),
+                armer: scribe.armer(),
+                settler: scribe.settler(),
                 now,
             };
             let ready = Arc::clone(&ready);

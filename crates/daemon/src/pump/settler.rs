@@ -1,6 +1,4 @@
-//! SETTLE: what came of attempts, written in batches. A result is a fact and is never fenced.
-
-use std::sync::Arc;
+//! SETTLE: what came of attempts, written in the scribe's transactions. A result is a fact and is never fenced.
 
 use connector::{Bounce, Outcome};
 use jiff::Timestamp;
@@ -14,7 +12,6 @@ use state::delivery::DeliveryKey;
 use state::fact::{Fact, FactKind};
 use state::outbox::{Answer, Back, Claimed, Settlement};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use super::armer::BackRow;
 use super::prepare::{gates, refused};
@@ -22,9 +19,10 @@ use crate::daemon::{Daemon, DaemonError};
 use crate::report::Pumped;
 
 /// Results written in one transaction.
-const BATCH_MAX: usize = 256;
+pub(super) const BATCH_MAX: usize = 256;
 
-enum Job {
+/// A result.
+pub(super) enum Job {
     /// An answer to what was armed.
     Settle { settlement: Settlement, bounce: Option<Bounced> },
     /// A row that was not armed: it goes back, and an answer it got before is told.
@@ -43,41 +41,11 @@ pub(super) enum When {
     Armed,
 }
 
-/// The task.
-pub(super) struct Settler {
-    sender: mpsc::Sender<Job>,
-    task: JoinHandle<Result<(), DaemonError>>,
-    now: Timestamp,
-}
-
-/// A way to tell it.
+/// A way to hand it in.
 #[derive(Clone)]
 pub(super) struct Handle {
-    sender: mpsc::Sender<Job>,
-    now: Timestamp,
-}
-
-impl Settler {
-    pub(super) fn start(daemon: Arc<Daemon>, now: Timestamp) -> Self {
-        let (sender, mut receiver) = mpsc::channel::<Job>(BATCH_MAX);
-        let task = tokio::spawn(async move {
-            let mut batch = Vec::with_capacity(BATCH_MAX);
-            while receiver.recv_many(&mut batch, BATCH_MAX).await > 0 {
-                write(&daemon, std::mem::take(&mut batch), now).await?;
-            }
-            Ok(())
-        });
-        Self { sender, task, now }
-    }
-
-    pub(super) fn handle(&self) -> Handle {
-        Handle { sender: self.sender.clone(), now: self.now }
-    }
-
-    pub(super) async fn finish(self) -> Result<(), DaemonError> {
-        drop(self.sender);
-        self.task.await.map_err(DaemonError::Task)?
-    }
+    pub(super) sender: mpsc::Sender<Job>,
+    pub(super) now: Timestamp,
 }
 
 impl Handle {
@@ -169,7 +137,18 @@ fn backoff(schedule: connector::Schedule) -> engine::Backoff {
     }
 }
 
-async fn write(daemon: &Daemon, jobs: Vec<Job>, now: Timestamp) -> Result<(), DaemonError> {
+/// The addresses that bounced, which are to be locked before anything else is written.
+pub(super) fn dead(jobs: &[Job]) -> Vec<&AddressHash> {
+    jobs.iter()
+        .filter_map(|job| match job {
+            Job::Settle { bounce, .. } | Job::GiveBack { bounce, .. } => bounce.as_ref(),
+        })
+        .map(|(address, _)| address)
+        .collect()
+}
+
+/// Writes results.
+pub(super) async fn write(tx: &mut Tx, jobs: Vec<Job>, now: Timestamp) -> Result<(), DaemonError> {
     let (mut settlements, mut backs, mut bounced, mut entries) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for job in jobs {
@@ -185,17 +164,13 @@ async fn write(daemon: &Daemon, jobs: Vec<Job>, now: Timestamp) -> Result<(), Da
             }
         }
     }
-    let mut tx = daemon.state.write().await?;
-    state::outbox::settle(&mut tx, &settlements, now).await?;
+    state::outbox::settle(tx, &settlements, now).await?;
     for (address, claimed) in &bounced {
-        suppress(&mut tx, address, claimed, now).await?;
+        suppress(tx, address, claimed, now).await?;
     }
     entries.extend(settlements.iter().map(|settlement| entry(settlement, When::Armed, now)));
-    state::audit::append(&mut tx, &entries).await?;
-    give_back_in(&mut tx, &backs, now).await?;
-    model::fault::point("settle.before_commit");
-    tx.commit().await?;
-    model::fault::point("settle.after_commit");
+    state::audit::append(tx, &entries).await?;
+    give_back_in(tx, &backs, now).await?;
     Ok(())
 }
 

@@ -1,0 +1,113 @@
+//! The one task of a pass that writes: last looks and results together, as they come.
+//!
+//! Without a timer: it takes whatever waits when its last commit returned. A transaction costs much the same whatever is in it, and the
+//! message that a connection asks about and the result of its last one come at almost the same moment, so they share one. Results
+//! are written before the last look, which therefore sees them.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::armer::{self, Request};
+use super::settler::{self, Job};
+use crate::daemon::{Daemon, DaemonError, Members};
+
+/// The task.
+pub(super) struct Scribe {
+    arming: armer::Handle,
+    settling: settler::Handle,
+    task: JoinHandle<Result<(), DaemonError>>,
+}
+
+impl Scribe {
+    pub(super) fn start(daemon: Arc<Daemon>, members: Arc<Members>, now: Timestamp) -> Self {
+        let (arming, mut requests) = mpsc::channel(armer::BATCH_MAX);
+        let (settling, mut jobs) = mpsc::channel(settler::BATCH_MAX);
+        let task = tokio::spawn(async move {
+            while let Some((requests, jobs)) = next(&mut requests, &mut jobs).await {
+                write(&daemon, &members, requests, jobs, now).await?;
+            }
+            Ok(())
+        });
+        Self {
+            arming: armer::Handle { sender: arming },
+            settling: settler::Handle { sender: settling, now },
+            task,
+        }
+    }
+
+    /// A way to ask for the last look.
+    pub(super) fn armer(&self) -> armer::Handle {
+        self.arming.clone()
+    }
+
+    /// A way to hand in results.
+    pub(super) fn settler(&self) -> settler::Handle {
+        self.settling.clone()
+    }
+
+    pub(super) async fn finish(self) -> Result<(), DaemonError> {
+        drop((self.arming, self.settling));
+        self.task.await.map_err(DaemonError::Task)?
+    }
+}
+
+/// What waits, once anything does; `None` when nobody is left to ask.
+async fn next(
+    requests: &mut mpsc::Receiver<Request>,
+    jobs: &mut mpsc::Receiver<Job>,
+) -> Option<(Vec<Request>, Vec<Job>)> {
+    let (mut asked, mut done) = (Vec::new(), Vec::new());
+    tokio::select! {
+        biased;
+        count = requests.recv_many(&mut asked, armer::BATCH_MAX) => {
+            if count == 0 {
+                jobs.recv_many(&mut done, settler::BATCH_MAX).await;
+            }
+        }
+        count = jobs.recv_many(&mut done, settler::BATCH_MAX) => {
+            if count == 0 {
+                requests.recv_many(&mut asked, armer::BATCH_MAX).await;
+            }
+        }
+    }
+    while asked.len() < armer::BATCH_MAX
+        && let Ok(request) = requests.try_recv()
+    {
+        asked.push(request);
+    }
+    while done.len() < settler::BATCH_MAX
+        && let Ok(job) = jobs.try_recv()
+    {
+        done.push(job);
+    }
+    (!asked.is_empty() || !done.is_empty()).then_some((asked, done))
+}
+
+async fn write(
+    daemon: &Daemon,
+    members: &Arc<Members>,
+    requests: Vec<Request>,
+    jobs: Vec<Job>,
+    now: Timestamp,
+) -> Result<(), DaemonError> {
+    let (arming, settling) = (!requests.is_empty(), !jobs.is_empty());
+    let mut tx = daemon.state.write().await?;
+    armer::lock(&mut tx, &requests, &settler::dead(&jobs)).await?;
+    if settling {
+        settler::write(&mut tx, jobs, now).await?;
+        model::fault::point("settle.before_commit");
+    }
+    let armed = if arming { armer::arm(daemon, &mut tx, members, &requests, now).await? } else { Vec::new() };
+    if arming {
+        model::fault::point("arm.before_commit");
+    }
+    tx.commit().await?;
+    if settling {
+        model::fault::point("settle.after_commit");
+    }
+    armer::answer(requests, &armed);
+    Ok(())
+}
