@@ -257,6 +257,15 @@ impl State {
     pub async fn backup(&self, to: &Path) -> Result<(), StateError> {
         let Db::Sqlite { path, .. } = &*self.db else { return Err(StateError::BackupPostgres) };
         let failed = |source| StateError::Query { operation: "copy the state", source };
+        if std::fs::metadata(to).is_ok_and(|there| there.len() > 0) {
+            return Err(StateError::File {
+                operation: "make",
+                path: to.to_owned(),
+                source: std::io::ErrorKind::AlreadyExists.into(),
+            });
+        }
+        // An empty file is taken as it is, and so the copy is as private as the state.
+        make_private(to)?;
         // A connection of its own: a reader may not even write elsewhere, and the writer is not to wait.
         let mut connection = sqlite_options(path).connect().await.map_err(failed)?;
         sqlx::query("VACUUM INTO $1")
@@ -326,16 +335,18 @@ fn make_private(path: &Path) -> Result<(), StateError> {
             source,
         })?;
     }
+    // A database that is there is never opened here: when a process closes a file, it loses all its locks on it
+    // (POSIX, fcntl), also those that SQLite holds. Another process would then take itself for the last one, and
+    // remove the log of a database in use.
     let mut options = std::fs::OpenOptions::new();
-    options.append(true).create(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|source| StateError::File {
-        operation: "open",
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(())
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(there) if there.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(source) => Err(StateError::File { operation: "open", path: path.to_owned(), source }),
+    }
 }
 
 async fn refuse_old_sqlite(pool: &SqlitePool) -> Result<(), StateError> {
