@@ -342,7 +342,7 @@ pub(crate) struct Halt {
     /// `destination.NAME` or `playbook.NAME`; everything by default.
     #[arg(long)]
     pub(crate) scope: Option<String>,
-    /// Why.
+    /// Why. A halt needs it.
     #[arg(long)]
     pub(crate) reason: Option<String>,
     /// Let it go on.

@@ -75,7 +75,7 @@ impl Context {
             }
             Err(diagnostics) => {
                 let text = diagnostics.render(self.printer.color());
-                Err(Failure::new(text.trim_end()).with_code(code::FAILED))
+                Err(Failure::new(text.trim_end()).with_code(code::CONFIGURATION))
             }
         }
     }

@@ -110,14 +110,20 @@ fn closed(error: std::io::Error) -> std::io::Result<()> {
 /// Rows as CSV (RFC 4180). A cell that a spreadsheet would take for a formula gets a `'` before it.
 pub(crate) fn csv(rows: &Rows, out: &mut dyn std::io::Write) -> Result<(), Failure> {
     let mut writer = csv::Writer::from_writer(out);
-    let failed = |error: csv::Error| Failure::new(format!("cannot write CSV: {error}"));
-    writer.write_record(&rows.columns).map_err(failed)?;
-    for row in &rows.rows {
-        let cells = rows.columns.iter().map(|name| neutral(&cell(row.get(*name).unwrap_or(&Value::Null))));
-        writer.write_record(cells).map_err(failed)?;
+    let mut write = || -> Result<(), csv::Error> {
+        writer.write_record(&rows.columns)?;
+        for row in &rows.rows {
+            let cells =
+                rows.columns.iter().map(|name| neutral(&cell(row.get(*name).unwrap_or(&Value::Null))));
+            writer.write_record(cells)?;
+        }
+        Ok(writer.flush()?)
+    };
+    match write().map_err(csv::Error::into_kind) {
+        Ok(()) => Ok(()),
+        Err(csv::ErrorKind::Io(error)) => Ok(closed(error)?),
+        Err(kind) => Err(Failure::new(format!("cannot write CSV: {kind:?}"))),
     }
-    writer.flush()?;
-    Ok(())
 }
 
 fn neutral(text: &str) -> String {

@@ -41,7 +41,7 @@ pub fn enter(
     let id = EnrollmentId::derive(world.project, &playbook.name, person.number, trigger);
     let gates = may_enter(world, playbook, person, &entry, now);
     if let Some(reason) = gates.iter().find_map(|record| record.reason) {
-        return Entered::Refused(refusal(world, version, person, id, reason, gates, now));
+        return Entered::Refused(entry_row(world, version, person, id, reason, gates, now));
     }
     let enrollment = Enrollment {
         id,
@@ -124,8 +124,9 @@ fn may_enter_again(playbook: &Playbook, person: &Person<'_>, now: Timestamp) -> 
     }
 }
 
-/// The row of a person who was not let in. It has the traits of the message they would have got first.
-fn refusal(
+/// The row of a person who was not let in, or who was out again before there was anything to send. It has the traits of
+/// the message they would have got first.
+pub(crate) fn entry_row(
     world: &World<'_>,
     version: &Version,
     person: &Person<'_>,

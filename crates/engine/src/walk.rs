@@ -9,9 +9,11 @@ use model::delivery::{Delivery, GateRecord};
 use model::enrollment::{Enrollment, Exit, Progress};
 use model::fault::mutant;
 use model::playbook::{Send, Wait};
+use model::reason::ReasonClass;
 use model::{DeliveryId, DeliveryState, Gate, Reason};
 
 use crate::condition::{Subject, holds};
+use crate::enter::entry_row;
 use crate::gate::{Case, Decision, Phase, decide};
 use crate::invariant::invariant;
 use crate::time::plus;
@@ -97,12 +99,33 @@ impl<'a> Walk<'a> {
         Self { world, version, person, enrollment, rows, now, decided, touches, cancelled }
     }
 
-    pub(crate) fn done(self, changed: bool) -> Advanced {
+    pub(crate) fn done(mut self, changed: bool) -> Advanced {
+        self.decided.extend(self.without_a_message());
         for (position, row) in self.decided.iter().enumerate() {
             let again = self.decided.iter().take(position).any(|earlier| earlier.id == row.id);
             invariant!(TouchOnce, !again, row.step);
         }
         Advanced { enrollment: self.enrollment, deliveries: self.decided, cancelled: self.cancelled, changed }
+    }
+
+    /// The one row of a person who is out without there ever having been one, so that everybody who enters has one.
+    fn without_a_message(&self) -> Option<Delivery> {
+        let Progress::Ended { exit, .. } = &self.enrollment.progress else { return None };
+        if !self.rows.is_empty() || !self.decided.is_empty() {
+            return None;
+        }
+        let (reason, saw) = match exit {
+            Exit::GoalReached => (Reason::GoalReached, "the goal holds before the first message"),
+            Exit::CriteriaMet => (Reason::CriteriaMet, "`exit.when` holds before the first message"),
+            Exit::ProfileGone => (Reason::SubjectMissing, "no row in the warehouse"),
+            Exit::Left => (Reason::SegmentLeft, "left the segment before the first message"),
+            Exit::Finished | Exit::Word(_) => (Reason::NoStep, "no `send` on the way"),
+        };
+        let gates = vec![GateRecord { gate: reason.gate(), reason: Some(reason), saw: saw.to_owned() }];
+        let id = self.enrollment.id.clone();
+        let row = entry_row(self.world, self.version, self.person, id, reason, gates, self.now);
+        let is_taken_back = reason.class() == ReasonClass::Cancel;
+        Some(Delivery { state: if is_taken_back { DeliveryState::Cancelled } else { row.state }, ..row })
     }
 
     /// Ends the enrollment if there is a reason to, wherever it is: the person is gone, the goal, the exit condition, leaving.

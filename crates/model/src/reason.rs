@@ -125,6 +125,7 @@ reasons! {
     EntryActive = "entry.already_active" Skip Currency "is still under way in the playbook";
     GoalReached = "exit.goal_reached" Cancel Currency "the goal was reached";
     CriteriaMet = "exit.criteria_met" Cancel Currency "the exit condition holds";
+    NoStep = "step.none" Skip Currency "went through without a message: no step was for them";
     StepExpired = "step.ttl_expired" Skip Currency "older than the step's shelf life";
     GlobalHoldout = "exp.global_holdout" Control Holdout "in the global holdout";
     PlaybookHoldout = "exp.playbook_holdout" Control Holdout "in the playbook's holdout";

@@ -118,7 +118,13 @@ impl Snapshot {
             }
             Err(error) => return Err(failed(place, error, self.timeout).into()),
         };
-        unique(place, &described)?;
+        if let Err(WarehouseError::TwoColumns { name, .. }) = unique(place, &described) {
+            return Err(QueryError::Refused {
+                message: format!("two columns are called `{name}`"),
+                at: None,
+                hint: Some("give one of them another name, with `as`".to_owned()),
+            });
+        }
         let kinds = wanted(self.kind, query, &described);
         let columns = described.iter().zip(kinds).map(|(column, wanted)| PreparedColumn {
             name: column.name.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::support::{Folder, NOW, outbox, project, reachable};
+use crate::support::{Folder, NOW, PLAYBOOK, outbox, project, reachable};
 
 const PEOPLE: usize = 400;
 
@@ -235,7 +235,7 @@ fn a_playbook_in_production_waits_for_a_person() {
         command.env("DRUMBEAT_TEST_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=");
         crate::support::Ran::from(command.output().unwrap())
     };
-    folder.run(&["run", "--once"]).code(1);
+    folder.run(&["run", "--once"]).code(78);
     run(&folder, &["--now", NOW, "run", "--once"]).code(78);
     let nothing = run(&folder, &["--output", "json", "run", "--once"]).code(0).json();
     assert_eq!(nothing["decisions"]["touch"], 0);
@@ -269,4 +269,25 @@ fn what_is_due_waits_while_its_playbook_is_paused_and_goes_when_it_goes_on() {
         folder.run(&["--now", NOW, "run", "--once"]).code(0);
         assert_eq!(outbox(&folder).len(), expected);
     }
+}
+
+/// Everybody who enters has a row, also who is out again at once; and a pass that somebody stopped says so.
+#[test]
+fn who_is_out_at_once_is_in_the_log_and_a_halt_is_said() {
+    let folder = project(30);
+    let exits = PLAYBOOK.replace("steps:", "exit: {when: {profile.plan: team}}\nsteps:");
+    folder.write("playbooks/hello.yml", &exits);
+    folder.run(&["halt", "--reason", ""]).code(2);
+    folder.run(&["halt", "--reason", "a drill"]).code(0);
+    for command in [vec!["--now", NOW, "plan"], vec!["--now", NOW, "run", "--once"]] {
+        let said = folder.run(&command).code(0).err;
+        assert!(said.contains("everything is halted since") && said.contains("a drill"), "{said}");
+    }
+    folder.run(&["halt", "--lift"]).code(0);
+    let run = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]).code(0);
+    assert!(!run.err.contains("halted"), "{}", run.err);
+    assert_eq!(run.json()["decisions"]["skip"]["exit.criteria_met"], 30);
+    let log = folder.run(&["--output", "ndjson", "log"]).code(0).lines();
+    assert_eq!(log.len(), 30);
+    assert!(log.iter().all(|row| row["step"] == "entry" && row["reason"] == "exit.criteria_met"));
 }

@@ -13,7 +13,7 @@ fn mistake(file: &str, text: &str, place: &str, says: &[&str]) {
         assert!(ran.err.contains(part), "`{part}` is missing in:\n{}", ran.err);
     }
     assert!(ran.err.contains('^'), "no caret in:\n{}", ran.err);
-    folder.run(&["run", "--once"]).code(1);
+    folder.run(&["run", "--once"]).code(78);
     assert!(!folder.path().join("outbox").exists(), "nothing ran");
 }
 

@@ -51,18 +51,21 @@ pub(crate) async fn check(context: &Context, args: &Check) -> Result<u8, Failure
 }
 
 fn report_failure(context: &Context, failure: Failure) -> Result<u8, Failure> {
-    if context.printer.for_programs()
-        && let Err(diagnostics) = project::load(
-            &context.dir,
-            context.environment.as_deref(),
-            &crate::context::known_connectors(),
-            &crate::context::variable,
-        )
-    {
-        context.printer.text(&diagnostics.to_json().to_string())?;
-        return Ok(code::FAILED);
+    let loaded = project::load(
+        &context.dir,
+        context.environment.as_deref(),
+        &crate::context::known_connectors(),
+        &crate::context::variable,
+    );
+    match loaded {
+        Err(diagnostics) if context.printer.for_programs() => {
+            context.printer.text(&diagnostics.to_json().to_string())?;
+            Ok(code::FAILED)
+        }
+        // What `check` is asked for are mistakes: that there are some is its answer.
+        Err(_) if context.dir.is_dir() => Err(failure.with_code(code::FAILED)),
+        _ => Err(failure),
     }
-    Err(failure)
 }
 
 /// Refuses to go on with a project that has mistakes only the warehouse can tell. Its warnings are `check`'s to say.
@@ -71,7 +74,7 @@ pub(crate) async fn refuse_mistakes(context: &Context, project: &Project) -> Res
     if mistakes.0.is_empty() {
         Ok(())
     } else {
-        Err(Failure::new(mistakes.render(context.printer.color()).trim_end()))
+        Err(Failure::new(mistakes.render(context.printer.color()).trim_end()).with_code(code::CONFIGURATION))
     }
 }
 

@@ -30,9 +30,10 @@ pub(crate) async fn halt(context: &Context, args: &args::Halt) -> Result<u8, Fai
         return Ok(code::DONE);
     }
     let scope = scope(&project, args.scope.as_deref())?;
-    let Some(reason) = args.reason.clone() else {
+    let reason = args.reason.as_deref().unwrap_or_default().trim().to_owned();
+    if reason.is_empty() && !args.lift {
         return Err(Failure::new("say why, with `--reason`").with_code(2));
-    };
+    }
     let state = context.state_to_write(&project).await?;
     let now = context.clock().now();
     let mut tx = state.write().await?;
@@ -56,7 +57,8 @@ pub(crate) async fn halt(context: &Context, args: &args::Halt) -> Result<u8, Fai
     Ok(code::DONE)
 }
 
-fn word(scope: &HaltScope) -> String {
+/// A scope as it is written and read.
+pub(crate) fn word(scope: &HaltScope) -> String {
     match scope {
         HaltScope::All => "everything".to_owned(),
         HaltScope::Destination(name) => format!("destination.{name}"),

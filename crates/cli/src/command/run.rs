@@ -46,7 +46,28 @@ pub(crate) async fn once(context: &Context, daemon: &Arc<daemon::Daemon>) -> Res
     for warning in &passed.ticked.warnings {
         say(&format!("warning: {warning}"));
     }
+    say_what_is_halted(&daemon.state).await?;
     Ok(exit_code(&passed, in_doubt(&json)))
+}
+
+/// A pass in which nothing happens because somebody stopped it is not to look like one in which there was nothing to do.
+async fn say_what_is_halted(state: &State) -> Result<(), Failure> {
+    let mut tx = state.read().await?;
+    for halt in state::control::halts(&mut tx).await? {
+        say(&format!(
+            "warning: {} is halted since {} by {}: {}; `drumbeat halt --lift` lets it go on",
+            super::halt::word(&halt.scope),
+            halt.at,
+            halt.actor,
+            halt.reason
+        ));
+    }
+    for playbook in state::playbook::paused(&mut tx).await? {
+        say(&format!(
+            "warning: playbook `{playbook}` is paused; `drumbeat playbook resume {playbook}` lets it go on"
+        ));
+    }
+    Ok(())
 }
 
 fn in_doubt(json: &Value) -> u64 {
@@ -180,6 +201,7 @@ pub(crate) async fn plan(context: &Context) -> Result<u8, Failure> {
     for warning in &plan.passed.ticked.warnings {
         say(&format!("warning: {warning}"));
     }
+    say_what_is_halted(&daemon.state).await?;
     Ok(match exit_code(&plan.passed, 0) {
         code::HELD => code::HELD,
         _ => code::DONE,

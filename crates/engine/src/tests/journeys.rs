@@ -273,7 +273,7 @@ fn a_branch_takes_the_first_arm_that_fits_and_all_arms_meet_again() {
     assert_eq!(place("team", "big"), r#"["big"] team_pause"#);
     assert_eq!(place("team", "small"), "[] team_pause");
     assert_eq!(place("none", ""), "[] all");
-    assert_eq!(place("gone", ""), "[] gone");
+    assert_eq!(place("gone", ""), r#"["entry"] gone"#);
     assert_eq!(place("trial", ""), r#"["trial"] trial_pause"#);
     assert_eq!(place("other", ""), "[] all");
     let mut someone = Someone::new(1);
@@ -293,7 +293,8 @@ fn steps_whose_if_does_not_hold_pass() {
         when(no(), branch("b", vec![Arm { condition: None, steps: vec![wait("inner", "1d")] }])),
     ]);
     let advanced = made.enter(&version, &Someone::new(1), START);
-    assert!(ended(&advanced.enrollment, &Exit::Finished) && advanced.deliveries.is_empty());
+    assert!(ended(&advanced.enrollment, &Exit::Finished));
+    out_without_a_message(&advanced, Reason::NoStep);
 }
 
 #[test]
@@ -385,7 +386,29 @@ fn who_has_reached_the_goal_already_gets_nothing() {
     let mut book = playbook(vec![send("one")]);
     book.goal = Some(goal(in_segment("active"), "14d", true));
     let advanced = made.enter(&Version::new(book), &Someone::new(1), START);
-    assert!(ended(&advanced.enrollment, &Exit::GoalReached) && advanced.deliveries.is_empty());
+    assert!(ended(&advanced.enrollment, &Exit::GoalReached));
+    out_without_a_message(&advanced, Reason::GoalReached);
+}
+
+/// Everybody who enters has a row: who is out before there was anything to send has one that says so.
+fn out_without_a_message(advanced: &Advanced, reason: Reason) {
+    let [row] = &advanced.deliveries[..] else { panic!("one row: {:?}", advanced.deliveries) };
+    let state = if reason == Reason::NoStep { DeliveryState::Skipped } else { DeliveryState::Cancelled };
+    assert_eq!((row.step.as_str(), row.state, row.reason), ("entry", state, reason));
+}
+
+#[test]
+fn who_is_out_after_a_wait_and_without_a_message_has_a_row_too() {
+    let mut made = Made::new();
+    let someone = Someone::new(1);
+    let mut book = playbook(vec![wait("pause", "2d"), send("one")]);
+    book.goal = Some(goal(in_segment("active"), "14d", true));
+    let version = Version::new(book);
+    let first = made.enter(&version, &someone, START);
+    assert!(first.deliveries.is_empty() && first.enrollment.is_active());
+    made.put("active", 1, 0);
+    let out = made.look(&version, &someone, &first, &[], "2026-03-03T11:00:00Z");
+    out_without_a_message(&out, Reason::GoalReached);
 }
 
 #[test]

@@ -224,7 +224,8 @@ pub(super) fn mistakes(sql: &str, tokens: &[Token]) -> Vec<SqlMistake> {
             Kind::Word => {
                 found.extend(view.writing(at).or_else(|| view.clock_word(at)).or_else(|| view.call(at)));
             }
-            Kind::QuotedName => found.extend(view.call(at)),
+            // SQLite takes a word in double quotes for a text where no column is called so.
+            Kind::QuotedName => found.extend(view.call(at).or_else(|| view.clock_text(at))),
             Kind::Text => found.extend(view.clock_text(at)),
             _ => {}
         }
@@ -360,8 +361,13 @@ impl View<'_> {
     /// `'now'` where it is a time: an argument of a function on times, a cast, a typed literal, or compared by order.
     fn clock_text(&self, at: usize) -> Option<SqlMistake> {
         let text = self.near(at, 0);
-        let inner = text.trim_start_matches(['e', 'E']).trim_matches('\'').trim().to_ascii_lowercase();
+        let inner = unquoted(text).trim().to_ascii_lowercase();
         let is_now = inner == "now";
+        if self.near_kind(at, 0) == Some(Kind::QuotedName) {
+            // Compared or cast it is a column.
+            let in_time_call = TIME_CALLS.iter().any(|name| self.is_in_call(at, name));
+            return (is_now && in_time_call).then(|| self.clock(at, text.to_owned()));
+        }
         if !is_now && !matches!(inner.as_str(), "today" | "tomorrow" | "yesterday" | "subsec" | "subsecond") {
             return None;
         }
@@ -386,7 +392,10 @@ impl View<'_> {
         for before in (0..at).rev() {
             match self.near(before, 0) {
                 ")" => depth += 1,
-                "(" if depth == 0 => return self.near_is(before, -1, name),
+                "(" if depth == 0 => {
+                    let called = matches!(self.near_kind(before, -1), Some(Kind::Word | Kind::QuotedName));
+                    return called && unquoted(self.near(before, -1)).eq_ignore_ascii_case(name);
+                }
                 "(" => depth -= 1,
                 _ => {}
             }
@@ -399,4 +408,13 @@ impl View<'_> {
         let before = |mark: &str| (0..at).filter(|before| self.near(*before, 0) == mark).count();
         before("(").saturating_sub(before(")"))
     }
+}
+
+/// What stands between a text's or a name's quotes.
+fn unquoted(token: &str) -> &str {
+    let text = match token.strip_prefix(['e', 'E']) {
+        Some(rest) if rest.starts_with('\'') => rest,
+        _ => token,
+    };
+    text.trim_matches(['\'', '"', '`', '[', ']'])
 }

@@ -149,7 +149,8 @@ impl Auditor<'_> {
         for row in log.rows.iter().filter(|row| row.step == StepId::entry()) {
             let whose = log.id(row.profile);
             if begun.contains(&row.enrollment) {
-                return broken(format!("{whose} was let into {} and refused at once", row.traits.playbook));
+                // Out again without a message; whether that is so is seen below.
+                continue;
             }
             *let_in.entry((&row.traits.playbook, whose)).or_default() += 1;
         }
@@ -172,6 +173,13 @@ impl Auditor<'_> {
         }
         for enrollment in &log.enrollments {
             let own = rows.remove(&enrollment.id).unwrap_or_default();
+            let (entry, whose) = (own.contains(&StepId::entry()), log.id(enrollment.profile));
+            if entry && (enrollment.is_active() || own.len() > 1) {
+                return broken(format!("{whose} was let into {} and refused at once", enrollment.playbook));
+            }
+            if own.is_empty() && !enrollment.is_active() {
+                return broken(format!("{whose} is out of {} and has no row", enrollment.playbook));
+            }
             if let Some(step) = self.missing(enrollment, &own) {
                 return broken(format!(
                     "{} in {} has no row at {step}",

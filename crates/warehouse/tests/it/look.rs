@@ -1,7 +1,7 @@
 //! What the databases say about queries, tables and times.
 
 use model::settings::{TimeEncoding, WarehouseSettings};
-use warehouse::{Kind, QueryError, Warehouse, WarehouseError};
+use warehouse::{Kind, QueryError, Warehouse};
 
 use crate::{open, postgres_warehouse, query, settings, sqlite, sqlite_warehouse};
 
@@ -42,7 +42,8 @@ async fn sqlite_says_what_it_does_not_know() {
         .prepare(&query("select customer_id as id, email, mrr as email from customers"))
         .await
         .unwrap_err();
-    assert!(matches!(error, QueryError::Warehouse(WarehouseError::TwoColumns { .. })), "{error}");
+    assert!(matches!(error, QueryError::Refused { .. }), "{error}");
+    assert_eq!(error.to_string(), "two columns are called `email`");
     let prepared = warehouse.prepare(&query("select email from customers")).await.unwrap();
     assert!(prepared.id_problem.is_some());
 }
