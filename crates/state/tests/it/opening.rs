@@ -173,3 +173,19 @@ async fn both_databases_have_one_schema() {
     assert_eq!(indexes(here), indexes(there));
     assert_eq!(at(0).as_second(), 0);
 }
+
+#[tokio::test]
+async fn opening_it_again_leaves_the_first_its_locks() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = Secret::new("sqlite://state.db");
+    let first = State::open(&url, folder.path(), Access::Create).await.unwrap();
+    let mut tx = first.write().await.unwrap();
+    meta::set(&mut tx, "key", "value").await.unwrap();
+    tx.commit().await.unwrap();
+    let _second = State::open(&url, folder.path(), Access::Create).await.unwrap();
+    // Another process that believed itself the last one would take the log away when it closes the file.
+    let file = folder.path().join("state.db");
+    let read = std::process::Command::new("sqlite3").arg(&file).arg("select count(*) from meta").output();
+    assert!(read.expect("the program sqlite3").status.success());
+    assert!(folder.path().join("state.db-wal").exists());
+}
