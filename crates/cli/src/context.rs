@@ -51,15 +51,20 @@ impl Context {
 
     /// The project, checked; its warnings are said.
     pub(crate) fn project(&self) -> Result<Arc<Project>, Failure> {
-        let (project, warnings) = self.project_and_warnings()?;
+        let (project, warnings) = self.load()?.map_err(|mistakes| {
+            let text = mistakes.render(self.printer.color());
+            Failure::new(text.trim_end()).with_code(code::CONFIGURATION)
+        })?;
         if !warnings.0.is_empty() {
             say(&warnings.render(self.printer.color()));
         }
         Ok(project)
     }
 
-    /// The project, checked, with its warnings.
-    pub(crate) fn project_and_warnings(&self) -> Result<(Arc<Project>, project::Diagnostics), Failure> {
+    /// The project, checked, with its warnings; or its mistakes.
+    pub(crate) fn load(
+        &self,
+    ) -> Result<Result<(Arc<Project>, project::Diagnostics), project::Diagnostics>, Failure> {
         if !self.dir.is_dir() {
             return Err(Failure::new(format!("there is no folder {}", self.dir.display()))
                 .with_code(code::CONFIGURATION));
@@ -71,12 +76,9 @@ impl Context {
                         Failure::new("`--now` is refused in production").with_code(code::CONFIGURATION)
                     );
                 }
-                Ok((Arc::new(loaded.project), loaded.warnings))
+                Ok(Ok((Arc::new(loaded.project), loaded.warnings)))
             }
-            Err(diagnostics) => {
-                let text = diagnostics.render(self.printer.color());
-                Err(Failure::new(text.trim_end()).with_code(code::CONFIGURATION))
-            }
+            Err(mistakes) => Ok(Err(mistakes)),
         }
     }
 

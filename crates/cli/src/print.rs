@@ -119,11 +119,7 @@ pub(crate) fn csv(rows: &Rows, out: &mut dyn std::io::Write) -> Result<(), Failu
         }
         Ok(writer.flush()?)
     };
-    match write().map_err(csv::Error::into_kind) {
-        Ok(()) => Ok(()),
-        Err(csv::ErrorKind::Io(error)) => Ok(closed(error)?),
-        Err(kind) => Err(Failure::new(format!("cannot write CSV: {kind:?}"))),
-    }
+    write().map_err(std::io::Error::from).or_else(closed).map_err(Failure::from)
 }
 
 fn neutral(text: &str) -> String {

@@ -7,6 +7,7 @@ use model::delivery::{Delivery, GateRecord};
 use model::enrollment::{Enrollment, HoldoutKind, Progress};
 use model::id::bucket;
 use model::playbook::{Playbook, Reenter};
+use model::reason::ReasonClass;
 use model::{
     DeliveryId, DeliveryState, DestinationName, EnrollmentId, Gate, Reason, StepId, TemplateName, Value,
 };
@@ -147,7 +148,10 @@ pub(crate) fn entry_row(
         destination: first.map_or_else(|| DestinationName::known("none"), |send| send.destination.clone()),
         template: first.map_or_else(|| TemplateName::known("none"), |send| send.template.clone()),
         priority: playbook.priority,
-        state: DeliveryState::Skipped,
+        state: match reason.class() {
+            ReasonClass::Cancel => DeliveryState::Cancelled,
+            _ => DeliveryState::Skipped,
+        },
         reason,
         gates,
         created_at: now,

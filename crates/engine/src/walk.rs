@@ -9,7 +9,6 @@ use model::delivery::{Delivery, GateRecord};
 use model::enrollment::{Enrollment, Exit, Progress};
 use model::fault::mutant;
 use model::playbook::{Send, Wait};
-use model::reason::ReasonClass;
 use model::{DeliveryId, DeliveryState, Gate, Reason};
 
 use crate::condition::{Subject, holds};
@@ -111,7 +110,7 @@ impl<'a> Walk<'a> {
     /// The one row of a person who is out without there ever having been one, so that everybody who enters has one.
     fn without_a_message(&self) -> Option<Delivery> {
         let Progress::Ended { exit, .. } = &self.enrollment.progress else { return None };
-        if !self.rows.is_empty() || !self.decided.is_empty() {
+        if !self.rows.is_empty() || !self.decided.is_empty() || mutant("out_without_a_row") {
             return None;
         }
         let (reason, saw) = match exit {
@@ -123,9 +122,7 @@ impl<'a> Walk<'a> {
         };
         let gates = vec![GateRecord { gate: reason.gate(), reason: Some(reason), saw: saw.to_owned() }];
         let id = self.enrollment.id.clone();
-        let row = entry_row(self.world, self.version, self.person, id, reason, gates, self.now);
-        let is_taken_back = reason.class() == ReasonClass::Cancel;
-        Some(Delivery { state: if is_taken_back { DeliveryState::Cancelled } else { row.state }, ..row })
+        Some(entry_row(self.world, self.version, self.person, id, reason, gates, self.now))
     }
 
     /// Ends the enrollment if there is a reason to, wherever it is: the person is gone, the goal, the exit condition, leaving.

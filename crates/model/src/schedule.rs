@@ -154,8 +154,7 @@ impl Schedule {
 fn next_multiple(step: i64, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
     const HOUR: i64 = 3_600;
     let offset_at = |second| Some(i64::from(zone.to_offset(Timestamp::from_second(second).ok()?).seconds()));
-    let next_from =
-        |civil: i64| civil.div_euclid(step) * step + if civil.rem_euclid(step) == 0 { 0 } else { step };
+    let next_from = |civil: i64| (civil + step - 1).div_euclid(step) * step;
     let mut from = after.as_second() + 1;
     loop {
         let offset = offset_at(from)?;

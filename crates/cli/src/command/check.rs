@@ -16,9 +16,14 @@ use crate::print::say;
 
 /// Finds every mistake.
 pub(crate) async fn check(context: &Context, args: &Check) -> Result<u8, Failure> {
-    let (project, warnings) = match context.project_and_warnings() {
+    let (project, warnings) = match context.load()? {
         Ok(loaded) => loaded,
-        Err(failure) => return report_failure(context, failure),
+        // What is asked for are mistakes: that there are some is the answer.
+        Err(mistakes) if context.printer.for_programs() => {
+            context.printer.text(&mistakes.to_json().to_string())?;
+            return Ok(code::FAILED);
+        }
+        Err(mistakes) => return Err(Failure::new(mistakes.render(context.printer.color()).trim_end())),
     };
     let mut found = warnings;
     if !args.offline {
@@ -48,24 +53,6 @@ pub(crate) async fn check(context: &Context, args: &Check) -> Result<u8, Failure
         context.printer.text(&what)?;
     }
     Ok(code::DONE)
-}
-
-fn report_failure(context: &Context, failure: Failure) -> Result<u8, Failure> {
-    let loaded = project::load(
-        &context.dir,
-        context.environment.as_deref(),
-        &crate::context::known_connectors(),
-        &crate::context::variable,
-    );
-    match loaded {
-        Err(diagnostics) if context.printer.for_programs() => {
-            context.printer.text(&diagnostics.to_json().to_string())?;
-            Ok(code::FAILED)
-        }
-        // What `check` is asked for are mistakes: that there are some is its answer.
-        Err(_) if context.dir.is_dir() => Err(failure.with_code(code::FAILED)),
-        _ => Err(failure),
-    }
 }
 
 /// Refuses to go on with a project that has mistakes only the warehouse can tell. Its warnings are `check`'s to say.

@@ -57,12 +57,22 @@ pub(crate) async fn halt(context: &Context, args: &args::Halt) -> Result<u8, Fai
     Ok(code::DONE)
 }
 
-/// A scope as it is written and read.
+/// A scope in a sentence.
 pub(crate) fn word(scope: &HaltScope) -> String {
     match scope {
         HaltScope::All => "everything".to_owned(),
         HaltScope::Destination(name) => format!("destination.{name}"),
         HaltScope::Playbook(name) => format!("playbook.{name}"),
+    }
+}
+
+/// The command that lifts a halt.
+pub(crate) fn lifting(scope: &HaltScope) -> String {
+    match scope {
+        HaltScope::All => "drumbeat halt --lift".to_owned(),
+        HaltScope::Destination(_) | HaltScope::Playbook(_) => {
+            format!("drumbeat halt --lift --scope {}", word(scope))
+        }
     }
 }
 

@@ -55,11 +55,12 @@ async fn say_what_is_halted(state: &State) -> Result<(), Failure> {
     let mut tx = state.read().await?;
     for halt in state::control::halts(&mut tx).await? {
         say(&format!(
-            "warning: {} is halted since {} by {}: {}; `drumbeat halt --lift` lets it go on",
+            "warning: {} is halted since {} by {}: {}; `{}` lets it go on",
             super::halt::word(&halt.scope),
             halt.at,
             halt.actor,
-            halt.reason
+            halt.reason,
+            super::halt::lifting(&halt.scope)
         ));
     }
     for playbook in state::playbook::paused(&mut tx).await? {

@@ -363,15 +363,14 @@ impl View<'_> {
         let text = self.near(at, 0);
         let inner = unquoted(text).trim().to_ascii_lowercase();
         let is_now = inner == "now";
-        if self.near_kind(at, 0) == Some(Kind::QuotedName) {
-            // Compared or cast it is a column.
-            let in_time_call = TIME_CALLS.iter().any(|name| self.is_in_call(at, name));
-            return (is_now && in_time_call).then(|| self.clock(at, text.to_owned()));
-        }
         if !is_now && !matches!(inner.as_str(), "today" | "tomorrow" | "yesterday" | "subsec" | "subsecond") {
             return None;
         }
         let in_time_call = TIME_CALLS.iter().any(|name| self.is_in_call(at, name));
+        if self.near_kind(at, 0) == Some(Kind::QuotedName) {
+            // Compared or cast it is a column.
+            return (is_now && in_time_call).then(|| self.clock(at, text.to_owned()));
+        }
         let is_first = self.near(at, -1) == "(";
         if inner.starts_with("subsec") {
             return (in_time_call && is_first).then(|| self.clock(at, text.to_owned()));
