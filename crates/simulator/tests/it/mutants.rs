@@ -17,6 +17,7 @@ const KILLED: &[(&str, &str, &str)] = &[
     ("fence_unchecked", "directed::a_claim_whose_lease_went_to_another_arms_nothing", "a stale claim"),
     ("holdout_ignored", PURE, "HOLDOUT_SILENT"),
     ("lost_candidate", PURE, "CONSERVATION"),
+    ("out_without_a_row", PURE, "CONSERVATION"),
     ("quiet_ignores_zone", PURE, "QUIET_HOLDS"),
     ("reap_armed", "directed::what_is_armed_is_not_taken_back_by_time", "taken back"),
     ("resume_from_start", DYING, "CONSERVATION"),
