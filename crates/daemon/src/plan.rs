@@ -10,7 +10,7 @@ use state::delivery::Filter;
 
 use crate::daemon::{Carrier, Daemon, DaemonError};
 use crate::made::Accepting;
-use crate::run::{Passed, Silent, Time, run_once};
+use crate::run::{Passed, Silent, run_once};
 
 /// What a run would do.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ pub async fn plan(daemon: &Daemon, scratch: state::State, now: Timestamp) -> Res
         carriers,
         "plan".to_owned(),
     ));
-    let passed = run_once(&copy, Time::Moment(now), &Silent).await?;
+    let passed = run_once(&copy, || now, &Silent).await?;
     let hours = hours(&copy, now).await?;
     Ok(Plan { passed, hours })
 }

@@ -43,47 +43,33 @@ impl Progress for Silent {
     fn pumped(&self, _so_far: &Pumped) {}
 }
 
-/// Where a pass's time comes from.
-#[derive(Debug, Clone, Copy)]
-pub enum Time {
-    /// A clock that goes on.
-    Clock(Clock),
-    /// One moment, for a plan: nothing is due after it.
-    Moment(Timestamp),
-}
-
-impl Time {
-    fn now(self) -> Timestamp {
-        match self {
-            Self::Clock(clock) => clock.now(),
-            Self::Moment(moment) => moment,
-        }
-    }
-}
-
 /// A claim that nobody settles within so many turns is a defect; the pass ends and says so rather than turn for ever.
 const TURNS_MAX: usize = 100_000;
 
 /// One pass: refresh every segment that never ran or was due since it did, decide, deliver until nothing is due.
+///
+/// Everything is decided as of the time at which it began, so that a plan of that moment foretells it, however long the providers
+/// take: what comes to be due meanwhile is the next pass's. Whether a message may still go is judged by the clock that `now` reads,
+/// at the last look: quiet hours that begin meanwhile, an opt-out that comes, and a cap that counts what went meanwhile.
 pub async fn run_once(
     daemon: &Arc<Daemon>,
-    time: Time,
+    now: impl Fn() -> Timestamp,
     progress: &dyn Progress,
 ) -> Result<Passed, DaemonError> {
-    let as_of = time.now();
+    let as_of = now();
     let orphans = take_over(daemon, as_of).await?;
     remember_tick(daemon, as_of).await?;
     let mut passed = Passed { as_of, orphans, ..Passed::default() };
     let mut refresh = Refresh::Due;
     for _ in 0..TURNS_MAX {
         // Follow-up turns look at those whose messages were settled; segments are refreshed once.
-        let ticked = tick(daemon, refresh, if refresh == Refresh::Due { as_of } else { time.now() }).await?;
+        let ticked = tick(daemon, refresh, as_of).await?;
         refresh = Refresh::None;
         progress.ticked(&ticked);
         let mut idle = ticked.moved == 0 && ticked.decisions.total() == 0;
         merge(&mut passed.ticked, ticked);
         loop {
-            let pumped = pump(daemon, time.now()).await?;
+            let pumped = pump(daemon, as_of, now()).await?;
             let worked = pumped.claimed > 0;
             idle &= !worked;
             passed.pumped.add(pumped);
@@ -224,7 +210,8 @@ async fn pumping(
 ) -> Result<(), DaemonError> {
     let mut failures = 0;
     loop {
-        let wait = match pump(&daemon, clock.now()).await {
+        let now = clock.now();
+        let wait = match pump(&daemon, now, now).await {
             Ok(pumped) => {
                 failures = 0;
                 log_pump(&pumped);

@@ -180,7 +180,7 @@ async fn settle(daemon: &Arc<Daemon>, now: Timestamp) -> Result<(), DaemonError>
     loop {
         let ticked = tick(daemon, refresh, now).await?;
         refresh = Refresh::None;
-        let pumped = pump(daemon, now).await?;
+        let pumped = pump(daemon, now, now).await?;
         if ticked.moved == 0 && pumped.claimed == 0 {
             return Ok(());
         }

@@ -25,7 +25,7 @@ mod doubt;
 mod hold;
 mod settle;
 
-pub(crate) use hold::hold;
+pub(crate) use hold::{Held, hold};
 
 pub use doubt::{As, armed_without_owner, in_doubt, resolve};
 pub use settle::{Answer, Settlement, settle};
@@ -307,7 +307,7 @@ pub async fn give_back(
                 .row()
                 .integer(i64::from(held.key.profile.0))
                 .text(&held.enrollment)
-                .integer(row::ms(due_at.unwrap_or(now)));
+                .integer(due_at.map_or(held.due_at, row::ms));
         }
         changed.push(held.key);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use daemon::metrics::Metrics;
 use daemon::plan::Plan;
 use daemon::report::{Pumped, Ticked};
-use daemon::run::{Passed, Progress, Time, run_once, serve};
+use daemon::run::{Passed, Progress, run_once, serve};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use model::Reason;
 use serde_json::{Value, json};
@@ -38,7 +38,8 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<u8, Failure> {
 /// One pass, with a spinner where somebody looks on.
 pub(crate) async fn once(context: &Context, daemon: &Arc<daemon::Daemon>) -> Result<u8, Failure> {
     let progress = Spinner::start();
-    let passed = run_once(daemon, Time::Clock(context.clock()), &progress).await;
+    let clock = context.clock();
+    let passed = run_once(daemon, || clock.now(), &progress).await;
     progress.bar.finish_and_clear();
     let passed = passed?;
     let json = summary(daemon, &passed).await?;

@@ -1,5 +1,8 @@
 //! pump(now) = reap, CLAIM, render, ARM, DELIVER, SETTLE. Takes what is due, and returns when it is handed over or put back.
 //!
+//! What is due and what time it is are two questions: a pass that ends (`run --once`) takes what was due when it began, and no more,
+//! however long it takes; whether a message may go is judged by the clock.
+//!
 //! A pass is bounded in rows, so that its `now` is never far from the clock: quiet hours and opt-outs are judged by it.
 
 mod armer;
@@ -52,8 +55,8 @@ pub(crate) struct Ready {
     pub(crate) window: Option<SendWindow>,
 }
 
-/// One turn of delivering, at one time.
-pub async fn pump(daemon: &Arc<Daemon>, now: Timestamp) -> Result<Pumped, DaemonError> {
+/// One turn of delivering, at one time, of what is due by `due_by`.
+pub async fn pump(daemon: &Arc<Daemon>, due_by: Timestamp, now: Timestamp) -> Result<Pumped, DaemonError> {
     let mut pumped = Pumped::default();
     let halts = {
         let mut tx = daemon.state.write().await?;
@@ -75,9 +78,13 @@ pub async fn pump(daemon: &Arc<Daemon>, now: Timestamp) -> Result<Pumped, Daemon
                 (Arc::clone(daemon), destination.clone(), carrier.clone(), halts.clone());
             match carrier {
                 // In virtual time one thing happens after the other.
-                Carrier::Made(_) => pumped.add(pass(&daemon, &destination, &carrier, &halts, now).await?),
+                Carrier::Made(_) => {
+                    pumped.add(pass(&daemon, &destination, &carrier, &halts, due_by, now).await?)
+                }
                 Carrier::Driver(_) => {
-                    passes.spawn(async move { pass(&daemon, &destination, &carrier, &halts, now).await });
+                    passes.spawn(
+                        async move { pass(&daemon, &destination, &carrier, &halts, due_by, now).await },
+                    );
                 }
             }
         }
@@ -97,6 +104,7 @@ async fn pass(
     destination: &DestinationName,
     carrier: &Carrier,
     halts: &Halts,
+    due_by: Timestamp,
     now: Timestamp,
 ) -> Result<Pumped, DaemonError> {
     let mut pumped = Pumped::default();
@@ -105,7 +113,8 @@ async fn pass(
         let mut tx = daemon.state.write().await?;
         let lease_now = daemon.state.lease_now(&mut tx).await?;
         let claimed =
-            state::outbox::claim(&mut tx, destination, now, lease_now, LEASE_MS, limit, &daemon.node).await?;
+            state::outbox::claim(&mut tx, destination, due_by, lease_now, LEASE_MS, limit, &daemon.node)
+                .await?;
         model::fault::point("claim.before_commit");
         tx.commit().await?;
         model::fault::point("claim.after_commit");
@@ -248,7 +257,7 @@ impl Worker {
     async fn deliver(&self, ready: Ready, pumped: &mut Pumped) -> Result<(), DaemonError> {
         let claimed = ready.claimed.clone();
         if self.daemon.halted_destinations(self.now).contains_key(&self.destination) {
-            return self.settler.give_back(&claimed, self.now).await;
+            return self.settler.give_back(&claimed, claimed.delivery.due_at).await;
         }
         let armed = AtomicBool::new(false);
         let outcome = match &self.carrier {
@@ -324,7 +333,7 @@ impl Worker {
         );
         self.daemon.halt_destination(&self.destination, refusal.clone(), self.now);
         pumped.halted.insert(self.destination.clone(), refusal);
-        self.settler.give_back(claimed, self.now).await
+        self.settler.give_back(claimed, claimed.delivery.due_at).await
     }
 }
 

@@ -9,7 +9,7 @@ use daemon::made::{Inner, MadeConsent, MadeWorld};
 use daemon::tick::Refresh;
 use jiff::{SignedDuration, Timestamp};
 use model::consent::{ConsentEvent, ConsentOrigin, ConsentStatus};
-use model::playbook::{Action, Backfill, ExitRule, Playbook, Reenter, Send, Step};
+use model::playbook::{Action, Backfill, ExitRule, Playbook, Reenter, Send, Step, Wait};
 use model::policy::{Localized, Policy, Purpose};
 use model::{
     BrandName, Channel, DestinationName, MessageClass, PlaybookName, ProfileNumber, PurposeName, Secret,
@@ -39,6 +39,11 @@ pub struct Bench {
 impl Bench {
     /// Ana is in the segment, said yes in the warehouse at the start, and gets one marketing message.
     pub fn new(start: Timestamp) -> Result<Self, String> {
+        Self::following(start, &[])
+    }
+
+    /// The same, and another message after each of these waits.
+    pub fn following(start: Timestamp, waits: &[SignedDuration]) -> Result<Self, String> {
         let dir = folder().map_err(|error| error.to_string())?;
         let mut inner = Inner::default();
         let ana = [("email", "ana@example.test"), ("first_name", "Ana")];
@@ -47,7 +52,7 @@ impl Bench {
         inner.segments.insert(SegmentName::known("people"), [(ANA.to_owned(), BTreeMap::new())].into());
         let calm = Options::of(Dice::new(0), 1, 1).calm();
         let outside = Outside {
-            project: project::ruled(base()?, &rules()),
+            project: project::ruled(base()?, &rules(waits)),
             world: Arc::new(MadeWorld::new(inner)),
             provider: Arc::new(Provider::of(Dice::new(0), calm)),
         };
@@ -85,6 +90,15 @@ impl Bench {
         match self.machine()?.pump(now) {
             Ok(Pass::Done(claimed)) => Ok(claimed),
             Ok(Pass::Died) => Err("the pump died".to_owned()),
+            Err(error) => Err(chain(&error)),
+        }
+    }
+
+    /// One whole pass, as `run --once` makes it, with a clock that shows what `now` says whenever it is read.
+    pub fn run_once(&self, now: impl Fn() -> Timestamp) -> Result<(), String> {
+        match self.machine()?.run_once(now) {
+            Ok(Pass::Done(_)) => Ok(()),
+            Ok(Pass::Died) => Err("the pass died".to_owned()),
             Err(error) => Err(chain(&error)),
         }
     }
@@ -173,7 +187,7 @@ pub fn no(profile: ProfileNumber, at: Timestamp) -> ConsentEvent {
     }
 }
 
-fn rules() -> Rules {
+fn rules(waits: &[SignedDuration]) -> Rules {
     let purpose = PurposeName::known("offers");
     let offers = Purpose {
         name: purpose.clone(),
@@ -189,6 +203,14 @@ fn rules() -> Rules {
         expires: None,
         window: None,
     };
+    let hello = Step { id: StepId::known("hello"), condition: None, action: Action::Send(send) };
+    let mut steps = vec![hello.clone()];
+    for (position, wait) in waits.iter().enumerate() {
+        let id = |what: &str| StepId::known(format!("{what}_{position}"));
+        let wait = Action::Wait(Wait::For(*wait));
+        steps.push(Step { id: id("wait"), condition: None, action: wait });
+        steps.push(Step { id: id("hello"), ..hello.clone() });
+    }
     let playbook = Playbook {
         name: PlaybookName::known("hello"),
         title: "Hello".to_owned(),
@@ -208,7 +230,7 @@ fn rules() -> Rules {
         per_run: None,
         window: None,
         expires: SignedDuration::from_hours(72),
-        steps: vec![Step { id: StepId::known("hello"), condition: None, action: Action::Send(send) }],
+        steps,
     };
     Rules {
         zone: zone("Europe/Berlin"),

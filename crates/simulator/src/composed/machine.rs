@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use daemon::made::MadeWorld;
 use daemon::report::Ticked;
+use daemon::run::{Passed, Silent, run_once};
 use daemon::source::Source;
 use daemon::tick::{Refresh, tick};
 use daemon::{Carrier, Daemon, DaemonError};
@@ -118,7 +119,13 @@ impl Machine {
     /// One pump; how many rows it claimed.
     pub(super) fn pump(&self, now: Timestamp) -> Result<Pass<u64>, DaemonError> {
         let daemon = Arc::clone(&self.daemon);
-        self.pass(async move { Ok(daemon::pump::pump(&daemon, now).await?.claimed) })
+        self.pass(async move { Ok(daemon::pump::pump(&daemon, now, now).await?.claimed) })
+    }
+
+    /// One whole pass with a clock that shows another time whenever it is read.
+    pub(super) fn run_once(&self, now: impl Fn() -> Timestamp) -> Result<Pass<Passed>, DaemonError> {
+        let daemon = Arc::clone(&self.daemon);
+        self.pass(async move { run_once(&daemon, now, &Silent).await })
     }
 
     fn pass<T>(&self, work: impl Future<Output = Result<T, DaemonError>>) -> Result<Pass<T>, DaemonError> {

@@ -1,5 +1,7 @@
 //! One message and one thing that happens at the worst moment.
 
+use std::cell::Cell;
+
 use connector::Outcome;
 use jiff::{SignedDuration, Timestamp};
 use model::consent::ConsentStatus;
@@ -25,6 +27,25 @@ fn without_anything_in_between_the_message_goes_once() {
     assert_eq!(bench.pump(after(1)).unwrap(), 0);
     assert_eq!(bench.handed().len(), 1);
     assert_eq!(bench.rows().unwrap()[0].delivery.state, DeliveryState::Accepted);
+}
+
+#[test]
+fn a_pass_that_takes_long_does_what_was_due_when_it_began() {
+    let bench = Bench::following(start(), &[SignedDuration::ZERO, SignedDuration::from_mins(30)]).unwrap();
+    // Hours go by while it hands over: long enough for the wait to be over before the pass is.
+    let reads = Cell::new(0);
+    let clock = || after(reads.replace(reads.get() + 1));
+    bench.run_once(clock).unwrap();
+    assert!(reads.get() > 2, "the clock was to be read while the pass ran");
+    assert_eq!(
+        bench.handed().len(),
+        2,
+        "what follows at once goes in the same pass, what is to wait does not"
+    );
+    bench.run_once(|| start()).unwrap();
+    assert_eq!(bench.handed(), [], "a second pass at the same time finds nothing to do");
+    bench.run_once(|| after(1)).unwrap();
+    assert_eq!(bench.handed().len(), 1, "the wait began when the pass did");
 }
 
 #[test]

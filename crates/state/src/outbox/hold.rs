@@ -20,9 +20,11 @@ pub(crate) struct Held {
     pub(crate) fence: i64,
     pub(crate) lease_until: Option<i64>,
     pub(crate) attempts: u32,
+    /// Its enrollment is to be looked at from then on, once it is settled: whoever took the row was as far as that.
+    pub(crate) due_at: i64,
 }
 
-type HeldRow = (u32, String, String, String, i64, Option<i64>, u32);
+type HeldRow = (u32, String, String, String, i64, Option<i64>, u32, i64);
 
 /// The rows of these keys, as far as they exist, in order.
 pub(crate) async fn hold<'a>(
@@ -30,8 +32,8 @@ pub(crate) async fn hold<'a>(
     list: impl IntoIterator<Item = &'a DeliveryKey>,
 ) -> Result<Vec<Held>, StateError> {
     const SQL: Sql = page_locked!(
-        "profile, id, enrollment, state, fence, lease_until, attempts",
-        "SELECT profile, id, enrollment, state, fence, lease_until, attempts FROM",
+        "profile, id, enrollment, state, fence, lease_until, attempts, due_at_ms",
+        "SELECT profile, id, enrollment, state, fence, lease_until, attempts, due_at_ms FROM",
         each,
         "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
         ORDER BY profile, id",
@@ -40,7 +42,7 @@ pub(crate) async fn hold<'a>(
     let rows: Vec<HeldRow> = tx.page("take deliveries in hand", &SQL, binds![keys(list)]).await?;
     let mut held = rows
         .into_iter()
-        .map(|(profile, id, enrollment, state, fence, lease_until, attempts)| {
+        .map(|(profile, id, enrollment, state, fence, lease_until, attempts, due_at)| {
             Ok(Held {
                 key: DeliveryKey { profile: ProfileNumber(profile), id: DeliveryId::known(id) },
                 enrollment,
@@ -48,6 +50,7 @@ pub(crate) async fn hold<'a>(
                 fence,
                 lease_until,
                 attempts,
+                due_at,
             })
         })
         .collect::<Result<Vec<_>, StateError>>()?;

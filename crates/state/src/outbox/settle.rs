@@ -10,7 +10,7 @@ use crate::db::binds;
 use crate::delivery::DeliveryKey;
 use crate::dialect::{Rows, Sql, each, page};
 use crate::enrollment::look_at;
-use crate::outbox::hold;
+use crate::outbox::{Held, hold};
 use crate::row;
 use crate::{StateError, Tx};
 
@@ -145,7 +145,7 @@ pub async fn settle(
         };
         if is_open {
             let detail = row::bounded(&settlement.detail, DETAIL_BYTES_MAX);
-            writes.add(&held.key, held.attempts, &held.enrollment, &change, detail, now);
+            writes.add(&held, &change, detail, now);
             writes.changed.push(held.key);
         }
     }
@@ -162,18 +162,11 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    fn add(
-        &mut self,
-        key: &DeliveryKey,
-        attempt: u32,
-        enrollment: &str,
-        change: &Change<'_>,
-        detail: &str,
-        now: Timestamp,
-    ) {
+    fn add(&mut self, held: &Held, change: &Change<'_>, detail: &str, now: Timestamp) {
+        let Held { key, attempts: attempt, enrollment, due_at, .. } = held;
         let number = i64::from(key.profile.0);
         let attempts = self.attempts.get_or_insert_with(Rows::new);
-        attempts.row().text(key.id.as_str()).integer(i64::from(attempt)).text(change.outcome).text(detail);
+        attempts.row().text(key.id.as_str()).integer(i64::from(*attempt)).text(change.outcome).text(detail);
         let settled = change.state.is_settled();
         self.deliveries
             .get_or_insert_with(Rows::new)
@@ -186,12 +179,7 @@ impl Writes {
             .maybe_integer(settled.then(|| row::ms(now)))
             .maybe_text(change.receipt);
         if settled {
-            self.looks
-                .get_or_insert_with(Rows::new)
-                .row()
-                .integer(number)
-                .text(enrollment)
-                .integer(row::ms(now));
+            self.looks.get_or_insert_with(Rows::new).row().integer(number).text(enrollment).integer(*due_at);
         }
     }
 
