@@ -12,6 +12,8 @@ use crate::duration::{format_duration, parse_duration};
 use crate::suggest::edits;
 use token::{Kind, Token, tokens};
 
+pub use words::{CLOCK_HINT, TIME_CALLS};
+
 /// Something in a query that must not be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlMistake {
@@ -179,6 +181,13 @@ pub fn mistakes(sql: &str) -> Vec<SqlMistake> {
     found.extend(offset_arithmetic(sql, &tokens));
     found.sort_by_key(|mistake| mistake.at);
     found
+}
+
+/// The clock in an expression as a database writes it in its plan of a query: where a view reads it, or a text that was
+/// put together turns out to be `'now'`.
+pub fn clock_in_plan(expression: &str) -> Option<SqlMistake> {
+    let tokens = tokens(expression, Some(Style::Postgres));
+    words::mistakes(expression, &tokens).into_iter().find(|mistake| mistake.code == "sql.clock")
 }
 
 fn mistake(token: Token, code: &'static str, message: String, hint: Option<String>) -> SqlMistake {

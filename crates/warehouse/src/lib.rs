@@ -4,6 +4,7 @@
 //! anything, and costs what it costs, so every answer is bounded and every statement has a time limit.
 
 mod advice;
+mod clock;
 mod error;
 mod look;
 mod postgres;

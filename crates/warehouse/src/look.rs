@@ -9,6 +9,7 @@ use model::sql::{Bound, Parameter};
 use model::suggest::nearest;
 use model::value::ValueType;
 
+use crate::clock;
 use crate::error::{QueryError, WarehouseError, failed, refusal, simple_code};
 use crate::query::{self, Argument, Statement};
 use crate::session::{Session, place};
@@ -110,7 +111,7 @@ impl Warehouse {
 impl Snapshot {
     async fn prepare(&mut self, query: &Query) -> Result<Prepared, QueryError> {
         let place = place(query);
-        let (bound, _) = query::bound(query, &self.binding()).map_err(QueryError::Mistake)?;
+        let (bound, arguments) = query::bound(query, &self.binding()).map_err(QueryError::Mistake)?;
         let described = match self.session.describe(&bound).await {
             Ok(described) => described,
             Err(sqlx::Error::Database(error)) if !is_of_the_server(&*error) => {
@@ -124,6 +125,11 @@ impl Snapshot {
                 at: None,
                 hint: Some("give one of them another name, with `as`".to_owned()),
             });
+        }
+        let explain = Statement { sql: query::instructions(self.kind, &bound.sql), arguments };
+        let explained = self.session.all(place, &explain).await?;
+        if let Some(refused) = clock::read_by(self.kind, &explained) {
+            return Err(refused);
         }
         let kinds = wanted(self.kind, query, &described);
         let columns = described.iter().zip(kinds).map(|(column, wanted)| PreparedColumn {

@@ -234,6 +234,14 @@ pub(crate) fn ids(kind: Kind, id: IdType, ids: &[String]) -> Ids {
     Ids { kind, arguments }
 }
 
+/// What the database would execute, expressions and all: SQLite's instructions, Postgres' plan line by line.
+pub(crate) fn instructions(kind: Kind, sql: &str) -> String {
+    match kind {
+        Kind::Sqlite => format!("explain {sql}"),
+        Kind::Postgres => format!("explain (verbose, costs off) {sql}"),
+    }
+}
+
 /// `explain` in the form that a program can read.
 pub(crate) fn explain(kind: Kind, sql: &str) -> String {
     match kind {

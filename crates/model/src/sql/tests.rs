@@ -33,6 +33,8 @@ fn queries_that_only_read_are_right() {
         "select [current_timestamp], `now`, \"select\" from [order table]",
         "select id from t where x is not null order by id limit 10",
         "select own.now() from t",
+        "select id from t where zone in ('utc', 'localtime') and date(seen) = :today",
+        "select 'now'::text as word from t",
         "select a <-> b, a || b, a ->> 'x', 1e10, .5 from t",
     ] {
         assert_eq!(mistakes(sql), vec![], "{sql}");
@@ -97,6 +99,9 @@ fn the_clock_of_the_database_is_not_read() {
         ("select timestamp with time zone 'today'", "'today'"),
         ("select cast('now' as timestamp)", "'now'"),
         ("select date 'yesterday'", "'yesterday'"),
+        ("select ('now'::text)::date", "'now'"),
+        ("select date(:now, 'LocalTime')", "'LocalTime'"),
+        ("select datetime(seen, '+1 day', 'utc') from t", "'utc'"),
         ("select id from t where seen < 'now'", "'now'"),
     ] {
         assert_eq!((codes(sql), pointed(sql)), (vec!["sql.clock"], vec![at]), "{sql}");

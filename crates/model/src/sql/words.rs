@@ -131,7 +131,8 @@ const CLOCK_CALLS: &[&str] = &[
 ];
 
 /// SQLite's functions on times: they read the clock when no time is given, and when it is `'now'`.
-const TIME_CALLS: &[&str] = &["date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff"];
+pub const TIME_CALLS: &[&str] =
+    &["date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff"];
 
 /// Types whose literal or cast may be `'now'` or `'today'` in Postgres.
 const TIME_TYPES: &[&str] = &["date", "time", "timestamp", "timestamptz", "timetz", "zone"];
@@ -205,7 +206,8 @@ const DOING_PREFIXES: &[&str] = &[
     "pg_stat_reset",
 ];
 
-const CLOCK_HINT: &str = "a run that cannot be repeated cannot be audited: use `:now` or `:today`, or `:now_minus_14d`, `:today_plus_3d`";
+/// What to write in the place of a clock.
+pub const CLOCK_HINT: &str = "a run that cannot be repeated cannot be audited: use `:now` or `:today`, or `:now_minus_14d`, `:today_plus_3d`";
 
 pub(super) fn is_command(word: &str) -> bool {
     has(COMMANDS, word)
@@ -303,6 +305,13 @@ impl View<'_> {
         mistake(self.tokens[at], "sql.clock", message, Some(CLOCK_HINT.to_owned()))
     }
 
+    /// `'localtime'` and `'utc'`, which move a time by the zone of whatever machine it is.
+    fn machine_zone(&self, at: usize, text: &str) -> SqlMistake {
+        let message = format!("`{text}` reads the time zone of the machine");
+        let hint = "times are kept in UTC, and `:today` is the day in the project's time zone";
+        mistake(self.tokens[at], "sql.clock", message, Some(hint.to_owned()))
+    }
+
     /// A call of a function that reads the clock, draws, or does something.
     fn call(&self, at: usize) -> Option<SqlMistake> {
         if self.near(at, 1) != "("
@@ -363,10 +372,16 @@ impl View<'_> {
         let text = self.near(at, 0);
         let inner = unquoted(text).trim().to_ascii_lowercase();
         let is_now = inner == "now";
-        if !is_now && !matches!(inner.as_str(), "today" | "tomorrow" | "yesterday" | "subsec" | "subsecond") {
+        let words = ["now", "today", "tomorrow", "yesterday", "subsec", "subsecond", "localtime", "utc"];
+        if !words.contains(&inner.as_str()) {
             return None;
         }
         let in_time_call = TIME_CALLS.iter().any(|name| self.is_in_call(at, name));
+        if matches!(inner.as_str(), "localtime" | "utc") {
+            // A modifier of SQLite's, and so never the first argument.
+            let is_modifier = in_time_call && self.near(at, -1) == ",";
+            return is_modifier.then(|| self.machine_zone(at, text));
+        }
         if self.near_kind(at, 0) == Some(Kind::QuotedName) {
             // Compared or cast it is a column.
             return (is_now && in_time_call).then(|| self.clock(at, text.to_owned()));
@@ -375,8 +390,14 @@ impl View<'_> {
         if inner.starts_with("subsec") {
             return (in_time_call && is_first).then(|| self.clock(at, text.to_owned()));
         }
-        let is_cast = self.near_kind(at, 1) == Some(Kind::Cast) && has(TIME_TYPES, self.near(at, 2))
-            || self.near_is(at, 1, "as") && has(TIME_TYPES, self.near(at, 2));
+        // `'now'::date`, `('now'::text)::date`, `cast('now' as date)`.
+        let is_cast_at = |offset: isize| {
+            self.near_kind(at, offset) == Some(Kind::Cast) && has(TIME_TYPES, self.near(at, offset + 1))
+        };
+        let is_cast_twice =
+            self.near_kind(at, 1) == Some(Kind::Cast) && self.near(at, 3) == ")" && is_cast_at(4);
+        let is_cast =
+            is_cast_at(1) || is_cast_twice || self.near_is(at, 1, "as") && has(TIME_TYPES, self.near(at, 2));
         let is_literal = self.near_kind(at, -1) == Some(Kind::Word) && has(TIME_TYPES, self.near(at, -1));
         let is_compared = matches!(self.near(at, -1), "<" | ">")
             || self.near(at, -1) == "=" && matches!(self.near(at, -2), "<" | ">")

@@ -63,6 +63,54 @@ async fn postgres_points_into_the_users_text() {
     }
 }
 
+const SQLITE_CLOCK: &str = "create table seen (id integer primary key, at text, days integer);
+    create view fresh as select id from seen where at > date('no' || 'w');";
+const POSTGRES_CLOCK: &str = "create table seen (id integer primary key, at timestamptz, word text);
+    create view fresh as select id from seen where at > now();";
+
+#[tokio::test]
+async fn a_clock_that_no_word_shows_is_found_before_anything_runs() {
+    let (_dir, sqlite) = sqlite_warehouse(SQLITE_CLOCK).await;
+    for sql in [
+        "select id from seen where at > date(lower('NOW'))",
+        "select id from seen where at > datetime('n' || 'ow', '-1 day')",
+        "select id from seen where at > date(cast(x'6e6f77' as text))",
+        "select id, strftime('%Y', trim(' now ')) as year from seen",
+        "select id from seen where at > date(:today, 'local' || 'time')",
+        "select id from fresh",
+    ] {
+        let (_, message, hint) = refused(&sqlite, sql).await;
+        assert!(message.contains("clock"), "{sql}: {message}");
+        assert!(hint.unwrap().contains(":today"), "{sql}");
+    }
+    for sql in [
+        "select id, date(at) as day, date(at, '-' || days || ' days') as before from seen",
+        "select id from seen where at > date(:now, '-' || (3 + 4) || ' days')",
+        "select id from seen where at > date(:today, 'start of month') and at < datetime('2026-01-01', '+1 day')",
+        "select id from seen where date(substr(:now, 1, 10)) > date(coalesce(at, '1970-01-01'))",
+        "select id from seen where at in ('now', 'later') and strftime('%s', at) > 1 and upper('x') = 'X'",
+        "select id, unixepoch(date(:now, '+1 month')) as at from seen",
+    ] {
+        sqlite.prepare(&query(sql)).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    let Some(postgres) = postgres_warehouse("create database clocks", POSTGRES_CLOCK).await else { return };
+    for sql in [
+        "select id from seen where at > lower('NOW')::timestamptz",
+        "select id from seen where at > ('n' || 'ow')::timestamptz",
+        "select id from fresh",
+    ] {
+        let (_, message, _) = refused(&postgres, sql).await;
+        assert!(message.contains("clock"), "{sql}: {message}");
+    }
+    for sql in [
+        "select id, at::date as day from seen where at > :now_minus_14d and at < '2026-01-01'::timestamptz",
+        "select id from seen where word in ('now', 'today') and date_trunc('month', at) > :today",
+        "select id, extract(epoch from at) as s from seen where at > :now::timestamptz - interval '1 day'",
+    ] {
+        postgres.prepare(&query(sql)).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}
+
 #[tokio::test]
 async fn tables_come_with_columns_types_and_about_how_many_rows() {
     let (_dir, sqlite) = sqlite_warehouse(TABLES).await;
