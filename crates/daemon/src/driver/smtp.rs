@@ -1,4 +1,5 @@
-//! Mail transactions over pooled connections: MAIL, RCPT, DATA, 354, the last look, then body and dot in one go.
+//! Mail transactions over pooled connections: MAIL, RCPT, DATA (in one go, where the server takes that), 354, the last look, then
+//! body and dot in one go.
 //!
 //! The conversation is lettre's, connection by connection; the stream under it is ours ([`super::wire`]), so that after a
 //! failure we know whether the message was handed over. lettre's own pool is deliberately absent: it sends whole messages
@@ -48,6 +49,8 @@ struct Live {
     messages: u32,
     /// The transaction before ended early and must be taken back first.
     needs_reset: bool,
+    /// The server is somewhere else than we think: of no use for another message.
+    out_of_step: bool,
     used_at: Instant,
 }
 
@@ -121,11 +124,46 @@ impl Smtp {
         }
         let parameters = parameters(live, request)?;
         let from = address(&request.mail_from)?;
-        self.command(live, SmtpPhase::Mail, Mail::new(Some(from), parameters), rcpt).await?;
-        self.command(live, SmtpPhase::Rcpt, Rcpt::new(address(rcpt)?, vec![]), rcpt).await?;
-        let answer = self.command(live, SmtpPhase::Data, Data, rcpt).await?;
+        let mail = Mail::new(Some(from), parameters).to_string();
+        let to = Rcpt::new(address(rcpt)?, vec![]).to_string();
+        let answer = if live.progress.pipelining() {
+            self.in_one_go(live, format!("{mail}{to}{Data}"), rcpt).await?
+        } else {
+            self.command(live, SmtpPhase::Mail, mail, rcpt).await?;
+            self.command(live, SmtpPhase::Rcpt, to, rcpt).await?;
+            self.command(live, SmtpPhase::Data, Data, rcpt).await?
+        };
         // Anything but "go ahead" would make the message a line of commands.
         if answer.has_code(354) { Ok(()) } else { Err(reply(SmtpPhase::Data, &answer, rcpt)) }
+    }
+
+    /// MAIL, RCPT and DATA as one group (RFC 2920): three replies, of which the first refusal counts. Gives that to DATA.
+    async fn in_one_go(
+        &self,
+        live: &mut Live,
+        group: String,
+        rcpt: &EmailAddress,
+    ) -> Result<Response, Reply> {
+        let mut refusal = None;
+        for at in [SmtpPhase::Mail, SmtpPhase::Rcpt] {
+            let answer = match at {
+                SmtpPhase::Mail => self.command(live, at, &group, rcpt).await,
+                _ => self.answer(live, at, rcpt).await,
+            };
+            match answer {
+                Ok(_) => {}
+                Err(lost @ Reply::Failed { .. }) => {
+                    live.out_of_step = true;
+                    return Err(refusal.unwrap_or(lost));
+                }
+                Err(refused) => refusal = refusal.or(Some(refused)),
+            }
+        }
+        let data = self.answer(live, SmtpPhase::Data, rcpt).await;
+        let Some(refusal) = refusal else { return data };
+        // A server that would take a message for nobody waits for one: only hanging up ends that.
+        live.out_of_step = !matches!(data, Err(Reply::Smtp { .. }));
+        Err(refusal)
     }
 
     async fn command(
@@ -137,7 +175,21 @@ impl Smtp {
     ) -> Result<Response, Reply> {
         // The text of the command is all that is needed of it while waiting.
         let command = command.to_string();
-        match timeout(self.limits.command, live.connection.command(command)).await {
+        self.in_time(at, live.connection.command(command), rcpt).await
+    }
+
+    /// The reply to a command that was sent before.
+    async fn answer(&self, live: &mut Live, at: SmtpPhase, rcpt: &EmailAddress) -> Result<Response, Reply> {
+        self.in_time(at, live.connection.read_response(), rcpt).await
+    }
+
+    async fn in_time(
+        &self,
+        at: SmtpPhase,
+        answer: impl Future<Output = Result<Response, SmtpError>>,
+        rcpt: &EmailAddress,
+    ) -> Result<Response, Reply> {
+        match timeout(self.limits.command, answer).await {
             Ok(result) => result.map_err(|error| refused(at, &error, false, rcpt)),
             Err(_) => Err(timed_out(at, false)),
         }
@@ -197,7 +249,7 @@ impl Smtp {
         };
         // 2yz instead of 354 is not where we think either.
         let in_order = in_order && !matches!(reply, Reply::Smtp { at: SmtpPhase::Data, code: 200..300, .. });
-        if !in_order || live.connection.has_broken() {
+        if !in_order || live.out_of_step || live.connection.has_broken() {
             return;
         }
         if live.messages >= live.server.messages_per_connection {
@@ -234,6 +286,7 @@ impl Smtp {
             server: server.clone(),
             messages: 0,
             needs_reset: false,
+            out_of_step: false,
             used_at: Instant::now(),
         })
     }

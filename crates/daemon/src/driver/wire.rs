@@ -1,4 +1,4 @@
-//! The stream under a conversation: one write a turn, a count of what was handed over, and one reply for each request.
+//! The stream under a conversation: one write a turn, a count of what was handed over, and one reply for each command.
 //!
 //! The conversation above flushes after every part; what it writes is held until it waits for the reply, so that body and
 //! final dot leave in one go. Anything a server says out of turn is kept from the conversation: before STARTTLS it could be
@@ -42,11 +42,13 @@ impl Line for TlsStream<TcpStream> {
     }
 }
 
-/// How much of a message was handed over: to the kernel, or to TLS, which is as if to the kernel.
+/// How much of a message was handed over: to the kernel, or to TLS, which is as if to the kernel. And what the server was
+/// heard to offer that lettre has no word for.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     bytes: AtomicU64,
     of_message: AtomicBool,
+    pipelining: AtomicBool,
 }
 
 impl Progress {
@@ -54,6 +56,11 @@ impl Progress {
     pub(super) fn message_begins(&self) {
         self.bytes.store(0, Ordering::SeqCst);
         self.of_message.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the server takes several commands at once (RFC 2920).
+    pub(super) fn pipelining(&self) -> bool {
+        self.pipelining.load(Ordering::SeqCst)
     }
 
     /// The message is over; gives how many bytes of it, dots and all, were handed over.
@@ -88,7 +95,7 @@ impl<L: Line> Wire<L> {
             sent: 0,
             flushing: false,
             greeting: &[],
-            turns: Turns { awaited: 1, column: 0, goes_on: false },
+            turns: Turns { awaited: 1, ..Turns::default() },
             out_of_turn: false,
             lender: None,
         }
@@ -129,11 +136,15 @@ impl<L: Line> Wire<L> {
         if self.flushing {
             ready!(self.line()?.poll_flush(context))?;
             self.flushing = false;
-            self.turns.awaited += 1;
+            // A message is one turn, of as many lines as it has; a command is a line.
+            let of_message = self.progress.of_message.load(Ordering::SeqCst);
+            let lines =
+                if of_message { 1 } else { self.outgoing.iter().filter(|byte| **byte == b'\n').count() };
+            self.turns.awaited += u32::try_from(lines).unwrap_or(u32::MAX);
             self.sent = 0;
             self.outgoing.clear();
             self.outgoing.shrink_to(KEPT_BYTES_MAX);
-            if self.progress.of_message.load(Ordering::SeqCst) {
+            if of_message {
                 model::fault::point("send.after_terminator");
             }
         }
@@ -178,6 +189,9 @@ impl<L: Line> AsyncRead for Wire<L> {
         ready!(this.line()?.poll_read(context, buffer))?;
         let heard = buffer.filled().len() - before;
         let in_turn = this.turns.hear(&buffer.filled()[before..]);
+        if this.turns.pipelining {
+            this.progress.pipelining.store(true, Ordering::SeqCst);
+        }
         if in_turn < heard {
             this.out_of_turn = true;
             buffer.set_filled(before + in_turn);
@@ -225,7 +239,14 @@ struct Turns {
     column: usize,
     /// Whether the present line says that the reply goes on: `250-`.
     goes_on: bool,
+    /// The beginning of the present line, without its code.
+    text: Vec<u8>,
+    /// Whether a line of a reply said `PIPELINING`.
+    pipelining: bool,
 }
+
+/// What a server says that takes several commands at once (RFC 2920, section 2), in a line of its reply to EHLO.
+const PIPELINING: &[u8] = b"PIPELINING";
 
 impl Turns {
     /// Takes in what was heard, and gives how much of it was due.
@@ -237,8 +258,13 @@ impl Turns {
             if self.column == 3 {
                 self.goes_on = *byte == b'-';
             }
+            if self.column > 3 && self.text.len() < PIPELINING.len() + 2 {
+                self.text.push(*byte);
+            }
             self.column += 1;
             if *byte == b'\n' {
+                self.pipelining |= self.text.trim_ascii_end().eq_ignore_ascii_case(PIPELINING);
+                self.text.clear();
                 self.awaited -= u32::from(!self.goes_on);
                 self.column = 0;
                 self.goes_on = false;
@@ -251,6 +277,24 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_offers_is_heard_in_a_line_of_its_own() {
+        for (said, offers) in [
+            ("250-mail\r\n250-PIPELINING\r\n250 8BITMIME\r\n", true),
+            ("250-mail\r\n250 pipelining\r\n", true),
+            ("250 mail\r\n", false),
+            ("250-PIPELINING is off\r\n250 NOPIPELINING\r\n", false),
+        ] {
+            for piece in [1, 3, said.len()] {
+                let mut turns = Turns { awaited: 1, ..Turns::default() };
+                for bytes in said.as_bytes().chunks(piece) {
+                    turns.hear(bytes);
+                }
+                assert_eq!(turns.pipelining, offers, "{said:?} in pieces of {piece}");
+            }
+        }
+    }
 
     #[test]
     fn what_was_not_asked_for_is_not_heard() {

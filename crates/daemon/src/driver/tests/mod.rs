@@ -105,6 +105,50 @@ async fn the_last_look_comes_after_354_and_before_any_byte_of_the_message() {
 }
 
 #[tokio::test]
+async fn a_server_that_takes_several_commands_at_once_gets_them_so() {
+    let offers = |replies: &[(&'static str, &'static str)]| Script {
+        extensions: &["PIPELINING", "8BITMIME"],
+        replies: replies.to_vec(),
+        ..Script::default()
+    };
+    check(offers(&[]), smtp_reply(SmtpPhase::Body, 250), 1, 1).await;
+    let no_data = ("DATA", "554 5.5.1 no valid recipients");
+    check(
+        offers(&[("MAIL", "451 4.7.1 not now"), ("RCPT", "503 5.5.1 MAIL first"), no_data]),
+        smtp_reply(SmtpPhase::Mail, 451),
+        0,
+        0,
+    )
+    .await;
+    check(offers(&[("RCPT", "550 5.1.1 unknown"), no_data]), smtp_reply(SmtpPhase::Rcpt, 550), 0, 0).await;
+    check(offers(&[no_data]), smtp_reply(SmtpPhase::Data, 554), 0, 0).await;
+    check(offers(&[("DATA", "250 what")]), smtp_reply(SmtpPhase::Data, 250), 0, 0).await;
+    check(Script { cut: Cut::AtData, ..offers(&[]) }, lost(false, Failure::Closed), 0, 0).await;
+    check(
+        Script { cut: Cut::AtData, ..offers(&[("RCPT", "550 5.1.1 unknown")]) },
+        smtp_reply(SmtpPhase::Rcpt, 550),
+        0,
+        0,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_follows_a_refusal_in_a_group_is_read_before_the_next_message() {
+    // One server says 554 to DATA after the refused recipient, and keeps its connection; the other says 354, and is hung up on.
+    for (after, connections) in [(("DATA", "554 5.5.1 no valid recipients"), 1), (("NOOP", ""), 2)] {
+        let replies = vec![("RCPT", "550 5.1.1 unknown"), after];
+        let fake = Fake::start(Script { extensions: &["PIPELINING"], replies, ..Script::default() }).await;
+        let (smtp, request) = (smtp(LIMITS), request(&fake));
+        let refused = smtp.call(&request, async || true).await.unwrap();
+        assert!(smtp_reply(SmtpPhase::Rcpt, 550)(&refused), "{refused:?}");
+        let taken = smtp.call(&request, async || true).await.unwrap();
+        assert!(smtp_reply(SmtpPhase::Body, 250)(&taken), "{taken:?}\n{:?}", fake.events());
+        assert_eq!((fake.count("connect"), fake.messages().len()), (connections, 1), "{:?}", fake.events());
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_before_the_message_does_not_arm() {
     check(told("MAIL", "451 4.7.1 not now"), smtp_reply(SmtpPhase::Mail, 451), 0, 0).await;
     check(told("RCPT", "550 5.1.1 unknown"), smtp_reply(SmtpPhase::Rcpt, 550), 0, 0).await;
