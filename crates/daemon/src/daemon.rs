@@ -10,7 +10,7 @@ use model::condition::SegmentTest;
 use model::{DestinationName, PlaybookName, ProfileNumber, Refusal, SegmentName, TemplateName};
 use project::Project;
 use roaring::RoaringBitmap;
-use state::{Keys, State, StateError, Tx};
+use state::{Keys, Question, State, StateError, Tx};
 
 use crate::driver::Driver;
 use crate::made::MadeProvider;
@@ -230,7 +230,7 @@ impl Surroundings {
             let stay = state::segment::members_for(tx, &name, at_least, now).await?;
             members.stays.insert((name, at_least), stay);
         }
-        Ok(Self { members: Arc::new(members), halts: read_halts(tx).await? })
+        Ok(Self { members: Arc::new(members), halts: tx.ask(halts()).await? })
     }
 
     /// The engine's view of it.
@@ -245,22 +245,24 @@ impl Surroundings {
     }
 }
 
-/// Halts, and pauses of playbooks.
-pub async fn read_halts(tx: &mut Tx) -> Result<Halts, StateError> {
-    let mut halts = Halts::default();
-    for halt in state::control::halts(tx).await? {
-        match halt.scope {
-            state::control::HaltScope::All => halts.all = true,
-            state::control::HaltScope::Destination(name) => {
-                halts.destinations.insert(name);
-            }
-            state::control::HaltScope::Playbook(name) => {
-                halts.playbooks.insert(name);
+/// What is halted, and which playbooks are paused?
+pub fn halts() -> Question<Halts> {
+    state::control::halts().and(state::playbook::paused()).map(|(halted, paused)| {
+        let mut halts = Halts::default();
+        for halt in halted {
+            match halt.scope {
+                state::control::HaltScope::All => halts.all = true,
+                state::control::HaltScope::Destination(name) => {
+                    halts.destinations.insert(name);
+                }
+                state::control::HaltScope::Playbook(name) => {
+                    halts.playbooks.insert(name);
+                }
             }
         }
-    }
-    halts.playbooks.extend(state::playbook::paused(tx).await?);
-    Ok(halts)
+        halts.playbooks.extend(paused);
+        Ok(halts)
+    })
 }
 
 fn stays_asked_for(project: &Project) -> Vec<(SegmentName, SignedDuration)> {

@@ -10,7 +10,7 @@ use model::id::AddressHash;
 use model::policy::Policy;
 use model::profile::Profile;
 use model::{PlaybookName, ProfileNumber};
-use state::{Keys, Tx};
+use state::{Keys, Question, Tx};
 
 use crate::source::{SourceError, View};
 
@@ -78,7 +78,7 @@ pub async fn read(
             .map(|address| keys.address_hash(&address));
         people.insert(*number, Facts { id: id.clone(), profile, address, ..Facts::default() });
     }
-    read_state(tx, policy, numbers, &mut people, now).await?;
+    read_state(tx, policy, &mut people, now).await?;
     Ok(people)
 }
 
@@ -86,46 +86,77 @@ pub async fn read(
 pub async fn read_state(
     tx: &mut Tx,
     policy: &Policy,
-    numbers: &[ProfileNumber],
     people: &mut People,
     now: Timestamp,
 ) -> Result<(), state::StateError> {
-    for (number, consents) in state::consent::of_profiles(tx, numbers).await? {
-        if let Some(facts) = people.get_mut(&number) {
-            facts.consents = consents;
-        }
-    }
-    let hashes: Vec<AddressHash> = people.values().filter_map(|facts| facts.address.clone()).collect();
-    let suppressions = state::consent::suppressions(tx, numbers, &hashes).await?;
-    if !suppressions.is_empty() {
-        for (number, facts) in people.iter_mut() {
-            facts.suppressions.extend(
-                suppressions.iter().filter(|one| matches(one, *number, facts.address.as_ref())).cloned(),
-            );
-        }
-    }
-    let since = now.checked_sub(longest_window(policy)).unwrap_or(Timestamp::MIN);
-    for touch in state::delivery::touches(tx, numbers, since).await? {
-        if let Some(facts) = people.get_mut(&touch.profile) {
-            facts.touches.push(Touch {
-                delivery: touch.delivery,
-                at: touch.at,
-                traits: touch.traits,
-                state: touch.state,
-            });
-        }
-    }
-    for standing in state::enrollment::standings(tx, numbers).await? {
-        if let Some(facts) = people.get_mut(&standing.profile) {
-            facts.standings.push(Standing {
-                playbook: standing.playbook,
-                active: standing.active,
-                reached_goal: standing.reached_goal,
-                ended_at: standing.ended_at,
-            });
-        }
-    }
+    let numbers: Vec<ProfileNumber> = people.keys().copied().collect();
+    let addresses: Vec<AddressHash> = people.values().filter_map(|facts| facts.address.clone()).collect();
+    tx.ask(known(policy, &numbers, &addresses, now)).await?.fill(people);
     Ok(())
+}
+
+/// What state knows of some people.
+#[derive(Debug)]
+pub struct Known {
+    consents: BTreeMap<ProfileNumber, Consents>,
+    /// Of the people, and of the addresses that were asked about.
+    pub suppressions: Vec<Suppression>,
+    touches: Vec<state::delivery::Touch>,
+    standings: Vec<state::enrollment::Standing>,
+}
+
+/// What does state know of these people and addresses: consent, suppression, touches, standings?
+pub fn known(
+    policy: &Policy,
+    numbers: &[ProfileNumber],
+    addresses: &[AddressHash],
+    now: Timestamp,
+) -> Question<Known> {
+    let since = now.checked_sub(longest_window(policy)).unwrap_or(Timestamp::MIN);
+    let what_is_allowed =
+        state::consent::of_profiles(numbers).and(state::consent::suppressions(numbers, addresses));
+    let what_happened = state::delivery::touches(numbers, since).and(state::enrollment::standings(numbers));
+    what_is_allowed.and(what_happened).map(|((consents, suppressions), (touches, standings))| {
+        Ok(Known { consents, suppressions, touches, standings })
+    })
+}
+
+impl Known {
+    /// Fills it in. Each person gets the suppressions of their own and of their address.
+    pub fn fill(self, people: &mut People) {
+        for (number, consents) in self.consents {
+            if let Some(facts) = people.get_mut(&number) {
+                facts.consents = consents;
+            }
+        }
+        if !self.suppressions.is_empty() {
+            for (number, facts) in people.iter_mut() {
+                let is_theirs = |one: &&Suppression| matches(one, *number, facts.address.as_ref());
+                let theirs = self.suppressions.iter().filter(is_theirs).cloned().collect();
+                facts.suppressions = theirs;
+            }
+        }
+        for touch in self.touches {
+            if let Some(facts) = people.get_mut(&touch.profile) {
+                facts.touches.push(Touch {
+                    delivery: touch.delivery,
+                    at: touch.at,
+                    traits: touch.traits,
+                    state: touch.state,
+                });
+            }
+        }
+        for standing in self.standings {
+            if let Some(facts) = people.get_mut(&standing.profile) {
+                facts.standings.push(Standing {
+                    playbook: standing.playbook,
+                    active: standing.active,
+                    reached_goal: standing.reached_goal,
+                    ended_at: standing.ended_at,
+                });
+            }
+        }
+    }
 }
 
 /// Whether a suppression is about this person or address.

@@ -73,7 +73,7 @@ pub async fn preview(
         number,
         people::Facts { id: id.to_owned(), profile: Some(profile), address, ..Default::default() },
     );
-    people::read_state(&mut tx, &daemon.project.policy, &[number], &mut people, now).await?;
+    people::read_state(&mut tx, &daemon.project.policy, &mut people, now).await?;
     drop(tx);
     let facts = people.remove(&number).unwrap_or_default();
     let Some(send) = playbook.sends().into_iter().find(|(id, _)| **id == step).map(|(_, send)| send.clone())

@@ -99,9 +99,9 @@ pub struct KeptEntry {
 }
 
 /// Keeps entries, in the transaction of what they record: no audit, no change.
-pub async fn append(tx: &mut Tx, entries: &[Entry]) -> Result<(), StateError> {
+pub fn append(tx: &mut Tx, entries: &[Entry]) {
     if entries.is_empty() {
-        return Ok(());
+        return;
     }
     let mut payload = String::with_capacity(entries.len() * 256);
     for (place, entry) in entries.iter().enumerate() {
@@ -111,8 +111,7 @@ pub async fn append(tx: &mut Tx, entries: &[Entry]) -> Result<(), StateError> {
         entry.write(&mut payload);
     }
     let sql = Sql::same("INSERT INTO audit_batch (payload) VALUES ($1)");
-    tx.execute("keep audit entries", &sql, binds![payload]).await?;
-    Ok(())
+    tx.later("keep audit entries", &sql, binds![payload]);
 }
 
 /// Entries in the order of their batches, from the batch after one: whole batches, until there are `limit`

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use model::ProfileNumber;
 use model::consent::{ConsentEvent, ConsentOrigin, ConsentState, ConsentStatus, Consents};
 
+use crate::ask::Question;
 use crate::db::binds;
 use crate::dialect::{Rows, Sql, each, page};
 use crate::outbox::lock_profiles;
@@ -28,7 +29,7 @@ pub async fn record(tx: &mut Tx, event: &ConsentEvent) -> Result<bool, StateErro
     if insert(tx, &[&event]).await? == 0 {
         return Ok(false);
     }
-    let before = folds(tx, &[event.profile]).await?;
+    let before = tx.ask(folds(&[event.profile])).await?;
     let key = key_of(&event);
     if let Some(after) = fold(before.get(&key), &event) {
         put_folds(tx, [(&key, &after)]).await?;
@@ -41,7 +42,7 @@ pub async fn record(tx: &mut Tx, event: &ConsentEvent) -> Result<bool, StateErro
 pub async fn import(tx: &mut Tx, events: &[ConsentEvent]) -> Result<u64, StateError> {
     let events = events.iter().map(kept).collect::<Result<Vec<_>, _>>()?;
     let numbers: Vec<ProfileNumber> = events.iter().map(|event| event.profile).collect();
-    let (changing, _) = changes(&events, folds(tx, &numbers).await?);
+    let (changing, _) = changes(&events, tx.ask(folds(&numbers)).await?);
     if changing.is_empty() {
         return Ok(0);
     }
@@ -51,7 +52,7 @@ pub async fn import(tx: &mut Tx, events: &[ConsentEvent]) -> Result<u64, StateEr
     lock_profiles(tx, &numbers).await?;
     let suspects: Vec<ConsentEvent> =
         events.iter().filter(|event| numbers.binary_search(&event.profile).is_ok()).cloned().collect();
-    let (changing, after) = changes(&suspects, folds(tx, &numbers).await?);
+    let (changing, after) = changes(&suspects, tx.ask(folds(&numbers)).await?);
     insert(tx, &changing).await?;
     put_folds(tx, &after).await?;
     Ok(row::count(i64::try_from(changing.len()).unwrap_or(i64::MAX)))
@@ -155,38 +156,39 @@ async fn put_folds<'a>(
     Ok(())
 }
 
-async fn folds(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<BTreeMap<Key, ConsentState>, StateError> {
+type FoldRow = (u32, String, String, String, i64, String);
+
+fn folds(numbers: &[ProfileNumber]) -> Question<BTreeMap<Key, ConsentState>> {
     const SQL: Sql = page!(
         "profile, channel, purpose, status, changed_at_ms, origin",
         "SELECT profile, channel, purpose, status, changed_at_ms, origin FROM",
         each,
         "CROSS JOIN consent WHERE consent.profile = CAST(each.value ->> 0 AS BIGINT)"
     );
-    let rows: Vec<(u32, String, String, String, i64, String)> =
-        tx.page("read consents", &SQL, binds![row::numbers(numbers)]).await?;
-    rows.into_iter()
-        .map(|(profile, channel, purpose, status, changed_at, origin)| {
-            let state = ConsentState {
-                status: row::word(ConsentStatus::parse(&status), "a consent's status")?,
-                changed_at: row::time(changed_at)?,
-                origin: row::word(ConsentOrigin::parse(&origin), "a consent's origin")?,
-            };
-            Ok(((profile, channel, purpose), state))
-        })
-        .collect()
+    Question::new("read consents", &SQL, binds![row::numbers(numbers)], |rows: Vec<FoldRow>| {
+        rows.into_iter()
+            .map(|(profile, channel, purpose, status, changed_at, origin)| {
+                let state = ConsentState {
+                    status: row::word(ConsentStatus::parse(&status), "a consent's status")?,
+                    changed_at: row::time(changed_at)?,
+                    origin: row::word(ConsentOrigin::parse(&origin), "a consent's origin")?,
+                };
+                Ok(((profile, channel, purpose), state))
+            })
+            .collect()
+    })
 }
 
-/// What holds for these people. Who has no entry never said anything.
-pub async fn of_profiles(
-    tx: &mut Tx,
-    numbers: &[ProfileNumber],
-) -> Result<BTreeMap<ProfileNumber, Consents>, StateError> {
-    let mut consents: BTreeMap<ProfileNumber, Consents> = BTreeMap::new();
-    for ((profile, channel, purpose), state) in folds(tx, numbers).await? {
-        let states = &mut consents.entry(ProfileNumber(profile)).or_default().states;
-        states.push((row::channel(&channel)?, row::purpose(&purpose), state));
-    }
-    Ok(consents)
+/// What holds for these people? Who has no entry never said anything.
+pub fn of_profiles(numbers: &[ProfileNumber]) -> Question<BTreeMap<ProfileNumber, Consents>> {
+    folds(numbers).map(|folds| {
+        let mut consents: BTreeMap<ProfileNumber, Consents> = BTreeMap::new();
+        for ((profile, channel, purpose), state) in folds {
+            let states = &mut consents.entry(ProfileNumber(profile)).or_default().states;
+            states.push((row::channel(&channel)?, row::purpose(&purpose), state));
+        }
+        Ok(consents)
+    })
 }
 
 type EventRow = (String, String, String, i64, i64, String, String, Option<String>);

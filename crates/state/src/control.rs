@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use model::{DestinationName, PlaybookName};
 
+use crate::ask::Question;
 use crate::db::binds;
-use crate::dialect::Sql;
+use crate::dialect::{Sql, page};
 use crate::row;
 use crate::{StateError, Tx};
 
@@ -52,15 +53,17 @@ pub struct Halt {
 }
 
 /// All halts in force.
-pub async fn halts(tx: &mut Tx) -> Result<Vec<Halt>, StateError> {
-    let sql = Sql::same("SELECT scope, reason, actor, at_ms FROM halt ORDER BY scope");
-    let rows: Vec<(String, String, String, i64)> = tx.rows("read the halts", &sql, vec![]).await?;
-    rows.into_iter()
-        .map(|(scope, reason, actor, at)| {
-            let scope = row::word(HaltScope::from_key(&scope), "a halt")?;
-            Ok(Halt { scope, reason, actor, at: row::time(at)? })
-        })
-        .collect()
+pub fn halts() -> Question<Vec<Halt>> {
+    const SQL: Sql =
+        page!("scope, reason, actor, at_ms", "SELECT scope, reason, actor, at_ms FROM halt ORDER BY scope");
+    Question::new("read the halts", &SQL, vec![], |rows: Vec<(String, String, String, i64)>| {
+        rows.into_iter()
+            .map(|(scope, reason, actor, at)| {
+                let scope = row::word(HaltScope::from_key(&scope), "a halt")?;
+                Ok(Halt { scope, reason, actor, at: row::time(at)? })
+            })
+            .collect()
+    })
 }
 
 /// Halts; `false`: it was halted already, and the first reason stays.

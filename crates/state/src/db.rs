@@ -16,10 +16,11 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{
-    ConnectOptions as _, Connection as _, Database, Encode, FromRow, PgPool, Postgres, Row as _, Sqlite,
-    SqlitePool, Transaction, Type,
+    ConnectOptions as _, Connection as _, Database, Encode, FromRow, PgPool, Postgres, Row as _, SqlSafeStr,
+    Sqlite, SqlitePool, Transaction, Type,
 };
 
+use crate::ask::{Joined, Question, Statement};
 use crate::dialect::{LEASE_NOW_POSTGRES, Sql};
 use crate::error::StateError;
 use crate::migrate;
@@ -77,6 +78,8 @@ enum Db {
 /// One transaction. Dropped without [`Tx::commit`], it is rolled back.
 pub struct Tx {
     pub(crate) inner: Inner,
+    /// Changes that wait for the next question, or for the end.
+    later: Vec<Statement>,
 }
 
 pub(crate) enum Inner {
@@ -228,7 +231,7 @@ impl State {
                 pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map(Inner::Postgres)
             }
         };
-        Ok(Tx { inner: inner.map_err(|source| StateError::Query { operation: "begin to read", source })? })
+        Tx::begun(inner, "begin to read")
     }
 
     /// A transaction that writes. In SQLite callers queue for it, first come first served; hold it briefly.
@@ -239,7 +242,7 @@ impl State {
                 pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map(Inner::Postgres)
             }
         };
-        Ok(Tx { inner: inner.map_err(|source| StateError::Query { operation: "begin to write", source })? })
+        Tx::begun(inner, "begin to write")
     }
 
     /// The right to be the only one that decides and delivers.
@@ -393,7 +396,7 @@ pub(crate) use binds;
 
 type Query<D> = sqlx::query::Query<'static, D, <D as Database>::Arguments>;
 
-fn bound<D>(sql: &'static str, binds: Vec<Bind>) -> Query<D>
+fn bound<D>(sql: impl SqlSafeStr, binds: Vec<Bind>) -> Query<D>
 where
     D: Database,
     i64: for<'t> Encode<'t, D> + Type<D>,
@@ -414,8 +417,14 @@ where
 }
 
 impl Tx {
+    fn begun(inner: Result<Inner, sqlx::Error>, operation: &'static str) -> Result<Self, StateError> {
+        let inner = inner.map_err(|source| StateError::Query { operation, source })?;
+        Ok(Self { inner, later: Vec::new() })
+    }
+
     /// Makes everything durable.
-    pub async fn commit(self) -> Result<(), StateError> {
+    pub async fn commit(mut self) -> Result<(), StateError> {
+        self.change().await?;
         let done = match self.inner {
             Inner::Sqlite(tx) => tx.commit().await,
             Inner::Postgres(tx) => tx.commit().await,
@@ -437,6 +446,33 @@ impl Tx {
         matches!(self.inner, Inner::Sqlite(_))
     }
 
+    /// Executes a statement before the next question is asked, or at the end.
+    pub(crate) fn later(&mut self, operation: &'static str, sql: &Sql, binds: Vec<Bind>) {
+        self.later.push(Statement { operation, sql: *sql, binds });
+    }
+
+    /// Executes what waits.
+    async fn change(&mut self) -> Result<(), StateError> {
+        let later = std::mem::take(&mut self.later);
+        let Some(operation) = later.first().map(|first| first.operation) else { return Ok(()) };
+        match &mut self.inner {
+            Inner::Sqlite(tx) => {
+                let mut joined = Joined::default();
+                joined.changes(later.into_iter().map(|one| (one.sql.sqlite, one.binds)));
+                let sql = joined.sql();
+                let done = bound::<Sqlite>(sql, joined.binds).execute(&mut **tx).await;
+                done.map_err(|source| StateError::Query { operation, source })?;
+            }
+            Inner::Postgres(tx) => {
+                for Statement { operation, sql, binds } in later {
+                    let done = bound::<Postgres>(sql.postgres, binds).execute(&mut **tx).await;
+                    done.map_err(|source| StateError::Query { operation, source })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Executes a statement; how many rows it changed.
     pub(crate) async fn execute(
         &mut self,
@@ -444,6 +480,7 @@ impl Tx {
         sql: &Sql,
         binds: Vec<Bind>,
     ) -> Result<u64, StateError> {
+        self.change().await?;
         let done = match &mut self.inner {
             Inner::Sqlite(tx) => {
                 bound::<Sqlite>(sql.sqlite, binds).execute(&mut **tx).await.map(|done| done.rows_affected())
@@ -466,6 +503,7 @@ impl Tx {
     where
         T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
+        self.change().await?;
         let failed = |source| StateError::Query { operation, source };
         match &mut self.inner {
             Inner::Sqlite(tx) => {
@@ -481,24 +519,41 @@ impl Tx {
     }
 
     /// Reads the rows of a `page!`, which the database hands over as one JSON text.
-    pub(crate) async fn page<T: DeserializeOwned>(
+    pub(crate) async fn page<T: DeserializeOwned + 'static>(
         &mut self,
         operation: &'static str,
         sql: &Sql,
         binds: Vec<Bind>,
     ) -> Result<Vec<T>, StateError> {
+        self.ask(Question::new(operation, sql, binds, Ok)).await
+    }
+
+    /// Asks, in one statement, after what is to be changed before.
+    pub async fn ask<T: 'static>(&mut self, question: Question<T>) -> Result<T, StateError> {
+        let (statements, read) = question.split();
+        let operation = statements.first().map_or("ask", |first| first.operation);
         let failed = |source| StateError::Query { operation, source };
-        let text: String = match &mut self.inner {
+        if !self.has_the_only_writer() {
+            // Postgres takes one statement at a time.
+            self.change().await?;
+        }
+        let later = std::mem::take(&mut self.later);
+        let (mut joined, count) = (Joined::default(), statements.len());
+        let texts: Result<Vec<String>, sqlx::Error> = match &mut self.inner {
             Inner::Sqlite(tx) => {
-                let row = bound::<Sqlite>(sql.sqlite, binds).fetch_one(&mut **tx).await.map_err(failed)?;
-                row.try_get(0).map_err(failed)?
+                joined.changes(later.into_iter().map(|one| (one.sql.sqlite, one.binds)));
+                joined.questions(statements.into_iter().map(|one| (one.sql.sqlite, one.binds)));
+                let sql = joined.sql();
+                let row = bound::<Sqlite>(sql, joined.binds).fetch_one(&mut **tx).await.map_err(failed)?;
+                (0..count).map(|column| row.try_get(column)).collect()
             }
             Inner::Postgres(tx) => {
-                let row =
-                    bound::<Postgres>(sql.postgres, binds).fetch_one(&mut **tx).await.map_err(failed)?;
-                row.try_get(0).map_err(failed)?
+                joined.questions(statements.into_iter().map(|one| (one.sql.postgres, one.binds)));
+                let sql = joined.sql();
+                let row = bound::<Postgres>(sql, joined.binds).fetch_one(&mut **tx).await.map_err(failed)?;
+                (0..count).map(|column| row.try_get(column)).collect()
             }
         };
-        serde_json::from_str(&text).map_err(|_| StateError::Corrupt { what: "a row" })
+        read(texts.map_err(failed)?)
     }
 }

@@ -13,6 +13,7 @@ use model::policy::{MessageClass, Traits};
 use model::{DeliveryId, DeliveryState, DestinationName, EnrollmentId, PlaybookName, ProfileNumber, Reason};
 use serde::Deserialize;
 
+use crate::ask::Question;
 use crate::db::{Bind, binds};
 use crate::dialect::{Rows, Sql, each, page};
 use crate::outbox::hold;
@@ -192,11 +193,7 @@ type TouchRow = (u32, String, i64, String, String, String, String, String, Strin
 
 /// What counts against these people's caps when something is decided, since a time. The caller leaves out
 /// what does not count when arming.
-pub async fn touches(
-    tx: &mut Tx,
-    numbers: &[ProfileNumber],
-    since: Timestamp,
-) -> Result<Vec<Touch>, StateError> {
+pub fn touches(numbers: &[ProfileNumber], since: Timestamp) -> Question<Vec<Touch>> {
     const SQL: Sql = page!(
         "profile, id, at_ms, channel, class, purpose, brand, playbook, state",
         "SELECT delivery.profile, delivery.id, COALESCE(settled_at_ms, armed_at_ms, due_at_ms) AS at_ms,
@@ -206,8 +203,10 @@ pub async fn touches(
         AND state IN ('pending', 'leased', 'armed', 'accepted', 'in_doubt', 'withheld')
             AND COALESCE(settled_at_ms, armed_at_ms, due_at_ms) >= $2"
     );
-    let rows: Vec<TouchRow> =
-        tx.page("read touches", &SQL, binds![row::numbers(numbers), row::ms(since)]).await?;
+    Question::new("read touches", &SQL, binds![row::numbers(numbers), row::ms(since)], read_touches)
+}
+
+fn read_touches(rows: Vec<TouchRow>) -> Result<Vec<Touch>, StateError> {
     let mut touches = rows
         .into_iter()
         .map(|(profile, id, at, channel, class, purpose, brand, playbook, state)| {

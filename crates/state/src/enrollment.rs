@@ -2,7 +2,7 @@
 //! most is under way in a playbook.
 //!
 //! `look_at_ms` says when DECIDE is to look: the wake time of who waits; of who is sending, the time at which
-//! the delivery was settled, written by the outbox.
+//! the delivery was due, written by the outbox once it is settled.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ use model::enrollment::{Enrollment, Exit, HoldoutKind, Progress};
 use model::{EnrollmentId, PlaybookName, ProfileNumber, StepId};
 use serde::Deserialize;
 
+use crate::ask::Question;
 use crate::db::binds;
 use crate::dialect::{Rows, Sql, each, page};
 use crate::row;
@@ -261,14 +262,17 @@ pub async fn of_profiles_active(
 type StandingRow = (u32, String, String, Option<i64>, Option<i64>, i64, String);
 
 /// Where these people stand in every playbook they were ever in, by person and playbook.
-pub async fn standings(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<Vec<Standing>, StateError> {
+pub fn standings(numbers: &[ProfileNumber]) -> Question<Vec<Standing>> {
     const SQL: Sql = page!(
         "profile, playbook, state, goal_reached_at_ms, ended_at_ms, entered_at_ms, id",
         "SELECT profile, playbook, state, goal_reached_at_ms, ended_at_ms, entered_at_ms, id FROM",
         each,
         "CROSS JOIN enrollment WHERE enrollment.profile = CAST(each.value ->> 0 AS BIGINT)"
     );
-    let rows: Vec<StandingRow> = tx.page("read standings", &SQL, binds![row::numbers(numbers)]).await?;
+    Question::new("read standings", &SQL, binds![row::numbers(numbers)], latest)
+}
+
+fn latest(rows: Vec<StandingRow>) -> Result<Vec<Standing>, StateError> {
     let mut latest: BTreeMap<(u32, String), StandingRow> = BTreeMap::new();
     for row in rows {
         let key = (row.0, row.1.clone());
@@ -294,22 +298,25 @@ pub async fn standings(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<Vec<Sta
 
 /// One enrollment.
 pub async fn get(tx: &mut Tx, profile: ProfileNumber, id: &EnrollmentId) -> Result<Option<Row>, StateError> {
-    Ok(get_many(tx, &[(profile, id.clone())]).await?.into_iter().next())
+    Ok(tx.ask(get_many(&[(profile, id.clone())])).await?.into_iter().next())
 }
 
 /// These enrollments, by number.
-pub async fn get_many(tx: &mut Tx, ids: &[(ProfileNumber, EnrollmentId)]) -> Result<Vec<Row>, StateError> {
+pub fn get_many(ids: &[(ProfileNumber, EnrollmentId)]) -> Question<Vec<Row>> {
     const SQL: Sql = page!(
         columns!(),
         concat!("SELECT ", columns!(), " FROM"),
         each,
         "CROSS JOIN enrollment WHERE enrollment.profile = CAST(each.value ->> 0 AS BIGINT) AND enrollment.id = each.value ->> 1"
     );
-    let mut rows = read_all(tx.page("read enrollments", &SQL, binds![keys(ids)]).await?)?;
-    rows.sort_by(|one, other| {
-        (one.enrollment.profile, &one.enrollment.id).cmp(&(other.enrollment.profile, &other.enrollment.id))
-    });
-    Ok(rows)
+    Question::new("read enrollments", &SQL, binds![keys(ids)], |rows| {
+        let mut rows = read_all(rows)?;
+        rows.sort_by(|one, other| {
+            (one.enrollment.profile, &one.enrollment.id)
+                .cmp(&(other.enrollment.profile, &other.enrollment.id))
+        });
+        Ok(rows)
+    })
 }
 
 /// The keys of enrollments as rows, each once.
@@ -337,12 +344,11 @@ pub async fn of_profile(tx: &mut Tx, number: ProfileNumber) -> Result<Vec<Row>, 
 }
 
 /// Marks enrollments whose delivery moved, to be looked at from a time on: rows of (profile, id, time).
-pub(crate) async fn look_at(tx: &mut Tx, rows: Rows) -> Result<(), StateError> {
+pub(crate) fn look_at(tx: &mut Tx, rows: Rows) {
     const SQL: Sql = each!(
         "UPDATE enrollment SET look_at_ms = CAST(each.value ->> 2 AS BIGINT) FROM",
         "WHERE enrollment.profile = CAST(each.value ->> 0 AS BIGINT) AND enrollment.id = each.value ->> 1
             AND enrollment.state = 'sending'"
     );
-    tx.execute("mark enrollments", &SQL, binds![rows.finish()]).await?;
-    Ok(())
+    tx.later("mark enrollments", &SQL, binds![rows.finish()]);
 }

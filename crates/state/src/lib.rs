@@ -4,6 +4,7 @@
 //! This room does not know why a row is written. Deliberately absent: a clock (times are arguments), the
 //! warehouse, the engine, retries of a transaction, and a repository object.
 
+mod ask;
 pub mod audit;
 pub mod consent;
 pub mod control;
@@ -27,6 +28,7 @@ mod scratch;
 pub mod segment;
 pub mod suppression;
 
+pub use ask::Question;
 pub use db::{Access, State, Tx};
 pub use error::StateError;
 pub use keys::{Keys, RootKey};

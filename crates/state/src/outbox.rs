@@ -222,13 +222,13 @@ pub async fn arm(
         "UPDATE delivery SET state = 'armed', attempts = attempts + 1, armed_at_ms = $2, lease_until = NULL FROM",
         "WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1"
     );
-    tx.execute("arm deliveries", &ARM, binds![arm.finish(), row::ms(now)]).await?;
+    tx.later("arm deliveries", &ARM, binds![arm.finish(), row::ms(now)]);
     const ATTEMPT: Sql = each!(
         "INSERT INTO attempt (delivery, n, profile, address_hash, armed_at_ms)
         SELECT each.value ->> 0, CAST(each.value ->> 1 AS BIGINT), CAST(each.value ->> 2 AS BIGINT), each.value ->> 3, $2 FROM",
         ""
     );
-    tx.execute("keep attempts", &ATTEMPT, binds![attempts.finish(), row::ms(now)]).await?;
+    tx.later("keep attempts", &ATTEMPT, binds![attempts.finish(), row::ms(now)]);
     Ok(armed)
 }
 
@@ -317,8 +317,8 @@ pub async fn give_back(
             settled_at_ms = CAST(each.value ->> 6 AS BIGINT), lease_until = NULL, node = NULL FROM",
         "WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1"
     );
-    tx.execute("give leases back", &GIVE_BACK, binds![changes.finish()]).await?;
-    look_at(tx, looks).await?;
+    tx.later("give leases back", &GIVE_BACK, binds![changes.finish()]);
+    look_at(tx, looks);
     Ok(changed)
 }
 

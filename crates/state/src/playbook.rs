@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use model::PlaybookName;
 use roaring::RoaringBitmap;
 
+use crate::ask::Question;
 use crate::db::binds;
-use crate::dialect::Sql;
+use crate::dialect::{Sql, page};
 use crate::row;
 use crate::{StateError, Tx};
 
@@ -129,10 +130,11 @@ pub async fn reached(tx: &mut Tx) -> Result<Vec<Reached>, StateError> {
 }
 
 /// The playbooks that are paused.
-pub async fn paused(tx: &mut Tx) -> Result<Vec<PlaybookName>, StateError> {
-    let sql = Sql::same("SELECT name FROM playbook WHERE status = 'paused' ORDER BY name");
-    let rows: Vec<(String,)> = tx.rows("read paused playbooks", &sql, vec![]).await?;
-    Ok(rows.into_iter().map(|(name,)| PlaybookName::known(name)).collect())
+pub fn paused() -> Question<Vec<PlaybookName>> {
+    const SQL: Sql = page!("name", "SELECT name FROM playbook WHERE status = 'paused' ORDER BY name");
+    Question::new("read paused playbooks", &SQL, vec![], |rows: Vec<(String,)>| {
+        Ok(rows.into_iter().map(|(name,)| PlaybookName::known(name)).collect())
+    })
 }
 
 /// Changes only whether it runs: a person's act, which a run under way must not undo. `false`: there is no

@@ -6,6 +6,7 @@ use model::id::AddressHash;
 use model::policy::Channel;
 use model::{ProfileNumber, Reason};
 
+use crate::ask::Question;
 use crate::db::binds;
 use crate::dialect::{Rows, Sql, page};
 use crate::outbox::{lock_addresses, lock_profiles};
@@ -88,11 +89,7 @@ fn read(row: SuppressionRow) -> Result<Suppression, StateError> {
 }
 
 /// What holds for these people and addresses, in order of subject.
-pub async fn suppressions(
-    tx: &mut Tx,
-    numbers: &[ProfileNumber],
-    addresses: &[AddressHash],
-) -> Result<Vec<Suppression>, StateError> {
+pub fn suppressions(numbers: &[ProfileNumber], addresses: &[AddressHash]) -> Question<Vec<Suppression>> {
     const SQL: Sql = page!(
         "kind, subject, channel, reason, since_ms, source, spares_transactional",
         "SELECT DISTINCT kind, subject, channel, reason, since_ms, source, spares_transactional FROM",
@@ -106,12 +103,13 @@ pub async fn suppressions(
     for hash in addresses {
         rows.row().text(ADDRESS).text(hash.as_str());
     }
-    let found: Vec<SuppressionRow> = tx.page("read suppressions", &SQL, binds![rows.finish()]).await?;
-    let mut suppressions = found.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    suppressions.sort_by(|one, other| {
-        (&one.subject, one.channel, one.reason).cmp(&(&other.subject, other.channel, other.reason))
-    });
-    Ok(suppressions)
+    Question::new("read suppressions", &SQL, binds![rows.finish()], |found: Vec<SuppressionRow>| {
+        let mut suppressions = found.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        suppressions.sort_by(|one, other| {
+            (&one.subject, one.channel, one.reason).cmp(&(&other.subject, other.channel, other.reason))
+        });
+        Ok(suppressions)
+    })
 }
 
 /// A page of the list: what holds for the next `limit` subjects after one.

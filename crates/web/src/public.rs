@@ -104,7 +104,7 @@ async fn preferences(site: &Site, words: &Words, claim: &Claim) -> Response {
     let voice = voice(site, claim).await;
     let held = async {
         let mut tx = site.daemon.state.read().await?;
-        state::consent::of_profiles(&mut tx, &[claim.profile]).await
+        tx.ask(state::consent::of_profiles(&[claim.profile])).await
     };
     let Ok(mut held) = held.await else {
         let text = format!("<p>{}</p>", words.later_text);
@@ -206,7 +206,8 @@ async fn opt_out(
         evidence: None,
     };
     // Said before, it is so already: no second event, the same success.
-    let held = state::consent::of_profiles(&mut tx, &[claim.profile])
+    let held = tx
+        .ask(state::consent::of_profiles(&[claim.profile]))
         .await?
         .remove(&claim.profile)
         .unwrap_or_default();
@@ -226,7 +227,7 @@ async fn opt_out(
             "profile": claim.profile.0, "channel": claim.channel.as_str(), "purpose": said, "status": "withdrawn",
             "source": source, "delivery": claim.delivery.as_str(),
         });
-        state::audit::append(&mut tx, &[Entry { kind: "consent", at: now, body }]).await?;
+        state::audit::append(&mut tx, &[Entry { kind: "consent", at: now, body }]);
     }
     if let (true, Some(address)) = (all, state::outbox::address_of(&mut tx, &claim.delivery).await?) {
         let suppression = Suppression {

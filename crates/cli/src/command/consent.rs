@@ -32,7 +32,7 @@ async fn show(context: &Context, project: &Project, id: &str) -> Result<u8, Fail
     let state = context.state(project).await?;
     let mut tx = state.read().await?;
     let number = known_profile(&mut tx, id).await?;
-    let held = state::consent::of_profiles(&mut tx, &[number]).await?.remove(&number).unwrap_or_default();
+    let held = tx.ask(state::consent::of_profiles(&[number])).await?.remove(&number).unwrap_or_default();
     for purpose in project.policy.purposes.values() {
         let status = held.status_of(Channel::Email, &purpose.name);
         say(&format!("email, {}: {}", purpose.name, status.as_str()));
@@ -123,7 +123,7 @@ async fn record(
         "profile": number.0, "channel": change.channel, "purpose": change.purpose, "status": status.as_str(),
         "source": "operator", "actor": actor(),
     });
-    state::audit::append(&mut tx, &[Entry { kind: "consent", at: now, body }]).await?;
+    state::audit::append(&mut tx, &[Entry { kind: "consent", at: now, body }]);
     tx.commit().await?;
     say(&format!("recorded: {} for {} on {}", status.as_str(), change.purpose, change.channel));
     if lifted {
@@ -209,7 +209,7 @@ async fn import(context: &Context, project: &Project, file: &Path) -> Result<u8,
         let changed = state::consent::import(&mut tx, &page).await?;
         if changed > 0 {
             let body = json!({ "events": changed, "file": file.file_name().map(|name| name.to_string_lossy()), "actor": actor() });
-            state::audit::append(&mut tx, &[Entry { kind: "consent_import", at: now, body }]).await?;
+            state::audit::append(&mut tx, &[Entry { kind: "consent_import", at: now, body }]);
         }
         tx.commit().await?;
         written += changed;

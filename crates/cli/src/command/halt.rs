@@ -18,7 +18,7 @@ pub(crate) async fn halt(context: &Context, args: &args::Halt) -> Result<u8, Fai
         let state = context.state(&project).await?;
         let mut tx = state.read().await?;
         let mut rows = Rows::new(&["scope", "since", "actor", "reason"]);
-        for halt in state::control::halts(&mut tx).await? {
+        for halt in tx.ask(state::control::halts()).await? {
             rows.push([
                 json!(word(&halt.scope)),
                 json!(halt.at.to_string()),
@@ -50,7 +50,7 @@ pub(crate) async fn halt(context: &Context, args: &args::Halt) -> Result<u8, Fai
         "halt"
     };
     let body = json!({ "scope": word(&scope), "why": reason, "actor": actor() });
-    state::audit::append(&mut tx, &[Entry { kind, at: now, body }]).await?;
+    state::audit::append(&mut tx, &[Entry { kind, at: now, body }]);
     tx.commit().await?;
     let done = if args.lift { "goes on" } else { "is halted: nothing more becomes irrevocable" };
     say(&format!("{} {done}", word(&scope)));

@@ -74,7 +74,7 @@ pub(crate) async fn in_doubt(context: &Context, args: &InDoubt) -> Result<u8, Fa
                     .hint("`drumbeat in-doubt list` shows what is"));
             }
             let body = json!({ "delivery": delivery, "as": word, "why": reason, "actor": actor() });
-            state::audit::append(&mut tx, &[Entry { kind: "doubt_resolved", at: now, body }]).await?;
+            state::audit::append(&mut tx, &[Entry { kind: "doubt_resolved", at: now, body }]);
             tx.commit().await?;
             say(&format!("closed as {word}"));
             Ok(code::DONE)

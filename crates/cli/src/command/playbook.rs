@@ -109,8 +109,7 @@ async fn activate(context: &Context, project: &Project, name: &PlaybookName) -> 
             let key = daemon::stage::enter::activation_key(name);
             state::meta::set(&mut tx, &key, &now.as_millisecond().to_string()).await?;
             let body = json!({ "playbook": name.as_str(), "actor": actor() });
-            state::audit::append(&mut tx, &[Entry { kind: "playbook_activation_asked", at: now, body }])
-                .await?;
+            state::audit::append(&mut tx, &[Entry { kind: "playbook_activation_asked", at: now, body }]);
             tx.commit().await?;
             say("begins with the next good run of its segment");
             return Ok(code::DONE);
@@ -135,7 +134,7 @@ async fn set(
             .hint("it begins with the first run that sees it; in production, `playbook activate` lets it"));
     }
     let body = json!({ "playbook": name.as_str(), "status": word(Some(status)), "actor": actor() });
-    state::audit::append(&mut tx, &[Entry { kind: "playbook_status", at: now, body }]).await?;
+    state::audit::append(&mut tx, &[Entry { kind: "playbook_status", at: now, body }]);
     tx.commit().await?;
     say(&format!("playbook `{name}` {said}"));
     Ok(code::DONE)

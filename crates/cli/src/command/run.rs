@@ -54,7 +54,7 @@ pub(crate) async fn once(context: &Context, daemon: &Arc<daemon::Daemon>) -> Res
 /// A pass in which nothing happens because somebody stopped it is not to look like one in which there was nothing to do.
 async fn say_what_is_halted(state: &State) -> Result<(), Failure> {
     let mut tx = state.read().await?;
-    for halt in state::control::halts(&mut tx).await? {
+    for halt in tx.ask(state::control::halts()).await? {
         say(&format!(
             "warning: {} is halted since {} by {}: {}; `{}` lets it go on",
             super::halt::word(&halt.scope),
@@ -64,7 +64,7 @@ async fn say_what_is_halted(state: &State) -> Result<(), Failure> {
             super::halt::lifting(&halt.scope)
         ));
     }
-    for playbook in state::playbook::paused(&mut tx).await? {
+    for playbook in tx.ask(state::playbook::paused()).await? {
         say(&format!(
             "warning: playbook `{playbook}` is paused; `drumbeat playbook resume {playbook}` lets it go on"
         ));

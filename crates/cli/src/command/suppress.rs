@@ -61,7 +61,7 @@ async fn add(context: &Context, project: &Project, one: &SuppressOne) -> Result<
     };
     let new = state::consent::suppress(&mut tx, &suppression).await?;
     let body = json!({ "subject": subject_json(&suppression.subject), "reason": suppression.reason.as_str(), "why": one.reason, "actor": actor() });
-    state::audit::append(&mut tx, &[Entry { kind: "suppression", at: now, body }]).await?;
+    state::audit::append(&mut tx, &[Entry { kind: "suppression", at: now, body }]);
     tx.commit().await?;
     say(if new { "on the list" } else { "was on the list already" });
     Ok(code::DONE)
@@ -79,7 +79,7 @@ async fn remove(context: &Context, project: &Project, one: &SuppressOne) -> Resu
     }
     let body =
         json!({ "subject": subject_json(&subject), "lifted": true, "why": one.reason, "actor": actor() });
-    state::audit::append(&mut tx, &[Entry { kind: "suppression", at: now, body }]).await?;
+    state::audit::append(&mut tx, &[Entry { kind: "suppression", at: now, body }]);
     tx.commit().await?;
     say("off the list");
     Ok(code::DONE)
@@ -153,7 +153,7 @@ async fn import(context: &Context, project: &Project, file: &Path, source: &str)
             added += u64::from(state::consent::suppress(&mut tx, &suppression).await?);
         }
         let body = json!({ "addresses": page.len(), "source": source, "actor": actor() });
-        state::audit::append(&mut tx, &[Entry { kind: "suppression_import", at: now, body }]).await?;
+        state::audit::append(&mut tx, &[Entry { kind: "suppression_import", at: now, body }]);
         tx.commit().await?;
     }
     say(&format!(

@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use engine::{ArmFacts, LastLook};
 use jiff::Timestamp;
+use model::consent::Suppression;
 use model::id::AddressHash;
 use model::playbook::SendWindow;
-use model::policy::Policy;
 use model::profile::Profile;
 use model::{DeliveryId, EnrollmentId, ProfileNumber};
 use state::Tx;
@@ -22,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Ready;
 use super::prepare::{back, under_way};
 use super::settler;
-use crate::daemon::{Daemon, DaemonError, Members, Surroundings, read_halts};
+use crate::daemon::{Daemon, DaemonError, Members, Surroundings, halts};
 use crate::people::{self, Facts, People};
 
 /// Rows armed in one transaction.
@@ -41,11 +42,40 @@ pub(super) struct Request {
 #[derive(Clone)]
 pub(super) struct Handle {
     pub(super) sender: mpsc::Sender<Request>,
+    pub(super) coming: Arc<AtomicUsize>,
+}
+
+/// A message that will be asked about soon, unless something goes wrong before.
+pub(super) struct Coming {
+    all: Arc<AtomicUsize>,
+    counts: AtomicBool,
+}
+
+impl Coming {
+    /// It is here.
+    fn arrives(&self) {
+        if self.counts.swap(false, Ordering::SeqCst) {
+            self.all.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.arrives();
+    }
 }
 
 impl Handle {
+    /// Says that a message is on its way to the point of no return.
+    pub(super) fn announce(&self) -> Coming {
+        self.coming.fetch_add(1, Ordering::SeqCst);
+        Coming { all: Arc::clone(&self.coming), counts: AtomicBool::new(true) }
+    }
+
     /// Asks for the last look. True: the row is armed, durably. False: it is not, and why not is written.
-    pub(super) async fn arm(&self, ready: &Ready) -> bool {
+    pub(super) async fn arm(&self, ready: &Ready, coming: &Coming) -> bool {
+        coming.arrives();
         let (reply, answer) = oneshot::channel();
         let request = Request {
             claimed: ready.claimed.clone(),
@@ -83,19 +113,25 @@ pub(super) async fn arm(
     requests: &[Request],
     now: Timestamp,
 ) -> Result<Vec<DeliveryId>, DaemonError> {
-    let facts = read(tx, &daemon.project.policy, requests, &numbers(requests), now).await?;
-    let surroundings = Surroundings { members: Arc::clone(members), halts: read_halts(tx).await? };
+    let numbers = numbers(requests);
+    let addresses: Vec<AddressHash> = requests.iter().map(|request| request.address.clone()).collect();
     let ids: Vec<_> = requests
         .iter()
         .map(|one| (one.claimed.delivery.profile, one.claimed.delivery.enrollment.clone()))
         .collect();
-    let enrollments = state::enrollment::get_many(tx, &ids).await?;
+    let known = people::known(&daemon.project.policy, &numbers, &addresses, now);
+    let ((known, halts), enrollments) =
+        tx.ask(known.and(halts()).and(state::enrollment::get_many(&ids))).await?;
+    let surroundings = Surroundings { members: Arc::clone(members), halts };
+    let suppressions = known.suppressions.clone();
+    let mut facts: People = numbers.into_iter().map(|number| (number, Facts::default())).collect();
+    known.fill(&mut facts);
     let active: BTreeSet<EnrollmentId> = enrollments
         .into_iter()
         .filter(|row| under_way(&row.enrollment))
         .map(|row| row.enrollment.id)
         .collect();
-    let (armings, backs) = look(daemon, &surroundings, requests, facts, &active, now);
+    let (armings, backs) = look(daemon, &surroundings, requests, facts, &suppressions, &active, now);
     let lease_now = daemon.state.lease_now(tx).await?;
     let armed = state::outbox::arm(tx, &armings, now, lease_now).await?;
     settler::give_back_in(tx, &backs, now).await?;
@@ -124,6 +160,7 @@ fn look(
     surroundings: &Surroundings,
     requests: &[Request],
     mut people: People,
+    suppressions: &[Suppression],
     active: &BTreeSet<EnrollmentId>,
     now: Timestamp,
 ) -> (Vec<(DeliveryKey, i64, AddressHash)>, Vec<BackRow>) {
@@ -132,8 +169,8 @@ fn look(
     for request in requests {
         let delivery = &request.claimed.delivery;
         let Some(facts) = people.get_mut(&delivery.profile) else { continue };
-        let suppressions: Vec<_> = facts
-            .suppressions
+        // By the address that was rendered, which may not be the one that the person has now.
+        let suppressions: Vec<_> = suppressions
             .iter()
             .filter(|one| people::matches(one, delivery.profile, Some(&request.address)))
             .cloned()
@@ -164,23 +201,6 @@ fn look(
         }
     }
     (armings, backs)
-}
-
-async fn read(
-    tx: &mut Tx,
-    policy: &Policy,
-    requests: &[Request],
-    numbers: &[ProfileNumber],
-    now: Timestamp,
-) -> Result<People, DaemonError> {
-    let mut people: People = numbers.iter().map(|number| (*number, Facts::default())).collect();
-    people::read_state(tx, policy, numbers, &mut people, now).await?;
-    let hashes: Vec<AddressHash> = requests.iter().map(|request| request.address.clone()).collect();
-    let by_address = state::consent::suppressions(tx, &[], &hashes).await?;
-    for facts in people.values_mut() {
-        facts.suppressions.extend(by_address.iter().cloned());
-    }
-    Ok(people)
 }
 
 fn count(facts: &mut Facts, delivery: &model::delivery::Delivery, now: Timestamp) {

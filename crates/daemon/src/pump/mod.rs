@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 
 use self::scribe::Scribe;
 use self::settler::When;
-use crate::daemon::{Carrier, Daemon, DaemonError, Surroundings, read_halts};
+use crate::daemon::{Carrier, Daemon, DaemonError, Surroundings, halts};
 use crate::report::Pumped;
 
 /// Rows claimed in one pass for one destination.
@@ -62,7 +62,7 @@ pub async fn pump(daemon: &Arc<Daemon>, due_by: Timestamp, now: Timestamp) -> Re
         let mut tx = daemon.state.write().await?;
         let lease_now = daemon.state.lease_now(&mut tx).await?;
         state::outbox::reap(&mut tx, lease_now).await?;
-        let halts = read_halts(&mut tx).await?;
+        let halts = tx.ask(halts()).await?;
         tx.commit().await?;
         halts
     };
@@ -266,16 +266,16 @@ impl Worker {
                     return self.not_from_here(&claimed, refusal, pumped).await;
                 }
                 driver.pace().await;
-                let arming = self.armer.clone();
+                let coming = self.armer.announce();
                 let arm = async || {
-                    armed.store(arming.arm(&ready).await, Ordering::SeqCst);
+                    armed.store(self.armer.arm(&ready, &coming).await, Ordering::SeqCst);
                     armed.load(Ordering::SeqCst)
                 };
                 driver.deliver(&ready.item, arm).await
             }
             Carrier::Made(provider) => match provider.envelope(&ready.item) {
                 Some(outcome) => outcome,
-                None if self.armer.arm(&ready).await => {
+                None if self.armer.arm(&ready, &self.armer.announce()).await => {
                     armed.store(true, Ordering::SeqCst);
                     model::fault::point("arm.after_commit");
                     provider.take(&ready.item, &ready.rendered)

@@ -113,7 +113,7 @@ async fn read(
     let ids: Vec<(ProfileNumber, EnrollmentId)> =
         rows.iter().map(|row| (row.delivery.profile, row.delivery.enrollment.clone())).collect();
     let (mut enrollments, mut versions) = (BTreeMap::new(), BTreeMap::new());
-    for row in state::enrollment::get_many(&mut tx, &ids).await? {
+    for row in tx.ask(state::enrollment::get_many(&ids)).await? {
         let entry = crate::entry::open(&daemon.keys, row.sealed_entry.as_deref())?;
         if let Entry::Vacant(version) = versions.entry(row.enrollment.version.clone()) {
             let pinned = daemon.pinned(&mut tx, &row.enrollment.playbook, version.key()).await?;

@@ -1,10 +1,13 @@
 //! The one task of a pass that writes: last looks and results together, as they come.
 //!
-//! Without a timer: it takes whatever waits when its last commit returned. A transaction costs much the same whatever is in it, and the
-//! message that a connection asks about and the result of its last one come at almost the same moment, so they share one. Results
-//! are written before the last look, which therefore sees them.
+//! A transaction costs much the same whatever is in it. So it takes whatever waits when the last one is committed, and while more
+//! messages are on their way to the point of no return than have come there, it waits for them, a moment at most: a slow server
+//! holds up nobody. Results alone wait for the next message in the same way, whose connection mostly brought them. They are written
+//! before the last look, which therefore sees them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -12,7 +15,11 @@ use tokio::task::JoinHandle;
 
 use super::armer::{self, Request};
 use super::settler::{self, Job};
+use crate::clock;
 use crate::daemon::{Daemon, DaemonError, Members};
+
+/// How long a transaction waits for more: little beside what a mail server takes, much beside what comes from one nearby.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// The task.
 pub(super) struct Scribe {
@@ -25,14 +32,16 @@ impl Scribe {
     pub(super) fn start(daemon: Arc<Daemon>, members: Arc<Members>, now: Timestamp) -> Self {
         let (arming, mut requests) = mpsc::channel(armer::BATCH_MAX);
         let (settling, mut jobs) = mpsc::channel(settler::BATCH_MAX);
+        let coming = Arc::new(AtomicUsize::new(0));
+        let on_the_way = Arc::clone(&coming);
         let task = tokio::spawn(async move {
-            while let Some((requests, jobs)) = next(&mut requests, &mut jobs).await {
+            while let Some((requests, jobs)) = next(&mut requests, &mut jobs, &coming).await {
                 write(&daemon, &members, requests, jobs, now).await?;
             }
             Ok(())
         });
         Self {
-            arming: armer::Handle { sender: arming },
+            arming: armer::Handle { sender: arming, coming: on_the_way },
             settling: settler::Handle { sender: settling, now },
             task,
         }
@@ -54,22 +63,50 @@ impl Scribe {
     }
 }
 
-/// What waits, once anything does; `None` when nobody is left to ask.
+/// What waits, once anything does, and what comes soon; `None` when nobody is left to ask.
 async fn next(
     requests: &mut mpsc::Receiver<Request>,
     jobs: &mut mpsc::Receiver<Job>,
+    coming: &AtomicUsize,
 ) -> Option<(Vec<Request>, Vec<Job>)> {
     let (mut asked, mut done) = (Vec::new(), Vec::new());
+    take(requests, jobs, &mut asked, &mut done).await;
+    if asked.is_empty() && done.is_empty() {
+        return None;
+    }
+    let patience = clock::sleep(PATIENCE);
+    tokio::pin!(patience);
+    loop {
+        let is_full = asked.len() >= armer::BATCH_MAX || done.len() >= settler::BATCH_MAX;
+        if is_full || coming.load(Ordering::SeqCst) <= asked.len() {
+            break;
+        }
+        tokio::select! {
+            biased;
+            () = take(requests, jobs, &mut asked, &mut done) => {}
+            () = &mut patience => break,
+        }
+    }
+    Some((asked, done))
+}
+
+/// Takes what waits, once anything does.
+async fn take(
+    requests: &mut mpsc::Receiver<Request>,
+    jobs: &mut mpsc::Receiver<Job>,
+    asked: &mut Vec<Request>,
+    done: &mut Vec<Job>,
+) {
     tokio::select! {
         biased;
-        count = requests.recv_many(&mut asked, armer::BATCH_MAX) => {
+        count = requests.recv_many(asked, armer::BATCH_MAX) => {
             if count == 0 {
-                jobs.recv_many(&mut done, settler::BATCH_MAX).await;
+                jobs.recv_many(done, settler::BATCH_MAX).await;
             }
         }
-        count = jobs.recv_many(&mut done, settler::BATCH_MAX) => {
+        count = jobs.recv_many(done, settler::BATCH_MAX) => {
             if count == 0 {
-                requests.recv_many(&mut asked, armer::BATCH_MAX).await;
+                requests.recv_many(asked, armer::BATCH_MAX).await;
             }
         }
     }
@@ -83,7 +120,6 @@ async fn next(
     {
         done.push(job);
     }
-    (!asked.is_empty() || !done.is_empty()).then_some((asked, done))
 }
 
 async fn write(

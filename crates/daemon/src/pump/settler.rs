@@ -169,7 +169,7 @@ pub(super) async fn write(tx: &mut Tx, jobs: Vec<Job>, now: Timestamp) -> Result
         suppress(tx, address, claimed, now).await?;
     }
     entries.extend(settlements.iter().map(|settlement| entry(settlement, When::Armed, now)));
-    state::audit::append(tx, &entries).await?;
+    state::audit::append(tx, &entries);
     give_back_in(tx, &backs, now).await?;
     Ok(())
 }
@@ -201,7 +201,7 @@ async fn suppress(
     };
     state::fact::add(tx, &fact).await?;
     let body = json!({ "profile": delivery.profile.0, "delivery": delivery.id.as_str(), "reason": Reason::HardBounce.as_str() });
-    state::audit::append(tx, &[Entry { kind: "suppression", at: now, body }]).await?;
+    state::audit::append(tx, &[Entry { kind: "suppression", at: now, body }]);
     Ok(())
 }
 
@@ -259,6 +259,6 @@ pub(super) async fn give_back_in(tx: &mut Tx, backs: &[BackRow], now: Timestamp)
             Some(Entry { kind: "last_look", at: now, body })
         })
         .collect();
-    state::audit::append(tx, &entries).await?;
+    state::audit::append(tx, &entries);
     Ok(())
 }

@@ -64,7 +64,7 @@ impl Page {
         state::enrollment::put(tx, &rows).await?;
         state::delivery::decide(tx, &self.deliveries, now).await?;
         state::delivery::cancel(tx, &self.cancelled, now).await?;
-        state::audit::append(tx, &self.entries(now)).await?;
+        state::audit::append(tx, &self.entries(now));
         Ok(())
     }
 

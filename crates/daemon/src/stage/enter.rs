@@ -133,7 +133,7 @@ async fn activate(
     };
     state::playbook::save(&mut tx, &at).await?;
     save_version(daemon, &mut tx, playbook, now).await?;
-    state::audit::append(&mut tx, &[Entry { kind: "playbook_activated", at: now, body }]).await?;
+    state::audit::append(&mut tx, &[Entry { kind: "playbook_activated", at: now, body }]);
     tx.commit().await?;
     Ok(at)
 }
@@ -153,7 +153,7 @@ async fn remember_version(
     at.version.clone_from(&playbook.version);
     state::playbook::save(&mut tx, at).await?;
     save_version(daemon, &mut tx, playbook, now).await?;
-    state::audit::append(&mut tx, &[Entry { kind: "playbook_version", at: now, body }]).await?;
+    state::audit::append(&mut tx, &[Entry { kind: "playbook_version", at: now, body }]);
     tx.commit().await?;
     Ok(())
 }

@@ -85,7 +85,7 @@ async fn import(daemon: &Daemon, events: &[ConsentEvent], now: Timestamp) -> Res
     // Most imports change nothing, and then nothing is to be made durable.
     if written > 0 {
         let entry = Entry { kind: "consent_import", at: now, body: json!({ "events": written }) };
-        state::audit::append(&mut tx, &[entry]).await?;
+        state::audit::append(&mut tx, &[entry]);
         tx.commit().await?;
     }
     Ok(written)

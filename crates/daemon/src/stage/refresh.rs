@@ -121,7 +121,7 @@ async fn commit(
         "members": report.members, "entered": report.entered, "left": report.left,
         "duplicates": run.duplicates, "missing_ids": run.missing_ids, "held": held,
     });
-    state::audit::append(&mut tx, &[Entry { kind: "segment_run", at: now, body }]).await?;
+    state::audit::append(&mut tx, &[Entry { kind: "segment_run", at: now, body }]);
     model::fault::point("segment.before_commit");
     tx.commit().await?;
     model::fault::point("segment.after_commit");
@@ -320,9 +320,8 @@ async fn person_by_person(
             let profile = model::profile::Profile { number, id: id.clone(), attributes };
             found.insert(number, people::Facts { id, profile: Some(profile), ..people::Facts::default() });
         }
-        let numbers: Vec<ProfileNumber> = found.keys().copied().collect();
         let mut tx = daemon.state.read().await?;
-        people::read_state(&mut tx, &daemon.project.policy, &numbers, &mut found, now).await?;
+        people::read_state(&mut tx, &daemon.project.policy, &mut found, now).await?;
         drop(tx);
         for (number, facts) in &found {
             let subject = engine::Subject {

@@ -43,7 +43,7 @@ pub async fn armed_without_owner(tx: &mut Tx, now: Timestamp) -> Result<Vec<Deli
     for (profile, _, enrollment) in &armed {
         looks.row().integer(i64::from(*profile)).text(enrollment).integer(row::ms(now));
     }
-    look_at(tx, looks).await?;
+    look_at(tx, looks);
     Ok(armed
         .into_iter()
         .map(|(profile, id, _)| DeliveryKey { profile: ProfileNumber(profile), id: DeliveryId::known(id) })
@@ -109,7 +109,7 @@ pub async fn resolve(
     let mut looks = Rows::new();
     looks.row().integer(number).text(&enrollment).integer(row::ms(now));
     if settled_at.is_some() {
-        look_at(tx, looks).await?;
+        look_at(tx, looks);
     }
     Ok(Some(DeliveryKey { profile: ProfileNumber(profile), id: id.clone() }))
 }

@@ -22,9 +22,11 @@ pub(crate) struct Held {
     pub(crate) attempts: u32,
     /// Its enrollment is to be looked at from then on, once it is settled: whoever took the row was as far as that.
     pub(crate) due_at: i64,
+    /// How the last attempt ended; empty: it has not. `None`: there was none.
+    pub(crate) last_outcome: Option<String>,
 }
 
-type HeldRow = (u32, String, String, String, i64, Option<i64>, u32, i64);
+type HeldRow = (u32, String, String, String, i64, Option<i64>, u32, i64, Option<String>);
 
 /// The rows of these keys, as far as they exist, in order.
 pub(crate) async fn hold<'a>(
@@ -32,8 +34,10 @@ pub(crate) async fn hold<'a>(
     list: impl IntoIterator<Item = &'a DeliveryKey>,
 ) -> Result<Vec<Held>, StateError> {
     const SQL: Sql = page_locked!(
-        "profile, id, enrollment, state, fence, lease_until, attempts, due_at_ms",
-        "SELECT profile, id, enrollment, state, fence, lease_until, attempts, due_at_ms FROM",
+        "profile, id, enrollment, state, fence, lease_until, attempts, due_at_ms, last_outcome",
+        "SELECT profile, id, enrollment, state, fence, lease_until, attempts, due_at_ms,
+            (SELECT COALESCE(outcome, '') FROM attempt
+                WHERE attempt.delivery = delivery.id AND attempt.n = delivery.attempts) AS last_outcome FROM",
         each,
         "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
         ORDER BY profile, id",
@@ -42,7 +46,7 @@ pub(crate) async fn hold<'a>(
     let rows: Vec<HeldRow> = tx.page("take deliveries in hand", &SQL, binds![keys(list)]).await?;
     let mut held = rows
         .into_iter()
-        .map(|(profile, id, enrollment, state, fence, lease_until, attempts, due_at)| {
+        .map(|(profile, id, enrollment, state, fence, lease_until, attempts, due_at, last_outcome)| {
             Ok(Held {
                 key: DeliveryKey { profile: ProfileNumber(profile), id: DeliveryId::known(id) },
                 enrollment,
@@ -51,6 +55,7 @@ pub(crate) async fn hold<'a>(
                 lease_until,
                 attempts,
                 due_at,
+                last_outcome,
             })
         })
         .collect::<Result<Vec<_>, StateError>>()?;

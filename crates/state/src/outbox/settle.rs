@@ -8,7 +8,7 @@ use model::{DeliveryState, Reason};
 
 use crate::db::binds;
 use crate::delivery::DeliveryKey;
-use crate::dialect::{Rows, Sql, each, page};
+use crate::dialect::{Rows, Sql, each};
 use crate::enrollment::look_at;
 use crate::outbox::{Held, hold};
 use crate::row;
@@ -100,14 +100,6 @@ impl Answer {
     }
 }
 
-/// The attempts of `$1`, and how they ended.
-const OUTCOMES: Sql = page!(
-    "delivery, n, outcome",
-    "SELECT delivery, n, outcome FROM",
-    each,
-    "CROSS JOIN attempt WHERE attempt.delivery = each.value ->> 0 AND attempt.n = CAST(each.value ->> 1 AS BIGINT)"
-);
-
 /// Writes how attempts ended; returns the rows that changed. An attempt that is settled stays as it is, but
 /// for one in doubt, of which something definite is learnt after all.
 pub async fn settle(
@@ -116,16 +108,10 @@ pub async fn settle(
     now: Timestamp,
 ) -> Result<Vec<DeliveryKey>, StateError> {
     let mut asked: BTreeMap<&DeliveryKey, Vec<&Settlement>> = BTreeMap::new();
-    let mut rows = Rows::new();
     for settlement in settlements {
         asked.entry(&settlement.delivery).or_default().push(settlement);
-        rows.row().text(settlement.delivery.id.as_str()).integer(i64::from(settlement.attempt));
     }
     let held = hold(tx, asked.keys().copied()).await?;
-    let outcomes: Vec<(String, u32, Option<String>)> =
-        tx.page("look for open attempts", &OUTCOMES, binds![rows.finish()]).await?;
-    let known: BTreeMap<(String, u32), Option<String>> =
-        outcomes.into_iter().map(|(delivery, n, outcome)| ((delivery, n), outcome)).collect();
     let mut writes = Writes::default();
     for held in held {
         // Only the last attempt moves the row, and only as long as nothing definite is known of it.
@@ -134,14 +120,12 @@ pub async fn settle(
             continue;
         };
         let change = settlement.result.change();
-        let is_open = match known.get(&(held.key.id.as_str().to_owned(), held.attempts)) {
-            Some(None) => matches!(held.state, DeliveryState::Armed | DeliveryState::InDoubt),
-            Some(Some(outcome)) => {
-                outcome == "in_doubt"
-                    && held.state == DeliveryState::InDoubt
-                    && change.state != DeliveryState::InDoubt
+        let is_open = match held.last_outcome.as_deref() {
+            Some("") => matches!(held.state, DeliveryState::Armed | DeliveryState::InDoubt),
+            Some("in_doubt") => {
+                held.state == DeliveryState::InDoubt && change.state != DeliveryState::InDoubt
             }
-            None => false,
+            Some(_) | None => false,
         };
         if is_open {
             let detail = row::bounded(&settlement.detail, DETAIL_BYTES_MAX);
@@ -149,7 +133,7 @@ pub async fn settle(
             writes.changed.push(held.key);
         }
     }
-    writes.write(tx, now).await
+    Ok(writes.write(tx, now))
 }
 
 /// The rows of the three tables that a settlement touches.
@@ -183,7 +167,7 @@ impl Writes {
         }
     }
 
-    async fn write(self, tx: &mut Tx, now: Timestamp) -> Result<Vec<DeliveryKey>, StateError> {
+    fn write(self, tx: &mut Tx, now: Timestamp) -> Vec<DeliveryKey> {
         const ATTEMPT: Sql = each!(
             "UPDATE attempt SET outcome = each.value ->> 2, detail = each.value ->> 3, finished_at_ms = $2 FROM",
             "WHERE attempt.delivery = each.value ->> 0 AND attempt.n = CAST(each.value ->> 1 AS BIGINT)"
@@ -198,12 +182,12 @@ impl Writes {
             "WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1"
         );
         if let (Some(attempts), Some(deliveries)) = (self.attempts, self.deliveries) {
-            tx.execute("settle attempts", &ATTEMPT, binds![attempts.finish(), row::ms(now)]).await?;
-            tx.execute("settle deliveries", &DELIVERY, binds![deliveries.finish()]).await?;
+            tx.later("settle attempts", &ATTEMPT, binds![attempts.finish(), row::ms(now)]);
+            tx.later("settle deliveries", &DELIVERY, binds![deliveries.finish()]);
         }
         if let Some(looks) = self.looks {
-            look_at(tx, looks).await?;
+            look_at(tx, looks);
         }
-        Ok(self.changed)
+        self.changed
     }
 }

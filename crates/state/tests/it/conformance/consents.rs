@@ -35,7 +35,7 @@ fn local(event: ConsentEvent) -> ConsentEvent {
 
 async fn status(tx: &mut Tx, profile: u32) -> ConsentStatus {
     let number = ProfileNumber(profile);
-    let consents = consent::of_profiles(tx, &[number]).await.unwrap().remove(&number).unwrap_or_default();
+    let consents = tx.ask(consent::of_profiles(&[number])).await.unwrap().remove(&number).unwrap_or_default();
     consents.status_of(Channel::Email, &offers())
 }
 
@@ -136,10 +136,10 @@ pub(crate) async fn suppression_is_by_person_and_address(state: &State) {
     let numbers = [2, 1].map(ProfileNumber);
     let hashes = [AddressHash::known("abc"), AddressHash::known("none")];
     assert_eq!(
-        consent::suppressions(&mut tx, &numbers, &hashes).await.unwrap(),
+        tx.ask(consent::suppressions(&numbers, &hashes)).await.unwrap(),
         [opted_out.clone(), bounced.clone()]
     );
-    assert_eq!(consent::suppressions(&mut tx, &[], &hashes[1..]).await.unwrap(), []);
+    assert_eq!(tx.ask(consent::suppressions(&[], &hashes[1..])).await.unwrap(), []);
     // Stricter wins and stays.
     assert!(consent::suppress(&mut tx, &entry(&person, Reason::OptoutChannel, false)).await.unwrap());
     assert!(!consent::suppress(&mut tx, &opted_out).await.unwrap());
@@ -155,7 +155,7 @@ pub(crate) async fn suppression_is_by_person_and_address(state: &State) {
             .unwrap()
     );
     assert!(!consent::unsuppress(&mut tx, &person, Some(Channel::Email), None).await.unwrap());
-    assert_eq!(consent::suppressions(&mut tx, &numbers, &[]).await.unwrap(), [manual]);
+    assert_eq!(tx.ask(consent::suppressions(&numbers, &[])).await.unwrap(), [manual]);
 }
 
 pub(crate) async fn suppressing_waits_for_the_armer(state: &State) {
@@ -170,7 +170,8 @@ pub(crate) async fn suppressing_waits_for_the_armer(state: &State) {
         let mut armer = state.write().await.unwrap();
         outbox::lock_profiles(&mut armer, &[ProfileNumber(1)]).await.unwrap();
         outbox::lock_addresses(&mut armer, &[AddressHash::known("abc")]).await.unwrap();
-        let looked = consent::suppressions(&mut armer, &[ProfileNumber(1)], &[AddressHash::known("abc")])
+        let looked = armer
+            .ask(consent::suppressions(&[ProfileNumber(1)], &[AddressHash::known("abc")]))
             .await
             .unwrap()
             .len();
@@ -198,7 +199,8 @@ pub(crate) async fn suppressing_waits_for_the_armer(state: &State) {
                 "an opt-out returned before what it should have stopped was armed"
             );
         }
-        let again = consent::suppressions(&mut armer, &[ProfileNumber(1)], &[AddressHash::known("abc")])
+        let again = armer
+            .ask(consent::suppressions(&[ProfileNumber(1)], &[AddressHash::known("abc")]))
             .await
             .unwrap()
             .len();
@@ -239,10 +241,10 @@ pub(crate) async fn facts_halts_and_values_are_kept(state: &State) {
         assert!(control::halt(&mut tx, one).await.unwrap());
         assert!(!control::halt(&mut tx, one).await.unwrap());
     }
-    assert_eq!(control::halts(&mut tx).await.unwrap(), halts);
+    assert_eq!(tx.ask(control::halts()).await.unwrap(), halts);
     assert!(control::lift(&mut tx, &HaltScope::All).await.unwrap());
     assert!(!control::lift(&mut tx, &HaltScope::All).await.unwrap());
-    assert_eq!(control::halts(&mut tx).await.unwrap(), halts[1..]);
+    assert_eq!(tx.ask(control::halts()).await.unwrap(), halts[1..]);
     assert_eq!(meta::get(&mut tx, "last_tick_ms").await.unwrap(), None);
     for value in ["1", "2"] {
         meta::set(&mut tx, "last_tick_ms", value).await.unwrap();

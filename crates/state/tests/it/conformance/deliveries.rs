@@ -91,12 +91,12 @@ pub(crate) async fn touches_are_what_counts(state: &State) {
     let told = |touches: Vec<delivery::Touch>| -> Vec<_> {
         touches.into_iter().map(|touch| (touch.profile.0, touch.at, touch.state)).collect()
     };
-    let touches = delivery::touches(&mut tx, &asked, at(0)).await.unwrap();
+    let touches = tx.ask(delivery::touches(&asked, at(0))).await.unwrap();
     assert_eq!(touches[0].traits, pending(1, "pending").traits);
     // Withheld counts from when it was, pending from when it is due.
     let (withheld, due) = ((1, at(5), Withheld), (1, at(10), DeliveryState::Pending));
     assert_eq!(told(touches), [withheld, due, (2, at(10), DeliveryState::Pending)]);
-    assert_eq!(told(delivery::touches(&mut tx, &asked[1..], at(6)).await.unwrap()), [due]);
+    assert_eq!(told(tx.ask(delivery::touches(&asked[1..], at(6))).await.unwrap()), [due]);
 }
 
 pub(crate) async fn cancelling_stops_before_arming_only(state: &State) {

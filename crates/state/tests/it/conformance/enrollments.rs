@@ -59,7 +59,7 @@ pub(crate) async fn an_enrollment_is_read_back_as_it_was(state: &State) {
     let row = enrollment::get(&mut tx, ProfileNumber(1), &enrollment_id(1)).await.unwrap().unwrap();
     assert_eq!((row.sealed_entry, row.look_at), (None, None));
     let pairs: Vec<_> = [4, 2, 9].iter().map(|n| (ProfileNumber(*n), enrollment_id(*n))).collect();
-    let many = enrollment::get_many(&mut tx, &pairs).await.unwrap();
+    let many = tx.ask(enrollment::get_many(&pairs)).await.unwrap();
     assert_eq!(many.iter().map(|row| row.enrollment.profile.0).collect::<Vec<_>>(), [2, 4]);
 }
 
@@ -117,7 +117,7 @@ pub(crate) async fn standings_are_of_the_latest(state: &State) {
     let other = Enrollment { playbook: PlaybookName::known("other"), id: enrollment_id(77), ..ended(1, 5) };
     enrollment::put(&mut tx, &[(reached, None), (other, None), (ended(2, 7), None)]).await.unwrap();
     enrollment::put(&mut tx, &[(next(waiting(2, 90), 50), None)]).await.unwrap();
-    let standings = enrollment::standings(&mut tx, &[1, 2, 3].map(ProfileNumber)).await.unwrap();
+    let standings = tx.ask(enrollment::standings(&[1, 2, 3].map(ProfileNumber))).await.unwrap();
     let told: Vec<_> = standings
         .iter()
         .map(|one| (one.profile.0, one.playbook.as_str(), one.active, one.reached_goal, one.ended_at))

@@ -157,7 +157,11 @@ pub(crate) async fn an_attempt_is_settled_once(state: &State) {
         settle(&mut tx, &delivery, 1, Answer::Accepted { receipt: "queued as 7".to_owned() }).await,
         1
     );
-    assert_eq!(look_at(&mut tx, 1).await, Some(at(30)), "its enrollment is looked at");
+    assert_eq!(
+        look_at(&mut tx, 1).await,
+        Some(delivery.due_at),
+        "its enrollment is looked at, as of when it was due"
+    );
     for late in [
         Answer::InDoubt,
         Answer::Retry { reason: Reason::FailTimeout, due_at: at(99) },
@@ -175,7 +179,7 @@ pub(crate) async fn an_attempt_is_settled_once(state: &State) {
     let attempts = outbox::attempts(&mut tx, &delivery.id).await.unwrap();
     assert_eq!((attempts[0].outcome.as_deref(), &*attempts[0].detail), (Some("accepted"), "250 \"ok\""));
     assert_eq!(outbox::address_of(&mut tx, &delivery.id).await.unwrap(), Some(hash()));
-    let touches = delivery::touches(&mut tx, &[delivery.profile], at(0)).await.unwrap();
+    let touches = tx.ask(delivery::touches(&[delivery.profile], at(0))).await.unwrap();
     assert_eq!(touches[0].at, at(30));
 }
 
@@ -246,7 +250,7 @@ pub(crate) async fn what_is_given_back_is_decided_or_refused(state: &State) {
     assert_eq!(state_of(&mut tx, &all[3]).await.0, DeliveryState::Leased);
     assert_eq!(
         [look_at(&mut tx, 1).await, look_at(&mut tx, 2).await, look_at(&mut tx, 3).await],
-        [None, Some(at(50)), Some(at(30))]
+        [None, Some(at(50)), Some(all[2].due_at)]
     );
     let logged = delivery::get_by_key(&mut tx, &DeliveryKey::of(&all[1])).await.unwrap().unwrap();
     assert_eq!((logged.delivery.due_at, logged.delivery.gates.len()), (at(50), 1));

@@ -34,7 +34,7 @@ pub(crate) async fn a_playbook_is_kept_and_works_forwards(state: &State) {
     let other =
         PlaybookState { name: PlaybookName::known("abandoned"), status: Status::Paused, ..kept.clone() };
     playbook::save(&mut tx, &other).await.unwrap();
-    assert_eq!(playbook::paused(&mut tx).await.unwrap(), [PlaybookName::known("abandoned")]);
+    assert_eq!(tx.ask(playbook::paused()).await.unwrap(), [PlaybookName::known("abandoned")]);
     assert_eq!(
         playbook::all(&mut tx).await.unwrap(),
         [other, kept],
