@@ -170,10 +170,13 @@ impl View {
     }
 
     /// How many people there are.
-    pub async fn count(&mut self, query: &Query) -> Result<u64, SourceError> {
+    pub async fn count(&mut self, query: &Query) -> Result<warehouse::People, SourceError> {
         match self {
             Self::Warehouse(snapshot) => Ok(snapshot.count(query).await?),
-            Self::Made(world) => Ok(world.profiles.len() as u64),
+            Self::Made(world) => {
+                let people = world.profiles.len() as u64;
+                Ok(warehouse::People { people, ..Default::default() })
+            }
         }
     }
 

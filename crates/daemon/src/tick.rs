@@ -8,7 +8,7 @@ use model::condition::Condition;
 use model::segment::{Segment, SegmentSource};
 use state::playbook::Status;
 
-use crate::daemon::{Daemon, DaemonError, Surroundings, read_halts};
+use crate::daemon::{Daemon, DaemonError, Surroundings, halts};
 use crate::report::Ticked;
 use crate::source::View;
 use crate::stage::{decide, enter, listen, refresh};
@@ -61,8 +61,9 @@ async fn turn(
     if !due.is_empty() {
         listen::listen(daemon, view, now, &mut ticked.warnings).await?;
         let profiles = view.count(&daemon.project.data.profiles).await?;
+        ticked.warnings.extend(people_that_are_none(profiles));
         for segment in due {
-            let report = refresh::refresh(daemon, view, segment, profiles, now).await?;
+            let report = refresh::refresh(daemon, view, segment, profiles.people, now).await?;
             ticked.segments.push(report);
         }
     }
@@ -80,6 +81,17 @@ async fn turn(
         enter::enter(daemon, view, &surroundings, playbook, now, ticked).await?;
     }
     Ok(())
+}
+
+/// Rows of `profiles` that cannot each be a person: they are left alone, and said.
+fn people_that_are_none(profiles: warehouse::People) -> Option<String> {
+    let warehouse::People { people, duplicates, missing_ids } = profiles;
+    (duplicates > 0 || missing_ids > 0).then(|| {
+        format!(
+            "profiles has {people} people, {duplicates} rows more with an id that another row has (the first that is read counts), \
+             and {missing_ids} without an id"
+        )
+    })
 }
 
 async fn enter_all(
@@ -110,7 +122,7 @@ async fn behind(daemon: &Daemon) -> Result<Behind, DaemonError> {
     let runs: BTreeMap<SegmentName, String> =
         state::segment::runs_in_force(&mut tx).await?.into_iter().collect();
     let reached = state::playbook::reached(&mut tx).await?;
-    let halts = read_halts(&mut tx).await?;
+    let halts = tx.ask(halts()).await?;
     let mut behind = Behind { unfinished: false, waiting: false };
     for playbook in daemon.project.playbooks.values() {
         let Some(run_id) = runs.get(&playbook.enter) else { continue };

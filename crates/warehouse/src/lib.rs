@@ -26,7 +26,7 @@ use model::settings::{TimeEncoding, WarehouseSettings};
 pub use advice::{Advice, Use};
 pub use error::{PagesError, QueryError, WarehouseError};
 pub use look::{Prepared, PreparedColumn, TableColumn, TableInfo};
-pub use snapshot::{Counts, IDS_MAX, Page, Pages, ProfileRow, RawPage, Row, Snapshot};
+pub use snapshot::{Counts, IDS_MAX, Page, Pages, People, ProfileRow, RawPage, Row, Snapshot};
 
 use postgres::PostgresAccess;
 use session::{Access, Idle};

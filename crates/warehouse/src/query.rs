@@ -160,13 +160,13 @@ pub(crate) fn rows(kind: Kind, bound: &Bound, columns: &[Described]) -> String {
     }
 }
 
-/// How many different ids a query has.
+/// How many different ids a query has, how many there are in all, and how many rows.
 pub(crate) fn count_ids(kind: Kind, bound: &Bound, columns: &[Described], id: usize) -> String {
     let id = match columns.get(id).map(|column| column.id) {
         Some(IdType::Integer | IdType::Uuid) if kind == Kind::Postgres => format!("c{id}"),
         _ => format!("nullif(c{id}, '')"),
     };
-    around(kind, &bound.sql, columns.len(), &format!("count(distinct {id})"), "")
+    around(kind, &bound.sql, columns.len(), &format!("count(distinct {id}), count({id}), count(*)"), "")
 }
 
 /// The rows of these ids, whose parameters stand behind the query's own.

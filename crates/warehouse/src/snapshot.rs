@@ -83,6 +83,17 @@ pub struct Counts {
     pub unreadable: BTreeMap<String, u64>,
 }
 
+/// How many people a query has, and how many of its rows are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct People {
+    /// Different ids.
+    pub people: u64,
+    /// Rows whose id another row has.
+    pub duplicates: u64,
+    /// Rows whose id is NULL or empty.
+    pub missing_ids: u64,
+}
+
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Snapshot")
@@ -273,16 +284,22 @@ impl Snapshot {
         Ok(people)
     }
 
-    /// How many people a query has: different ids, not counting NULL and empty ones.
-    pub async fn count(&mut self, query: &Query) -> Result<u64, WarehouseError> {
+    /// How many people a query has.
+    pub async fn count(&mut self, query: &Query) -> Result<People, WarehouseError> {
         let place = place(query);
         let ready = self.ready(query).await?;
         let id = ready.id(place)?;
         let statement = ready.statement(query::count_ids(self.kind, &ready.bound, &ready.columns, id));
         let rows = self.session.all(place, &statement).await?;
-        Ok(match rows.first().and_then(|row| row.first()) {
+        let count = |column: usize| match rows.first().and_then(|row| row.get(column)) {
             Some(Cell::Integer(count)) => u64::try_from(*count).unwrap_or(0),
             _ => 0,
+        };
+        let (different, with_id, rows) = (count(0), count(1), count(2));
+        Ok(People {
+            people: different,
+            duplicates: with_id.saturating_sub(different),
+            missing_ids: rows.saturating_sub(with_id),
         })
     }
 

@@ -291,3 +291,18 @@ fn who_is_out_at_once_is_in_the_log_and_a_halt_is_said() {
     assert_eq!(log.len(), 30);
     assert!(log.iter().all(|row| row["step"] == "entry" && row["reason"] == "exit.criteria_met"));
 }
+
+/// Rows that cannot each be a person are counted and said, and the others are served.
+#[test]
+fn people_who_are_there_twice_or_without_an_id_are_said() {
+    let folder = project(20);
+    folder.write(
+        "data.yml",
+        "profiles: {sql: \"select customer_id as id, email, timezone, locale, first_name, plan from customers\n    \
+         union all select 7, 'again@example.test', null, null, null, null union all select null, 'nobody@example.test', null, null, null, null\"}\n",
+    );
+    let run = folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    assert!(run.err.contains("20 people, 1 rows more with an id that another row has"), "{}", run.err);
+    assert!(run.err.contains("and 1 without an id"), "{}", run.err);
+    assert_eq!(outbox(&folder).len(), reachable(20).len());
+}

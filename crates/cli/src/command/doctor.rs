@@ -42,7 +42,9 @@ pub(crate) async fn doctor(context: &Context) -> Result<u8, Failure> {
     match daemon::open::source(&project).await {
         Ok(source) => match source.view(context.clock().now()).await {
             Ok(mut view) => match view.count(&project.data.profiles).await {
-                Ok(count) => findings.add("warehouse", Verdict::Good, format!("{count} profiles"), ""),
+                Ok(found) => {
+                    findings.add("warehouse", Verdict::Good, format!("{} profiles", found.people), "")
+                }
                 Err(error) => {
                     findings.add("warehouse", Verdict::Bad, chain(&error), "`drumbeat check` says more")
                 }
@@ -66,7 +68,7 @@ pub(crate) async fn doctor(context: &Context) -> Result<u8, Failure> {
                     "`drumbeat in-doubt list`",
                 );
             }
-            for halt in state::control::halts(&mut tx).await? {
+            for halt in tx.ask(state::control::halts()).await? {
                 findings.add(
                     "halt",
                     Verdict::Note,

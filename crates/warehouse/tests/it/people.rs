@@ -88,7 +88,8 @@ async fn repeated_and_missing_ids_are_counted_and_not_fatal() {
         assert_eq!(rows.len(), 5);
         assert_eq!((counts.rows, counts.without_id), (5, 2));
         assert_eq!(rows.iter().filter(|(id, _)| id.is_none()).count(), 2);
-        assert_eq!(snapshot.count(&query).await.unwrap(), 2);
+        let expected = warehouse::People { people: 2, duplicates: 1, missing_ids: 2 };
+        assert_eq!(snapshot.count(&query).await.unwrap(), expected);
         let people = snapshot
             .profiles(&query, &["ana".to_owned(), "bo".to_owned(), "".to_owned(), "cy".to_owned()])
             .await
