@@ -160,7 +160,7 @@ impl View {
     ) -> Result<BTreeMap<String, BTreeMap<String, Value>>, SourceError> {
         match self {
             Self::Warehouse(snapshot) => {
-                let rows = snapshot.profiles(query, ids).await?;
+                let rows = snapshot.by_id(query, ids).await?;
                 Ok(rows.into_iter().map(|row| (row.id, row.attributes)).collect())
             }
             Self::Made(world) => {

@@ -22,8 +22,9 @@ use crate::{Kind, TableInfo, Warehouse};
 pub enum Use {
     /// All of it is read, once a run.
     Segment,
-    /// People are read from it by id, a thousand at a time, in each run and again when messages are rendered.
-    ProfilesById,
+    /// What it is about (`people`, `accounts`) is read from it by id, a thousand at a time, in each run and again when
+    /// messages are rendered.
+    ById(&'static str),
 }
 
 /// Something that would be slow.
@@ -35,7 +36,7 @@ pub struct Advice {
     pub hint: String,
 }
 
-/// From so many rows on, reading a whole table for a thousand people is slow.
+/// From so many rows on, reading a whole table for a thousand people or accounts is slow.
 const BY_ID_ROWS: u64 = 1_000;
 /// From so many rows on, reading a table once for each row of another is slow.
 const INNER_ROWS: u64 = 10_000;
@@ -70,8 +71,8 @@ impl Snapshot {
         let id = id_column(&columns).ok();
         let statement = match (usage, id) {
             (Use::Segment, _) => Statement { sql: query::rows(self.kind, &bound, &columns), arguments },
-            (Use::ProfilesById, None) => return Ok(Vec::new()),
-            (Use::ProfilesById, Some(id)) => {
+            (Use::ById(_), None) => return Ok(Vec::new()),
+            (Use::ById(_), Some(id)) => {
                 let ids = some_ids(self.kind, columns.get(id));
                 query::by_id(&bound, arguments, &columns, id, ids)
             }
@@ -102,7 +103,7 @@ impl Snapshot {
             let is_inner = step.is_inner(&steps, index);
             let least = match (&reading, usage) {
                 (Reading::Lookup, _) => continue,
-                (_, Use::ProfilesById) => BY_ID_ROWS,
+                (_, Use::ById(_)) => BY_ID_ROWS,
                 (Reading::Scan, Use::Segment) if is_inner => INNER_ROWS,
                 (Reading::Walk(_) | Reading::OwnIndex(_), Use::Segment) => INDEX_ROWS,
                 (Reading::Scan, Use::Segment) => continue,
@@ -122,7 +123,7 @@ impl Snapshot {
         usage: Use,
         origin: Option<(String, String)>,
     ) -> Result<Vec<Advice>, QueryError> {
-        if usage == Use::ProfilesById {
+        if usage != Use::Segment {
             // Small tables are scanned although there is an index: asked so, the plan shows whether there is one.
             self.session.all(place, &Statement::constant("set local enable_seqscan = off")).await?;
         }
@@ -137,7 +138,7 @@ impl Snapshot {
         let mut advice = Vec::new();
         for scan in scans {
             let least = match usage {
-                Use::ProfilesById => BY_ID_ROWS,
+                Use::ById(_) => BY_ID_ROWS,
                 Use::Segment if scan.is_inner => INNER_ROWS,
                 Use::Segment => continue,
             };
@@ -145,7 +146,7 @@ impl Snapshot {
                 continue;
             }
             let column = match &origin {
-                Some((table, column)) if usage == Use::ProfilesById && *table == scan.table => {
+                Some((table, column)) if usage != Use::Segment && *table == scan.table => {
                     Some(column.clone())
                 }
                 _ => scan.column.clone(),
@@ -170,7 +171,7 @@ fn some_ids(kind: Kind, column: Option<&Described>) -> Ids {
 
 fn spoken(table: &str, column: Option<&str>, usage: Use) -> Advice {
     let message = match usage {
-        Use::ProfilesById => format!("reading people by id reads all of `{table}` for each thousand of them"),
+        Use::ById(what) => format!("reading {what} by id reads all of `{table}` for each thousand of them"),
         Use::Segment => format!("`{table}` is read whole for each row of another table"),
     };
     let hint = match column {
@@ -299,7 +300,7 @@ fn say(
             let column = origin
                 .filter(|(table, _)| table.eq_ignore_ascii_case(name))
                 .map(|(_, column)| column.as_str());
-            spoken(name, column.filter(|_| usage == Use::ProfilesById), usage)
+            spoken(name, column.filter(|_| usage != Use::Segment), usage)
         }
     }
 }

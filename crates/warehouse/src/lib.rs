@@ -1,4 +1,4 @@
-//! Reads the warehouse: read-only, one consistent snapshot a run, rows in pages, people by id in thousands.
+//! Reads the warehouse: read-only, one consistent snapshot a run, rows in pages, people and accounts by id in thousands.
 //!
 //! Nothing here writes, decides or remembers. The database that holds the warehouse is a user's: what it says may be
 //! anything, and costs what it costs, so every answer is bounded and every statement has a time limit.
@@ -26,7 +26,7 @@ use model::settings::{TimeEncoding, WarehouseSettings};
 pub use advice::{Advice, Use};
 pub use error::{PagesError, QueryError, WarehouseError};
 pub use look::{Prepared, PreparedColumn, TableColumn, TableInfo};
-pub use snapshot::{Counts, IDS_MAX, Page, Pages, People, ProfileRow, RawPage, Row, Snapshot};
+pub use snapshot::{Counts, IDS_MAX, Page, Pages, People, RawPage, Row, RowById, Snapshot};
 
 use postgres::PostgresAccess;
 use session::{Access, Idle};

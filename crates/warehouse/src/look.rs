@@ -22,7 +22,7 @@ use crate::{Kind, Warehouse};
 pub struct Prepared {
     /// Its columns, in order.
     pub columns: Vec<PreparedColumn>,
-    /// Why it is no query about people, if it is none: no column `id`, or one of a type no id has.
+    /// Why its rows have no ids, if they have none: no column `id`, or one of a type no id has.
     pub id_problem: Option<String>,
 }
 

@@ -18,7 +18,7 @@ use crate::query::{self, Argument, Binding, Described, IdType, Statement};
 use crate::session::{Idle, Rows, Session, place};
 use crate::value::Cell;
 
-/// Most ids that [`Snapshot::profiles`] takes at once.
+/// Most ids that [`Snapshot::by_id`] takes at once.
 pub const IDS_MAX: usize = 1_000;
 
 /// One consistent view of the warehouse.
@@ -63,9 +63,9 @@ pub struct RawPage {
     pub rows: Vec<Vec<Value>>,
 }
 
-/// A person, read by id.
+/// A person or an account, read by id.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ProfileRow {
+pub struct RowById {
     /// As it was asked for.
     pub id: String,
     /// All other columns.
@@ -255,13 +255,9 @@ impl Snapshot {
         Ok(pages.finish())
     }
 
-    /// The people with these ids, at most [`IDS_MAX`] of them (more are left out); the first row of a repeated id
+    /// The people or accounts with these ids, at most [`IDS_MAX`] of them (more are left out); the first row of a repeated id
     /// stands, and who is not there is not among them. In no particular order.
-    pub async fn profiles(
-        &mut self,
-        query: &Query,
-        ids: &[String],
-    ) -> Result<Vec<ProfileRow>, WarehouseError> {
+    pub async fn by_id(&mut self, query: &Query, ids: &[String]) -> Result<Vec<RowById>, WarehouseError> {
         let place = place(query);
         let ready = self.ready(query).await?;
         let id = ready.id(place)?;
@@ -272,16 +268,16 @@ impl Snapshot {
         let mut counts = Counts::default();
         let mut seen = BTreeSet::new();
         let names = ready.names_without(Some(id));
-        let mut people = Vec::new();
+        let mut found = Vec::new();
         for cells in self.session.all(place, &statement).await? {
             let row = counts.row(cells, id, &ready, times, place)?;
             if let Some(id) = row.id
                 && seen.insert(id.clone())
             {
-                people.push(ProfileRow { id, attributes: names.iter().cloned().zip(row.values).collect() });
+                found.push(RowById { id, attributes: names.iter().cloned().zip(row.values).collect() });
             }
         }
-        Ok(people)
+        Ok(found)
     }
 
     /// How many people a query has.

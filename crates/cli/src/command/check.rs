@@ -78,7 +78,7 @@ async fn online(project: &Project, advice: Advice) -> Result<Diagnostics, Failur
     let warehouse = Warehouse::open(&settings.warehouse, &project.dir, &settings.timezone).await?;
     let mut found = Diagnostics::default();
     let profiles =
-        prepare(project, &warehouse, &project.data.profiles, Some(Use::ProfilesById), advice, &mut found)
+        prepare(project, &warehouse, &project.data.profiles, Some(Use::ById("people")), advice, &mut found)
             .await?;
     let mut own: BTreeMap<SegmentName, Vec<(String, Option<ValueType>)>> = BTreeMap::new();
     for (name, segment) in &project.segments {

@@ -25,11 +25,11 @@ async fn sqlite_people_by_id_want_an_index() {
     )
     .await;
     let warehouse = open(&settings("sqlite://warehouse.db"), dir.path()).await;
-    let found = advice(&warehouse, PEOPLE, Use::ProfilesById).await;
+    let found = advice(&warehouse, PEOPLE, Use::ById("people")).await;
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].hint, "an index on customers(customer_id) would help");
     assert_eq!(advice(&warehouse, PEOPLE, Use::Segment).await, []);
-    let found = advice(&warehouse, JOINED, Use::ProfilesById).await;
+    let found = advice(&warehouse, JOINED, Use::ById("people")).await;
     let hints: Vec<_> = found.iter().map(|advice| advice.hint.as_str()).collect();
     assert_eq!(
         hints,
@@ -42,8 +42,8 @@ async fn sqlite_people_by_id_want_an_index() {
     .execute(&mut writer)
     .await
     .unwrap();
-    assert_eq!(advice(&warehouse, PEOPLE, Use::ProfilesById).await, []);
-    assert_eq!(advice(&warehouse, JOINED, Use::ProfilesById).await, []);
+    assert_eq!(advice(&warehouse, PEOPLE, Use::ById("people")).await, []);
+    assert_eq!(advice(&warehouse, JOINED, Use::ById("people")).await, []);
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn postgres_people_by_id_want_an_index() {
     };
     let warehouse = open(&settings(&url), Path::new(".")).await;
     for sql in [PEOPLE, JOINED] {
-        let found = advice(&warehouse, sql, Use::ProfilesById).await;
+        let found = advice(&warehouse, sql, Use::ById("people")).await;
         assert!(
             found.iter().any(|advice| advice.hint == "an index on customers(customer_id) would help"),
             "{found:?}"
@@ -72,8 +72,8 @@ async fn postgres_people_by_id_want_an_index() {
     .execute(&mut writer)
     .await
     .unwrap();
-    assert_eq!(advice(&warehouse, PEOPLE, Use::ProfilesById).await, []);
-    assert_eq!(advice(&warehouse, JOINED, Use::ProfilesById).await, []);
+    assert_eq!(advice(&warehouse, PEOPLE, Use::ById("people")).await, []);
+    assert_eq!(advice(&warehouse, JOINED, Use::ById("people")).await, []);
 }
 
 #[tokio::test]

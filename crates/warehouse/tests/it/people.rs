@@ -10,7 +10,7 @@ const LOWER: &str = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
 async fn found(snapshot: &mut warehouse::Snapshot, sql: &str, wanted: &[&str]) -> Vec<String> {
     let wanted: Vec<String> = wanted.iter().map(|id| (*id).to_owned()).collect();
     let mut found: Vec<String> =
-        snapshot.profiles(&query(sql), &wanted).await.unwrap().into_iter().map(|row| row.id).collect();
+        snapshot.by_id(&query(sql), &wanted).await.unwrap().into_iter().map(|row| row.id).collect();
     found.sort();
     found
 }
@@ -91,7 +91,7 @@ async fn repeated_and_missing_ids_are_counted_and_not_fatal() {
         let expected = warehouse::People { people: 2, duplicates: 1, missing_ids: 2 };
         assert_eq!(snapshot.count(&query).await.unwrap(), expected);
         let people = snapshot
-            .profiles(&query, &["ana".to_owned(), "bo".to_owned(), "".to_owned(), "cy".to_owned()])
+            .by_id(&query, &["ana".to_owned(), "bo".to_owned(), "".to_owned(), "cy".to_owned()])
             .await
             .unwrap();
         let ana = people.iter().find(|row| row.id == "ana").unwrap();
@@ -106,7 +106,7 @@ async fn an_id_that_is_no_id_is_an_error_and_not_a_guess() {
     let (_dir, warehouse) =
         sqlite_warehouse("create table c (id, name); insert into c values (1.5, 'a');").await;
     let mut snapshot = warehouse.snapshot(now()).await.unwrap();
-    let error = snapshot.profiles(&query("select name from c"), &[]).await.unwrap_err().to_string();
+    let error = snapshot.by_id(&query("select name from c"), &[]).await.unwrap_err().to_string();
     assert!(error.contains("no column is called `id`") && error.contains("segments/tried.yml:5"), "{error}");
     let error = snapshot.pages(&query("select id from c"), 10, async |_| Ok::<(), ()>(())).await.unwrap_err();
     assert!(
