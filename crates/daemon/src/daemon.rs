@@ -1,5 +1,6 @@
 //! What a daemon holds: the project, its state, where people come from, and how to reach destinations.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,9 +8,11 @@ use engine::{Halts, Memberships, Version, World};
 use jiff::{SignedDuration, Timestamp};
 use message::Compiled;
 use model::condition::SegmentTest;
+use model::playbook::Playbook;
 use model::{DestinationName, PlaybookName, ProfileNumber, Refusal, SegmentName, TemplateName};
 use project::Project;
 use roaring::RoaringBitmap;
+use state::enrollment::Row;
 use state::{Keys, Question, State, StateError, Tx};
 
 use crate::driver::Driver;
@@ -59,6 +62,15 @@ pub struct Pinned {
     pub version: Version,
     /// For messages.
     pub compiled: BTreeMap<TemplateName, Arc<Compiled>>,
+    /// Whether it asks for a value of the person's account.
+    pub reads_account: bool,
+}
+
+impl Pinned {
+    fn new(playbook: Playbook, compiled: BTreeMap<TemplateName, Arc<Compiled>>) -> Self {
+        let reads_account = crate::uses::reads_account(&playbook, &compiled);
+        Self { version: Version::new(playbook), compiled, reads_account }
+    }
 }
 
 /// What a daemon holds.
@@ -129,9 +141,7 @@ impl Daemon {
             return Ok(Arc::clone(pinned));
         }
         let pinned = match self.project.playbooks.get(playbook).filter(|present| present.version == version) {
-            Some(present) => {
-                Pinned { version: Version::new(present.clone()), compiled: self.project.compiled.clone() }
-            }
+            Some(present) => Pinned::new(present.clone(), self.project.compiled.clone()),
             None => {
                 let error = |why: String| DaemonError::Version {
                     version: version.to_owned(),
@@ -142,12 +152,28 @@ impl Daemon {
                     .await?
                     .ok_or_else(|| error("it is not in the state".to_owned()))?;
                 let read = project::from_bundle(&self.project, &bundle).map_err(error)?;
-                Pinned { version: Version::new(read.playbook), compiled: read.compiled }
+                Pinned::new(read.playbook, read.compiled)
             }
         };
         let pinned = Arc::new(pinned);
         lock(&self.versions).insert(version.to_owned(), Arc::clone(&pinned));
         Ok(pinned)
+    }
+
+    /// The versions that these enrollments are on, by id.
+    pub async fn versions_of(
+        &self,
+        tx: &mut Tx,
+        rows: &[Row],
+    ) -> Result<BTreeMap<String, Arc<Pinned>>, DaemonError> {
+        let mut versions = BTreeMap::new();
+        for Row { enrollment, .. } in rows {
+            if let Entry::Vacant(version) = versions.entry(enrollment.version.clone()) {
+                let pinned = self.pinned(tx, &enrollment.playbook, version.key()).await?;
+                version.insert(pinned);
+            }
+        }
+        Ok(versions)
     }
 
     /// Leaves a destination alone for a while; how long.
@@ -180,7 +206,7 @@ impl Daemon {
     }
 
     /// Playbooks in the order in which they decide: highest priority first, then by name.
-    pub fn playbooks_by_priority(&self) -> Vec<&model::playbook::Playbook> {
+    pub fn playbooks_by_priority(&self) -> Vec<&Playbook> {
         let mut playbooks: Vec<_> = self.project.playbooks.values().collect();
         playbooks.sort_by(|left, right| {
             right.priority.cmp(&left.priority).then_with(|| left.name.cmp(&right.name))
@@ -266,7 +292,7 @@ pub fn halts() -> Question<Halts> {
 }
 
 fn stays_asked_for(project: &Project) -> Vec<(SegmentName, SignedDuration)> {
-    let playbooks = project.playbooks.values().flat_map(model::playbook::Playbook::conditions);
+    let playbooks = project.playbooks.values().flat_map(Playbook::conditions);
     let segments = project.segments.values().filter_map(|segment| match &segment.source {
         model::segment::SegmentSource::Where(condition) => Some(condition),
         model::segment::SegmentSource::Sql(_) => None,

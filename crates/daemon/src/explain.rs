@@ -13,6 +13,7 @@ use state::outbox::Attempt;
 
 use crate::daemon::{Daemon, DaemonError, Surroundings};
 use crate::people;
+use crate::uses;
 
 /// A row of the log with its tries.
 #[derive(Debug, Clone)]
@@ -127,22 +128,7 @@ pub async fn explain(
     let consents = state::consent::history(&mut tx, number).await?;
     let facts = state::fact::of_profile(&mut tx, number, ROWS_MAX).await?;
     let surroundings = Surroundings::read(&mut tx, &daemon.project, now).await?;
-    let mut view = daemon.source.view(now).await?;
-    let read = people::read(
-        &mut tx,
-        &mut view,
-        &daemon.project.data.profiles,
-        &daemon.project.policy,
-        &daemon.keys,
-        &[number],
-        now,
-    )
-    .await;
-    view.close().await;
-    let mut people = read?;
-    let facts_now = people.remove(&number).unwrap_or_default();
-    let mut says = Vec::new();
-    let world = surroundings.world(&daemon.project);
+    let mut versions = Vec::new();
     for name in daemon.project.playbooks.keys().filter(|name| playbook.is_none_or(|wanted| wanted == *name)) {
         let active = ways
             .iter()
@@ -155,6 +141,17 @@ pub async fn explain(
                 None => continue,
             },
         };
+        versions.push((name, active, pinned));
+    }
+    let accounts = uses::accounts(daemon, versions.iter().map(|(_, _, pinned)| pinned.as_ref()));
+    let mut view = daemon.source.view(now).await?;
+    let read = people::read(daemon, &mut tx, &mut view, accounts, &[number], now).await;
+    view.close().await;
+    let mut people = read?;
+    let facts_now = people.remove(&number).unwrap_or_default();
+    let mut says = Vec::new();
+    let world = surroundings.world(&daemon.project);
+    for (name, active, pinned) in versions {
         for (step, _) in pinned.version.playbook().sends() {
             let gates = engine::gates(&world, &pinned.version, &facts_now.person(number), active, step, now);
             says.push(NowSays { playbook: name.clone(), step: step.clone(), gates });

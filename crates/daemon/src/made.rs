@@ -12,6 +12,8 @@ use message::Rendered;
 use model::consent::ConsentStatus;
 use model::{Channel, PurposeName, SegmentName, Value};
 
+use crate::source::RowsById;
+
 /// A row of a made-up consent query.
 #[derive(Debug, Clone)]
 pub struct MadeConsent {
@@ -37,7 +39,9 @@ pub struct MadeWorld {
 #[derive(Debug, Default, Clone)]
 pub struct Inner {
     /// Attributes by id.
-    pub profiles: BTreeMap<String, BTreeMap<String, Value>>,
+    pub profiles: RowsById,
+    /// Columns of accounts by id.
+    pub accounts: RowsById,
     /// The rows of each segment that is not composed: columns by id.
     pub segments: BTreeMap<SegmentName, BTreeMap<String, BTreeMap<String, Value>>>,
     /// The rows of the consent query.

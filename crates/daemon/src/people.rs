@@ -1,6 +1,7 @@
 //! Everything a decision looks at, read for a page of people at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use engine::{Standing, Touch};
 use jiff::{SignedDuration, Timestamp};
@@ -9,9 +10,11 @@ use model::duration::{CalendarUnit, Window};
 use model::id::AddressHash;
 use model::policy::Policy;
 use model::profile::Profile;
-use model::{PlaybookName, ProfileNumber};
-use state::{Keys, Question, Tx};
+use model::query::Query;
+use model::{PlaybookName, ProfileNumber, Value};
+use state::{Question, Tx};
 
+use crate::daemon::Daemon;
 use crate::source::{SourceError, View};
 
 /// All that is known of one person.
@@ -51,35 +54,67 @@ impl Facts {
 /// The facts of some people.
 pub type People = BTreeMap<ProfileNumber, Facts>;
 
-/// Reads the facts of at most 1,000 people: who they are from the view, the rest from state.
+/// Reads the facts of at most 1,000 people: who they are from the view, the rest from state. `accounts` is the query of
+/// their accounts, where anything asks for them: see `uses::accounts`.
 pub async fn read(
+    daemon: &Daemon,
     tx: &mut Tx,
     view: &mut View,
-    profiles: &model::query::Query,
-    policy: &Policy,
-    keys: &Keys,
+    accounts: Option<&Query>,
     numbers: &[ProfileNumber],
     now: Timestamp,
 ) -> Result<People, SourceError> {
     let ids = state::profile::ids_of(tx, numbers).await?;
-    let wanted: Vec<String> = ids.values().cloned().collect();
-    let mut rows = view.profiles(profiles, &wanted).await?;
+    let mut profiles = profiles(view, &daemon.project.data.profiles, accounts, &ids).await?;
     let mut people: People = BTreeMap::new();
     for number in numbers {
         let Some(id) = ids.get(number) else {
             people.insert(*number, Facts::default());
             continue;
         };
-        let profile =
-            rows.remove(id).map(|attributes| Profile { number: *number, id: id.clone(), attributes });
+        let profile = profiles.remove(number);
         let address = profile
             .as_ref()
             .and_then(|profile| profile.email()?.ok())
-            .map(|address| keys.address_hash(&address));
+            .map(|address| daemon.keys.address_hash(&address));
         people.insert(*number, Facts { id: id.clone(), profile, address, ..Facts::default() });
     }
-    read_state(tx, policy, &mut people, now).await?;
+    read_state(tx, &daemon.project.policy, &mut people, now).await?;
     Ok(people)
+}
+
+/// At most 1,000 people as the view has them, with their accounts where `accounts` is given: one query more for them all.
+pub async fn profiles(
+    view: &mut View,
+    profiles: &Query,
+    accounts: Option<&Query>,
+    ids: &BTreeMap<ProfileNumber, String>,
+) -> Result<BTreeMap<ProfileNumber, Profile>, SourceError> {
+    let wanted: Vec<String> = ids.values().cloned().collect();
+    let mut rows = view.profiles(profiles, &wanted).await?;
+    let profile = |(number, id): (&ProfileNumber, &String)| {
+        let attributes = rows.remove(id)?;
+        Some((*number, Profile { number: *number, id: id.clone(), attributes, account: Arc::default() }))
+    };
+    let mut found: BTreeMap<ProfileNumber, Profile> = ids.iter().filter_map(profile).collect();
+    let Some(accounts) = accounts else { return Ok(found) };
+    let wanted: BTreeSet<String> = found.values().filter_map(Profile::account_id).collect();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let wanted: Vec<String> = wanted.into_iter().collect();
+    let rows = view.accounts(accounts, &wanted).await?;
+    let row = |(id, mut columns): (String, BTreeMap<String, Value>)| {
+        columns.insert("id".to_owned(), Value::Text(id.clone()));
+        (id, Arc::new(columns))
+    };
+    let rows: BTreeMap<String, _> = rows.into_iter().map(row).collect();
+    for profile in found.values_mut() {
+        if let Some(row) = profile.account_id().and_then(|id| rows.get(&id)) {
+            profile.account = Arc::clone(row);
+        }
+    }
+    Ok(found)
 }
 
 /// Fills in what state knows: consent, suppression, touches, standings. The address hashes are there already.

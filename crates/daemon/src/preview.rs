@@ -15,6 +15,7 @@ use crate::daemon::{Daemon, DaemonError, Surroundings};
 use crate::links;
 use crate::people;
 use crate::pump::prepare::{render, send_of, voice};
+use crate::uses;
 
 /// Why there is nothing to show.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,14 +60,15 @@ pub async fn preview(
     let playbook = pinned.version.playbook();
     let surroundings = Surroundings::read(&mut tx, &daemon.project, now).await?;
     let mut view = daemon.source.view(now).await?;
-    let found = view.profiles(&daemon.project.data.profiles, &[id.to_owned()]).await;
+    let accounts = uses::accounts(daemon, [pinned.as_ref()]);
+    let ids = [(number, id.to_owned())].into();
+    let found = people::profiles(&mut view, &daemon.project.data.profiles, accounts, &ids).await;
     let entry = match &found {
         Ok(_) => entry_of(daemon, &mut view, playbook, id).await,
         Err(_) => Ok(Default::default()),
     };
     view.close().await;
-    let Some(attributes) = found?.remove(id) else { return Ok(Err(NothingToShow::Profile)) };
-    let profile = model::profile::Profile { number, id: id.to_owned(), attributes };
+    let Some(profile) = found?.remove(&number) else { return Ok(Err(NothingToShow::Profile)) };
     let address = profile.email().and_then(Result::ok).map(|address| daemon.keys.address_hash(&address));
     let mut people = people::People::new();
     people.insert(
@@ -107,7 +109,7 @@ async fn entry_of(
     playbook: &model::playbook::Playbook,
     id: &str,
 ) -> Result<std::collections::BTreeMap<String, model::Value>, DaemonError> {
-    let wanted = crate::uses::entry_columns(&daemon.project, playbook);
+    let wanted = uses::entry_columns(&daemon.project, playbook);
     let mut entry = std::collections::BTreeMap::new();
     let Some(segment) = daemon.project.segments.get(&playbook.enter).filter(|_| !wanted.is_empty()) else {
         return Ok(entry);

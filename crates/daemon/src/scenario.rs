@@ -20,7 +20,7 @@ use state::{Keys, RootKey, State};
 use crate::daemon::{Carrier, Daemon, DaemonError, lock};
 use crate::made::{Inner, MadeConsent, MadeProvider, MadeWorld};
 use crate::pump::pump;
-use crate::source::{Source, SourceError};
+use crate::source::{RowsById, Source, SourceError};
 use crate::tick::{Refresh, tick};
 
 /// What came of a scenario: nothing, if it is as expected; otherwise what is not.
@@ -120,12 +120,12 @@ fn named_segments(scenario: &Scenario) -> BTreeSet<SegmentName> {
 
 fn given(scenario: &Scenario) -> Inner {
     let mut inner = Inner::default();
-    for profile in &scenario.given.profiles {
-        let mut attributes = profile.clone();
-        if let Some(id) = attributes.remove("id") {
-            inner.profiles.insert(id.to_string(), attributes);
-        }
-    }
+    let by_id = |rows: &[BTreeMap<String, Value>]| -> RowsById {
+        let rows = rows.iter().cloned();
+        rows.filter_map(|mut row| Some((row.remove("id")?.to_string(), row))).collect()
+    };
+    inner.profiles = by_id(&scenario.given.profiles);
+    inner.accounts = by_id(&scenario.given.accounts);
     for (segment, ids) in &scenario.given.segments {
         let rows = ids.iter().map(|id| (id.clone(), BTreeMap::new())).collect();
         inner.segments.insert(segment.clone(), rows);

@@ -39,6 +39,9 @@ pub struct SegmentPage {
     pub rows: Vec<(Option<String>, Vec<Value>)>,
 }
 
+/// Rows by their `id`, which is not among their columns.
+pub type RowsById = BTreeMap<String, BTreeMap<String, Value>>;
+
 /// A row of the consent query that could not be taken, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsentRowError(pub String);
@@ -152,19 +155,30 @@ impl View {
         }
     }
 
-    /// The people with these ids (at most 1,000), in no particular order; who is gone is not among them.
-    pub async fn profiles(
+    /// The people with these ids (at most 1,000): attributes by id; who is gone is not among them.
+    pub async fn profiles(&mut self, query: &Query, ids: &[String]) -> Result<RowsById, SourceError> {
+        self.by_id(query, ids, |world| &world.profiles).await
+    }
+
+    /// The accounts with these ids (at most 1,000): columns by id; what is not there is not among them.
+    pub async fn accounts(&mut self, query: &Query, ids: &[String]) -> Result<RowsById, SourceError> {
+        self.by_id(query, ids, |world| &world.accounts).await
+    }
+
+    async fn by_id(
         &mut self,
         query: &Query,
         ids: &[String],
-    ) -> Result<BTreeMap<String, BTreeMap<String, Value>>, SourceError> {
+        made: impl FnOnce(&Inner) -> &RowsById,
+    ) -> Result<RowsById, SourceError> {
         match self {
             Self::Warehouse(snapshot) => {
                 let rows = snapshot.by_id(query, ids).await?;
                 Ok(rows.into_iter().map(|row| (row.id, row.attributes)).collect())
             }
             Self::Made(world) => {
-                Ok(ids.iter().filter_map(|id| Some((id.clone(), world.profiles.get(id)?.clone()))).collect())
+                let rows = made(world);
+                Ok(ids.iter().filter_map(|id| Some((id.clone(), rows.get(id)?.clone()))).collect())
             }
         }
     }

@@ -1,58 +1,67 @@
-//! What a playbook uses: the columns of its entry that a template or a condition names.
+//! What a playbook uses, and so what is read or kept for it: columns of the entry, and the person's account.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use model::condition::{Condition, ValueOf, ValueTest};
+use message::Compiled;
+use model::TemplateName;
+use model::condition::{Condition, ValueOf};
 use model::playbook::{Action, Playbook, Wait};
+use model::query::Query;
 use project::Project;
+
+use crate::daemon::{Daemon, Pinned};
 
 /// The `entry.*` columns that anything in the playbook names.
 pub(crate) fn entry_columns(project: &Project, playbook: &Playbook) -> BTreeSet<String> {
-    let mut columns = BTreeSet::new();
-    for condition in playbook.conditions() {
-        condition.walk(&mut |condition| match condition {
-            Condition::Entry { column, tests } => {
-                columns.insert(column.clone());
-                same_as(tests, &mut columns);
-            }
-            Condition::Profile { tests, .. } => same_as(tests, &mut columns),
-            Condition::All(_)
-            | Condition::Any(_)
-            | Condition::Not(_)
-            | Condition::Segment { .. }
-            | Condition::Consent { .. }
-            | Condition::Playbook { .. }
-            | Condition::Step { .. } => {}
-        });
+    let mut columns: BTreeSet<String> = values(playbook)
+        .into_iter()
+        .filter_map(|value| match value {
+            ValueOf::Entry(column) => Some(column),
+            ValueOf::Profile(_) | ValueOf::Account(_) => None,
+        })
+        .collect();
+    for (_, send) in playbook.sends() {
+        if let Some(compiled) = project.compiled.get(&send.template) {
+            columns.extend(
+                compiled
+                    .used()
+                    .iter()
+                    .filter(|used| used.root == "entry")
+                    .filter_map(|used| used.name.clone()),
+            );
+        }
     }
-    playbook.walk(&mut |step| match &step.action {
-        Action::Wait(Wait::To { value: ValueOf::Entry(column), .. }) => {
-            columns.insert(column.clone());
-        }
-        Action::Send(send) => {
-            if let Some(compiled) = project.compiled.get(&send.template) {
-                columns.extend(
-                    compiled
-                        .used()
-                        .iter()
-                        .filter(|used| used.root == "entry")
-                        .filter_map(|used| used.name.clone()),
-                );
-            }
-        }
-        Action::Wait(_) | Action::Branch(_) | Action::Exit(_) => {}
-    });
     columns
 }
 
-fn same_as(tests: &[ValueTest], columns: &mut BTreeSet<String>) {
-    for test in tests {
-        match test {
-            ValueTest::SameAs(ValueOf::Entry(column)) => {
-                columns.insert(column.clone());
-            }
-            ValueTest::Not(inner) => same_as(inner, columns),
-            _ => {}
+/// The query of the accounts, if these versions or the policy ask for a value of the person's account.
+pub(crate) fn accounts<'a, 'v>(
+    daemon: &'a Daemon,
+    versions: impl IntoIterator<Item = &'v Pinned>,
+) -> Option<&'a Query> {
+    let query = daemon.project.data.accounts.as_ref()?;
+    let mut rules = daemon.project.policy.quiet_hours.iter().filter_map(|rule| rule.filter.as_ref());
+    let asked =
+        rules.any(Condition::reads_account) || versions.into_iter().any(|version| version.reads_account);
+    asked.then_some(query)
+}
+
+/// Whether a playbook, or a template it sends, asks for a value of the person's account.
+pub(crate) fn reads_account(playbook: &Playbook, compiled: &BTreeMap<TemplateName, Arc<Compiled>>) -> bool {
+    let sends = playbook.sends();
+    let mut templates = sends.iter().filter_map(|(_, send)| compiled.get(&send.template));
+    values(playbook).iter().any(|value| matches!(value, ValueOf::Account(_)))
+        || templates.any(|template| template.account().is_some())
+}
+
+/// The values that a playbook's conditions and waits name.
+fn values(playbook: &Playbook) -> Vec<ValueOf> {
+    let mut values: Vec<ValueOf> = playbook.conditions().into_iter().flat_map(Condition::values).collect();
+    playbook.walk(&mut |step| {
+        if let Action::Wait(Wait::To { value, .. }) = &step.action {
+            values.push(value.clone());
         }
-    }
+    });
+    values
 }

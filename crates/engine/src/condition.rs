@@ -36,6 +36,7 @@ pub fn holds(condition: &Condition, on: &Subject<'_>) -> bool {
         Condition::Any(inner) => inner.iter().any(|condition| holds(condition, on)),
         Condition::Not(inner) => !holds(inner, on),
         Condition::Profile { attribute, tests } => pass(tests, on.profile(attribute), on),
+        Condition::Account { attribute, tests } => pass(tests, on.account(attribute), on),
         Condition::Entry { column, tests } => pass(tests, on.entry(column), on),
         Condition::Segment { name, test } => match test {
             SegmentTest::Member => on.world.memberships.contains(name, on.person.number),
@@ -59,6 +60,7 @@ impl<'a> Subject<'a> {
     pub(crate) fn value(&self, of: &ValueOf) -> &'a Value {
         match of {
             ValueOf::Profile(attribute) => self.profile(attribute),
+            ValueOf::Account(attribute) => self.account(attribute),
             ValueOf::Entry(column) => self.entry(column),
         }
     }
@@ -80,6 +82,10 @@ impl<'a> Subject<'a> {
 
     fn profile(&self, attribute: &str) -> &'a Value {
         self.person.profile.map_or(&MISSING, |profile| profile.attribute(attribute))
+    }
+
+    fn account(&self, attribute: &str) -> &'a Value {
+        self.person.profile.map_or(&MISSING, |profile| profile.account_attribute(attribute))
     }
 
     fn entry(&self, column: &str) -> &'a Value {

@@ -453,6 +453,11 @@ impl Compiled {
         &self.used
     }
 
+    /// Where it first names something of the person's account, if it does.
+    pub fn account(&self) -> Option<&Used> {
+        self.used.iter().find(|used| used.root == "account")
+    }
+
     /// Those of the locales in which nothing is written. The file without a language is in the first of them.
     pub fn missing_locales(&self, locales: &[String]) -> Vec<String> {
         let own: BTreeSet<&str> = self.variants.values().map(|variant| variant.own.as_str()).collect();

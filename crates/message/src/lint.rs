@@ -22,7 +22,7 @@ pub struct Used {
     pub column: usize,
     /// In characters, root and name together.
     pub len: usize,
-    /// `profile`, `entry`, `with`, `playbook`, `brand`, `unsubscribe_url`...
+    /// `profile`, `account`, `entry`, `with`, `playbook`, `brand`, `unsubscribe_url`...
     pub root: String,
     /// What stands after the first dot; `None` where there is none, or where it is computed.
     pub name: Option<String>,

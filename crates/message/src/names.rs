@@ -3,6 +3,7 @@
 /// What a template may name, besides its own variables and `today_plus_4d`.
 pub(crate) const ROOTS: &[&str] = &[
     "profile",
+    "account",
     "entry",
     "playbook",
     "step",
@@ -17,14 +18,14 @@ pub(crate) const ROOTS: &[&str] = &[
 ];
 
 /// Roots that hold values by name, and are not values.
-pub(crate) const HOLDERS: &[&str] = &["profile", "entry", "playbook", "brand", "with"];
+pub(crate) const HOLDERS: &[&str] = &["profile", "account", "entry", "playbook", "brand", "with"];
 
 /// What the smaller holders hold.
 pub(crate) const HELD: &[(&str, &[&str])] = &[("brand", &["title"]), ("playbook", &["name", "title"])];
 
 /// Known, and refused.
 pub(crate) const LATER: &[&str] =
-    &["account", "owner", "score", "lookup", "list", "row", "confirm_url", "offer", "experiment"];
+    &["owner", "score", "lookup", "list", "row", "confirm_url", "offer", "experiment"];
 
 /// Functions.
 pub(crate) const FUNCTIONS: &[&str] = &["skip", "range", "dict", "namespace"];

@@ -190,6 +190,7 @@ impl Compiled {
         for (name, needs) in self.needs.iter().filter(|(name, _)| *name != "locale") {
             let value = match name.as_str() {
                 "profile" => held(needs, scope.profile, Some(scope.profile_id), zone),
+                "account" => held(needs, scope.account, None, zone),
                 "entry" => held(needs, scope.entry, None, zone),
                 "with" => held(needs, scope.with, None, zone),
                 "playbook" => texts(&[("name", scope.playbook_name), ("title", scope.playbook_title)]),

@@ -13,6 +13,8 @@ pub struct Scope<'a> {
     pub profile: &'a BTreeMap<String, Value>,
     /// The warehouse's id: `profile.id`.
     pub profile_id: &'a str,
+    /// The row of the person's account, `id` among its columns: `account.NAME`. Empty: there is none.
+    pub account: &'a BTreeMap<String, Value>,
     /// What was true on entering: `entry.NAME`.
     pub entry: &'a BTreeMap<String, Value>,
     /// What the step tells the template: `with.NAME`.

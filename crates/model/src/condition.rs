@@ -23,6 +23,13 @@ pub enum Condition {
         /// All of which must hold.
         tests: Vec<ValueTest>,
     },
+    /// A value of the person's account: `account.arr`.
+    Account {
+        /// The column of the accounts' query.
+        attribute: String,
+        /// All of which must hold.
+        tests: Vec<ValueTest>,
+    },
     /// A value kept from the time of entering: `entry.last_seen`.
     Entry {
         /// The column of the segment's query.
@@ -104,6 +111,8 @@ pub enum ValueTest {
 pub enum ValueOf {
     /// `profile.X`
     Profile(String),
+    /// `account.X`
+    Account(String),
     /// `entry.X`
     Entry(String),
 }
@@ -180,6 +189,7 @@ impl Condition {
             Self::All(inner) | Self::Any(inner) => inner.iter().for_each(|condition| condition.walk(visit)),
             Self::Not(inner) => inner.walk(visit),
             Self::Profile { .. }
+            | Self::Account { .. }
             | Self::Entry { .. }
             | Self::Segment { .. }
             | Self::Consent { .. }
@@ -188,19 +198,25 @@ impl Condition {
         }
     }
 
-    /// Whether it asks for a value of the profile, and so needs the warehouse.
-    pub fn reads_profile(&self) -> bool {
-        let mut reads = false;
+    /// The values it names: those it tests, and those it compares them with.
+    pub fn values(&self) -> Vec<ValueOf> {
+        let mut named = Vec::new();
         self.walk(&mut |condition| {
-            reads |= match condition {
-                Self::Profile { .. } => true,
-                Self::Entry { tests, .. } => {
-                    tests.iter().any(|test| matches!(test, ValueTest::SameAs(ValueOf::Profile(_))))
-                }
-                _ => false,
+            let (value, tests) = match condition {
+                Self::Profile { attribute, tests } => (ValueOf::Profile(attribute.clone()), tests),
+                Self::Account { attribute, tests } => (ValueOf::Account(attribute.clone()), tests),
+                Self::Entry { column, tests } => (ValueOf::Entry(column.clone()), tests),
+                _ => return,
             };
+            named.push(value);
+            compared_with(tests, &mut named);
         });
-        reads
+        named
+    }
+
+    /// Whether it names a value of the person's account, which is read only where it is asked for.
+    pub fn reads_account(&self) -> bool {
+        self.values().iter().any(|value| matches!(value, ValueOf::Account(_)))
     }
 
     /// The segments it names, with the longest stay it asks for.
@@ -212,5 +228,16 @@ impl Condition {
             }
         });
         named
+    }
+}
+
+/// The values that tests name in `same_as`.
+fn compared_with(tests: &[ValueTest], named: &mut Vec<ValueOf>) {
+    for test in tests {
+        match test {
+            ValueTest::SameAs(value) => named.push(value.clone()),
+            ValueTest::Not(inner) => compared_with(inner, named),
+            _ => {}
+        }
     }
 }

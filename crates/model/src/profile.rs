@@ -1,6 +1,7 @@
 //! A person as the warehouse knows them, read in one snapshot.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
@@ -17,12 +18,26 @@ pub struct Profile {
     pub id: String,
     /// All columns but `id`.
     pub attributes: BTreeMap<String, Value>,
+    /// The row of the account that `account_id` names, `id` among its columns, shared by its people. Empty: there is
+    /// none, or nothing that is decided or written asks for it.
+    pub account: Arc<BTreeMap<String, Value>>,
 }
 
 impl Profile {
     /// A column; missing where there is none.
     pub fn attribute(&self, name: &str) -> &Value {
         self.attributes.get(name).unwrap_or(&Value::Missing)
+    }
+
+    /// A column of the account; missing where there is none, or no account.
+    pub fn account_attribute(&self, name: &str) -> &Value {
+        self.account.get(name).unwrap_or(&Value::Missing)
+    }
+
+    /// The column `account_id` as the id of an account is written; `None` where it is missing.
+    pub fn account_id(&self) -> Option<String> {
+        let id = self.attribute("account_id");
+        (!id.is_missing()).then(|| id.to_string())
     }
 
     /// The column `email`: `None` where it is missing.

@@ -141,6 +141,8 @@ pub struct Throttle {
 pub struct Data {
     /// One row a person.
     pub profiles: Query,
+    /// One row a company, if the project has them.
+    pub accounts: Option<Query>,
     /// How old parts of the warehouse may be.
     pub fresh: BTreeMap<FreshName, Fresh>,
 }

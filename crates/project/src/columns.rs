@@ -25,12 +25,18 @@ use model::suggest::nearest;
 pub struct Columns {
     /// Of the profiles.
     pub profiles: Vec<(String, Option<ValueType>)>,
+    /// Of the accounts; none where the project has none.
+    pub accounts: Vec<(String, Option<ValueType>)>,
     /// Of segments; composed segments have those of the first segment they name.
     pub segments: BTreeMap<SegmentName, Vec<(String, Option<ValueType>)>>,
 }
 
 /// Columns in their order, with their types where the database knows them.
 pub(crate) type Typed = Vec<(String, Option<ValueType>)>;
+
+/// What the queries that are read by id are called in messages.
+pub(crate) const PROFILES: &str = "the profiles' query";
+pub(crate) const ACCOUNTS: &str = "the accounts' query";
 
 /// Columns of profiles that Drumbeat itself reads, as text.
 const KNOWN: &[&str] = &["email", "phone", "timezone", "locale", "country"];
@@ -61,6 +67,7 @@ pub(crate) fn check_values(
     for mention in cx.mentions.clone() {
         let (column, query) = match &mention.what {
             Mentioned::Profile(column) => (column, Some(&data.profiles)),
+            Mentioned::Account(column) => (column, data.accounts.as_ref()),
             Mentioned::Entry(column) => {
                 let path = cx.files.path(mention.span.file);
                 let playbook = playbooks
@@ -106,7 +113,16 @@ pub fn check_columns(project: &Project, columns: &Columns) -> Diagnostics {
 
 fn check_queries(project: &Project, columns: &Columns, found: &mut Vec<Diagnostic>) {
     let profiles = &project.data.profiles;
-    check_query(project, profiles, &columns.profiles, found);
+    check_by_id(project, profiles, &columns.profiles, PROFILES, found);
+    if let Some(accounts) = &project.data.accounts {
+        check_by_id(project, accounts, &columns.accounts, ACCOUNTS, found);
+    }
+    if asks_for_accounts(project) && !has(&columns.profiles, "account_id") {
+        let message = format!("{PROFILES} has no column `account_id`, and `account` is asked for");
+        let mut mistake = crate::query_mistake(project, profiles, None, &message);
+        mistake.hint("a person's account is found by it: `select customer_id as id, account_id, ...`");
+        found.push(Diagnostic { code: "E0304", ..mistake });
+    }
     for (name, kind) in &columns.profiles {
         if KNOWN.contains(&name.as_str()) && kind.is_some_and(|kind| kind != ValueType::Text) {
             let message = format!("the column `{name}` must be text");
@@ -115,12 +131,6 @@ fn check_queries(project: &Project, columns: &Columns, found: &mut Vec<Diagnosti
                 ..crate::query_mistake(project, profiles, None, &message)
             });
         }
-    }
-    if !has(&columns.profiles, "id") {
-        found.push(Diagnostic {
-            code: "E0303",
-            ..crate::query_mistake(project, profiles, None, "the profiles' query has no column `id`")
-        });
     }
     for (name, segment) in &project.segments {
         let (SegmentSource::Sql(query), Some(of)) = (&segment.source, columns.segments.get(name)) else {
@@ -135,6 +145,27 @@ fn check_queries(project: &Project, columns: &Columns, found: &mut Vec<Diagnosti
             }
             found.push(Diagnostic { code: "E0303", ..mistake });
         }
+    }
+}
+
+/// Whether anything names a value of the person's account.
+fn asks_for_accounts(project: &Project) -> bool {
+    project.mentions.iter().any(|mention| matches!(mention.what, Mentioned::Account(_)))
+        || project.compiled.values().any(|template| template.account().is_some())
+}
+
+/// As [`check_query`], and there is an `id`, by which rows are read.
+fn check_by_id(
+    project: &Project,
+    query: &Query,
+    columns: &[(String, Option<ValueType>)],
+    what: &str,
+    found: &mut Vec<Diagnostic>,
+) {
+    check_query(project, query, columns, found);
+    if !has(columns, "id") {
+        let message = format!("{what} has no column `id`");
+        found.push(Diagnostic { code: "E0303", ..crate::query_mistake(project, query, None, &message) });
     }
 }
 
@@ -165,7 +196,10 @@ fn check_mentions(project: &Project, columns: &Columns, found: &mut Vec<Diagnost
         match &mention.what {
             Mentioned::Name(..) => {}
             Mentioned::Profile(column) => {
-                check_column(project, mention.span, column, &columns.profiles, "the profiles' query", found)
+                check_column(project, mention.span, column, &columns.profiles, PROFILES, found)
+            }
+            Mentioned::Account(column) => {
+                check_column(project, mention.span, column, &columns.accounts, ACCOUNTS, found)
             }
             Mentioned::Entry(column) => {
                 let path = project.files.path(mention.span.file);

@@ -15,7 +15,7 @@ use crate::yaml::{Key, Kind, Node};
 use model::suggest::nearest;
 
 /// Subjects that are known and not built yet.
-const LATER: &[&str] = &["event", "account", "owner", "score"];
+const LATER: &[&str] = &["event", "owner", "score"];
 
 impl Read for Condition {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
@@ -53,6 +53,7 @@ impl Read for Condition {
                 "properties": {"all": list, "any": list, "not": this},
                 "patternProperties": {
                     "^profile\\.": value,
+                    "^account\\.": value,
                     "^entry\\.": value,
                     "^segment\\.": {"anyOf": [{"type": "boolean"}, {"type": "object", "properties": {"for": duration}, "required": ["for"], "additionalProperties": false}]},
                     "^consent\\.": consent,
@@ -78,9 +79,9 @@ fn entry(key: &Key, node: &Node, cx: &mut Cx<'_>) -> Option<Condition> {
         return None;
     }
     let allowed = match cx.asking {
-        Asking::People => &["profile", "segment", "consent", "playbook"][..],
-        Asking::Entering => &["profile", "entry", "segment", "consent", "playbook"],
-        Asking::UnderWay => &["profile", "entry", "segment", "step", "consent", "playbook"],
+        Asking::People => &["profile", "account", "segment", "consent", "playbook"][..],
+        Asking::Entering => &["profile", "account", "entry", "segment", "consent", "playbook"],
+        Asking::UnderWay => &["profile", "account", "entry", "segment", "step", "consent", "playbook"],
     };
     if name.is_empty() || !allowed.contains(&kind) {
         unknown_subject(key, kind, name, allowed, cx);
@@ -91,7 +92,9 @@ fn entry(key: &Key, node: &Node, cx: &mut Cx<'_>) -> Option<Condition> {
         ..key.span
     };
     match kind {
-        "profile" | "entry" => column(kind == "entry", name, key.span, node, cx),
+        "profile" => column(ValueOf::Profile(name.to_owned()), key.span, node, cx),
+        "account" => column(ValueOf::Account(name.to_owned()), key.span, node, cx),
+        "entry" => column(ValueOf::Entry(name.to_owned()), key.span, node, cx),
         "segment" => {
             cx.mention(Named::Segment, name, span);
             let test = segment_test(node, cx)?;
@@ -121,7 +124,7 @@ fn entry(key: &Key, node: &Node, cx: &mut Cx<'_>) -> Option<Condition> {
 fn unknown_subject(key: &Key, kind: &str, name: &str, allowed: &[&str], cx: &mut Cx<'_>) {
     let meant = nearest(kind, allowed.iter().copied())
         .map(|meant| format!("{meant}.{}", if name.is_empty() { "NAME" } else { name }));
-    let known = ["profile", "entry", "segment", "step", "consent", "playbook"].contains(&kind);
+    let known = ["profile", "account", "entry", "segment", "step", "consent", "playbook"].contains(&kind);
     let message = match (known, name.is_empty()) {
         (true, true) => format!("`{kind}` of what?"),
         (true, false) => format!("`{kind}` cannot be asked about here"),
@@ -229,22 +232,32 @@ fn words<T: Copy>(
     }
 }
 
-/// `profile.X` and `entry.X`.
-fn column(is_entry: bool, name: &str, span: Span, node: &Node, cx: &mut Cx<'_>) -> Option<Condition> {
+/// `profile.X`, `account.X` and `entry.X`.
+fn column(of: ValueOf, span: Span, node: &Node, cx: &mut Cx<'_>) -> Option<Condition> {
     let mut values = Vec::new();
     let tests = value_tests(node, &mut values, cx);
-    let column = Column { name: name.to_owned(), tests: tests.clone().unwrap_or_default(), values };
-    mention_column(is_entry, column, span, cx);
-    let (name, tests) = (name.to_owned(), tests?);
-    Some(if is_entry {
-        Condition::Entry { column: name, tests }
-    } else {
-        Condition::Profile { attribute: name, tests }
+    mention_column(&of, tests.clone().unwrap_or_default(), values, span, cx);
+    let tests = tests?;
+    Some(match of {
+        ValueOf::Profile(attribute) => Condition::Profile { attribute, tests },
+        ValueOf::Account(attribute) => Condition::Account { attribute, tests },
+        ValueOf::Entry(column) => Condition::Entry { column, tests },
     })
 }
 
-fn mention_column(is_entry: bool, column: Column, span: Span, cx: &mut Cx<'_>) {
-    let what = if is_entry { Mentioned::Entry(column) } else { Mentioned::Profile(column) };
+fn mention_column(
+    of: &ValueOf,
+    tests: Vec<ValueTest>,
+    values: Vec<(String, Span)>,
+    span: Span,
+    cx: &mut Cx<'_>,
+) {
+    let column = |name: &String| Column { name: name.clone(), tests, values };
+    let what = match of {
+        ValueOf::Profile(name) => Mentioned::Profile(column(name)),
+        ValueOf::Account(name) => Mentioned::Account(column(name)),
+        ValueOf::Entry(name) => Mentioned::Entry(column(name)),
+    };
     cx.mentions.push(Mention { span, what });
 }
 
@@ -370,30 +383,33 @@ fn number(node: &Node, cx: &mut Cx<'_>) -> Option<f64> {
     }
 }
 
-/// `profile.X` or `entry.X`, as a value that is put to some tests.
+/// `profile.X`, `account.X` or `entry.X`, as a value that is put to some tests.
 pub(crate) fn value_of(node: &Node, tests: &[ValueTest], cx: &mut Cx<'_>) -> Option<ValueOf> {
     let text = cx.text(node, "a value such as `profile.trial_ends_at`")?;
-    let column = |name: &str| Column { name: name.to_owned(), tests: tests.to_vec(), values: Vec::new() };
-    match text.text.split_once('.') {
-        Some(("profile", name)) if !name.is_empty() => {
-            mention_column(false, column(name), text.span, cx);
-            Some(ValueOf::Profile(name.to_owned()))
-        }
+    let of = match text.text.split_once('.') {
+        Some(("profile", name)) if !name.is_empty() => Some(ValueOf::Profile(name.to_owned())),
+        Some(("account", name)) if !name.is_empty() => Some(ValueOf::Account(name.to_owned())),
         Some(("entry", name)) if !name.is_empty() && cx.asking != Asking::People => {
-            mention_column(true, column(name), text.span, cx);
             Some(ValueOf::Entry(name.to_owned()))
         }
         Some((kind, _)) if LATER.contains(&kind) => {
             cx.not_yet(text.span, format!("values of `{kind}` are"));
-            None
+            return None;
         }
         _ => {
             let message = format!("{} is not a value of the person", text.shown());
             cx.mistake("E0105", text.span, message)
-                .label("`profile.COLUMN` or, in playbooks, `entry.COLUMN`");
+                .label("`profile.COLUMN`, `account.COLUMN` or, in playbooks, `entry.COLUMN`");
             None
         }
-    }
+    };
+    mention_column(of.as_ref()?, tests.to_vec(), Vec::new(), text.span, cx);
+    of
+}
+
+/// What [`value_of`] takes, as JSON Schema.
+pub(crate) fn value_of_schema() -> Json {
+    json!({"type": "string", "pattern": "^(profile|account|entry)\\..+$"})
 }
 
 fn value_schema(schemas: &mut Schemas) -> Json {
@@ -413,7 +429,7 @@ fn value_schema(schemas: &mut Schemas) -> Json {
                     Takes::Time => json!({"type": "string"}),
                     Takes::Duration => duration.clone(),
                     Takes::Boolean => json!({"type": "boolean"}),
-                    Takes::ValueOf => json!({"type": "string", "pattern": "^(profile|entry)\\..+$"}),
+                    Takes::ValueOf => value_of_schema(),
                 };
                 ((*word).to_owned(), schema)
             })

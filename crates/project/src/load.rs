@@ -160,10 +160,13 @@ fn read(cx: &mut Cx<'_>, environment: Option<&str>) -> Option<Project> {
         preferred: BTreeMap::new(),
     };
     let playbooks = read_playbooks(&playbook_files, &around, cx);
-    let types = rooted.data.as_ref().map(|data| data.profiles.columns.clone()).unwrap_or_default();
+    let types = crate::scenario_file::Types {
+        profiles: rooted.data.as_ref().map(|data| &data.profiles.columns),
+        accounts: rooted.data.as_ref().and_then(|data| Some(&data.accounts.as_ref()?.columns)),
+    };
     let mut scenarios = Vec::new();
     for (name, node) in &scenario_files {
-        scenarios.extend(crate::scenario_file::read(&format!("tests/{name}.yml"), node, &types, cx));
+        scenarios.extend(crate::scenario_file::read(&format!("tests/{name}.yml"), node, types, cx));
     }
 
     look_up_names(root_is_whole, cx);
@@ -175,6 +178,9 @@ fn read(cx: &mut Cx<'_>, environment: Option<&str>) -> Option<Project> {
     let not_null = not_null(&segment_files);
     let locales = rooted.settings.as_ref().map(|settings| settings.locales.clone()).unwrap_or_default();
     let compiled = templates::compile(&sources, &locales, &playbooks, rooted.policy.as_ref(), cx);
+    if root_is_whole && root.get("accounts").is_none() {
+        refuse_accounts(&compiled, cx);
+    }
     let mut pinned = BTreeMap::new();
     for written in playbooks {
         let mut playbook = written.playbook;
@@ -402,6 +408,26 @@ fn look_up_names(root_is_whole: bool, cx: &mut Cx<'_>) {
             None => mistake.hint(kind.home(&name)),
         };
     }
+}
+
+/// The project has no accounts: that somebody asks for one is a mistake, said once, where it is asked first.
+fn refuse_accounts(compiled: &BTreeMap<TemplateName, Arc<message::Compiled>>, cx: &mut Cx<'_>) {
+    const CODE: &str = "E0103";
+    const MESSAGE: &str = "`account` is asked for, and the key `accounts` is missing";
+    let asked = cx.mentions.iter().find(|mention| matches!(mention.what, Mentioned::Account(_)));
+    let used = compiled.values().find_map(|template| template.account());
+    let mistake = match (asked.map(|mention| mention.span), used) {
+        (Some(span), _) => cx.mistake(CODE, span, MESSAGE),
+        (None, Some(used)) => {
+            let place = (used.file.as_str(), used.line, used.column, used.len);
+            let diagnostic = templates::at(&cx.files, CODE, MESSAGE, place);
+            cx.push(diagnostic)
+        }
+        (None, None) => return,
+    };
+    mistake.hint(
+        "say in data.yml what they are: `accounts: {sql: \"select account_id as id, name from accounts\"}`",
+    );
 }
 
 /// The steps that scenarios name are there; `entry` is the row of who was not let in.

@@ -148,6 +148,8 @@ pub(crate) enum Mentioned {
     Name(Named, String),
     /// A column of the profiles (`profile.X`) with the tests it is put to.
     Profile(Column),
+    /// A column of the accounts (`account.X`), likewise.
+    Account(Column),
     /// A column of the segment that let the person in (`entry.X`).
     Entry(Column),
 }
@@ -175,7 +177,7 @@ pub(crate) struct SqlPlace {
 /// What conditions in the file at hand may ask about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asking {
-    /// Profiles, segments, consent, playbooks.
+    /// Profiles, accounts, segments, consent, playbooks.
     People,
     /// Of a playbook, on entering: `entry` too.
     Entering,

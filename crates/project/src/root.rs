@@ -50,6 +50,8 @@ record! {
         "serve" serve: Option<Serve>,
         /// One row a person.
         "profiles" profiles: Needed<At<RawQuery>>,
+        /// One row a company, found by the `account_id` of `profiles`.
+        "accounts" accounts: Given<RawQuery>,
         /// How old parts of the warehouse may be.
         "fresh" fresh: Option<Things<FreshName, At<RawFresh>>>,
         /// What consent is for.
@@ -67,7 +69,7 @@ record! {
         /// Each laid over all other keys, when it is chosen.
         "environments" _environments: Option<Environments>,
     }
-    not_yet { "audit", "accounts", "owners", "events", "lookups", "never", "guards", "retention", "governance", "requires", "alerts" }
+    not_yet { "audit", "owners", "events", "lookups", "never", "guards", "retention", "governance", "requires", "alerts" }
 }
 
 /// A project's name.

@@ -42,6 +42,8 @@ pub enum Subject {
 pub struct Given {
     /// People: all columns, `id` among them.
     pub profiles: Vec<BTreeMap<String, Value>>,
+    /// Their accounts: all columns, `id` among them.
+    pub accounts: Vec<BTreeMap<String, Value>>,
     /// What they consented to.
     pub consent: Vec<GivenConsent>,
     /// Who is in which segment.

@@ -44,6 +44,8 @@ record! {
     pub(crate) struct RawGiven ("a map of what is given") {
         /// People.
         "profiles" profiles: Option<Vec<Row>>,
+        /// Their accounts, by `account_id`.
+        "accounts" accounts: Option<Vec<Row>>,
         /// What they consented to.
         "consent" consent: Option<Vec<RawConsent>>,
         /// Who is in which segment.
@@ -51,7 +53,7 @@ record! {
         /// Rows of the warehouse's tables; the real SQL runs on them.
         "tables" tables: Option<Tables>,
     }
-    not_yet { "accounts", "owners", "events", "scores", "lookups", "arms" }
+    not_yet { "owners", "events", "scores", "lookups", "arms" }
 }
 
 record! {
@@ -341,13 +343,15 @@ impl Read for RawExpected {
     }
 }
 
-/// Reads a scenario's file. Columns of profiles are given the types that data.yml declares.
-pub(crate) fn read(
-    file: &str,
-    node: &Node,
-    types: &BTreeMap<String, model::query::Column>,
-    cx: &mut Cx<'_>,
-) -> Option<Scenario> {
+/// What data.yml declares of the columns of people and accounts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Types<'a> {
+    pub(crate) profiles: Option<&'a BTreeMap<String, model::query::Column>>,
+    pub(crate) accounts: Option<&'a BTreeMap<String, model::query::Column>>,
+}
+
+/// Reads a scenario's file. Columns of profiles and accounts are given the types that data.yml declares.
+pub(crate) fn read(file: &str, node: &Node, types: Types<'_>, cx: &mut Cx<'_>) -> Option<Scenario> {
     let raw = RawScenario::read(node, cx)?;
     let subject = match (raw.playbook, raw.segment) {
         (Key::Right(name, _), Key::Absent) => Subject::Playbook(name),
@@ -443,7 +447,7 @@ fn expected_row(raw: RawRow, span: Span, start: Timestamp, cx: &Cx<'_>) -> Expec
 fn happening(
     Happening { fields: raw, later }: Happening,
     start: Timestamp,
-    types: &BTreeMap<String, model::query::Column>,
+    types: Types<'_>,
     cx: &mut Cx<'_>,
 ) -> Option<Then> {
     let mut acts = Vec::new();
@@ -460,7 +464,7 @@ fn happening(
         raw.bounces.right().cloned().map(|step| Act::Bounces(StepId::known(step.value))),
         raw.bounces.is_there(),
     );
-    take(raw.set.right().cloned().map(|row| Act::Set(typed(row.0, types))), raw.set.is_there());
+    take(raw.set.right().cloned().map(|row| Act::Set(typed(row.0, types.profiles))), raw.set.is_there());
     if wrong {
         return None;
     }
@@ -475,21 +479,13 @@ fn happening(
     Some(Then { at: raw.at.from(start), profile: raw.profile.value, act: acts.pop()? })
 }
 
-fn given_world(
-    raw: RawGiven,
-    node: &Node,
-    types: &BTreeMap<String, model::query::Column>,
-    cx: &mut Cx<'_>,
-) -> Given {
-    let profiles: Vec<_> =
-        raw.profiles.unwrap_or_default().into_iter().map(|row| typed(row.0, types)).collect();
-    if profiles.iter().any(|profile| profile.get("id").is_none_or(Value::is_missing)) {
-        let at = node.get("given").and_then(|given| given.get("profiles")).map_or(top(node), Node::place);
-        cx.mistake("E0103", at, "every profile has an `id`");
-    }
+fn given_world(raw: RawGiven, node: &Node, types: Types<'_>, cx: &mut Cx<'_>) -> Given {
+    let profiles = rows_by_id(raw.profiles, "profiles", types.profiles, node, cx);
+    let accounts = rows_by_id(raw.accounts, "accounts", types.accounts, node, cx);
     let consent = raw.consent.unwrap_or_default().into_iter();
     Given {
         profiles,
+        accounts,
         consent: consent
             .map(|row| GivenConsent {
                 profile: row.profile,
@@ -503,17 +499,33 @@ fn given_world(
     }
 }
 
+/// The rows given under a key, each of which has an `id`.
+fn rows_by_id(
+    rows: Option<Vec<Row>>,
+    key: &str,
+    types: Option<&BTreeMap<String, model::query::Column>>,
+    node: &Node,
+    cx: &mut Cx<'_>,
+) -> Vec<BTreeMap<String, Value>> {
+    let rows: Vec<_> = rows.unwrap_or_default().into_iter().map(|row| typed(row.0, types)).collect();
+    if rows.iter().any(|row| row.get("id").is_none_or(Value::is_missing)) {
+        let at = node.get("given").and_then(|given| given.get(key)).map_or(top(node), Node::place);
+        cx.mistake("E0103", at, format!("every {} has an `id`", key.trim_end_matches('s')));
+    }
+    rows
+}
+
 /// Known columns are text; declared ones have the declared type, where the value can be read so.
 fn typed(
     row: BTreeMap<String, Value>,
-    types: &BTreeMap<String, model::query::Column>,
+    types: Option<&BTreeMap<String, model::query::Column>>,
 ) -> BTreeMap<String, Value> {
     row.into_iter()
         .map(|(name, value)| {
             let known = ["id", "email", "phone", "timezone", "locale", "country"]
                 .contains(&name.as_str())
                 .then_some(ValueType::Text);
-            let kind = types.get(&name).and_then(|column| column.kind).or(known);
+            let kind = types.and_then(|types| types.get(&name)?.kind).or(known);
             let value = kind.map_or_else(|| value.clone(), |kind| as_type(value.clone(), kind));
             (name, value)
         })

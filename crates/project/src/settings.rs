@@ -15,7 +15,7 @@ use model::{Secret, Value};
 use serde_json::{Map, Value as Json};
 
 use crate::query::query;
-use crate::read::{At, Cx, Read};
+use crate::read::{At, Cx, Given, Read};
 use crate::reference::is_reference;
 use crate::root::{RawBrand, RawDestination, RawFresh, RawThrottle, Root};
 use crate::source::Span;
@@ -120,9 +120,14 @@ pub(crate) fn data(root: Root, cx: &mut Cx<'_>) -> Option<Data> {
         .profiles
         .0
         .and_then(|raw| query(raw.value.sql, raw.value.sql_file, raw.value.columns, raw.span, cx));
+    let accounts = match root.accounts {
+        Given::Absent => Some(None),
+        Given::Wrong => None,
+        Given::Right(raw, key) => query(raw.sql, raw.sql_file, raw.columns, key, cx).map(Some),
+    };
     let fresh = root.fresh.unwrap_or_default().0;
     let fresh: Vec<_> = fresh.into_iter().map(|thing| freshness(thing, cx)).collect();
-    Some(Data { profiles: profiles?, fresh: fresh.into_iter().collect::<Option<_>>()? })
+    Some(Data { profiles: profiles?, accounts: accounts?, fresh: fresh.into_iter().collect::<Option<_>>()? })
 }
 
 fn freshness(thing: Thing<FreshName, At<RawFresh>>, cx: &mut Cx<'_>) -> Option<(FreshName, Fresh)> {

@@ -7,7 +7,7 @@ use model::playbook::{SendWindow, Wait};
 use model::value::Value;
 use serde_json::{Value as Json, json};
 
-use crate::condition::value_of;
+use crate::condition::{value_of, value_of_schema};
 use crate::playbook::RawWindow;
 use crate::read::{At, Cx, Given, Needed, Read, record};
 use crate::schema::Schemas;
@@ -344,7 +344,7 @@ record! {
     }
 }
 
-/// `profile.X` or `entry.X`
+/// `profile.X`, `account.X` or `entry.X`
 #[derive(Debug, Clone)]
 pub(crate) struct RawValueOf(ValueOf);
 
@@ -355,7 +355,7 @@ impl Read for RawValueOf {
     }
 
     fn schema(_schemas: &mut Schemas) -> Json {
-        json!({"type": "string", "pattern": "^(profile|entry)\\..+$"})
+        value_of_schema()
     }
 }
 

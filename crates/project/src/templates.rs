@@ -8,10 +8,11 @@ use message::{Compiled, Mistake, Scope, Sources};
 use model::name::TemplateName;
 use model::playbook::{Playbook, Send};
 use model::policy::{MessageClass, Policy};
+use model::value::ValueType;
 use model::{Reason, Refusal, Value};
 
 use crate::Project;
-use crate::columns::{Columns, Typed, base, entry_columns, has};
+use crate::columns::{ACCOUNTS, Columns, PROFILES, Typed, base, entry_columns, has};
 use crate::diagnostic::Diagnostic;
 use crate::playbook::Written;
 use crate::query::read_text;
@@ -68,7 +69,7 @@ fn diagnostic(files: &Files, mistake: &Mistake) -> Diagnostic {
 }
 
 /// A diagnostic at a line and column of a template's file.
-fn at(
+pub(crate) fn at(
     files: &Files,
     code: &'static str,
     message: &str,
@@ -209,7 +210,8 @@ fn check_columns(
     for used in template.used() {
         let Some(name) = &used.name else { continue };
         let (of, what): (&[_], &str) = match (used.root.as_str(), &entry) {
-            ("profile", _) => (&columns.profiles, "the profiles' query"),
+            ("profile", _) => (&columns.profiles, PROFILES),
+            ("account", _) => (&columns.accounts, ACCOUNTS),
             ("entry", Some((of, what))) => (of, what),
             _ => continue,
         };
@@ -226,6 +228,13 @@ fn check_columns(
     }
 }
 
+/// Somebody who is made up.
+struct MadeUp {
+    profile: BTreeMap<String, Value>,
+    account: BTreeMap<String, Value>,
+    entry: BTreeMap<String, Value>,
+}
+
 /// One send, tried on people who are made up.
 struct Trial<'a> {
     project: &'a Project,
@@ -238,9 +247,14 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     fn run(&self, found: &mut Vec<Diagnostic>) {
-        let profiles = message::samples(
-            &self.sample_columns(&self.columns.profiles, &self.project.data.profiles.columns),
-        );
+        let data = &self.project.data;
+        let profile = self.sample_columns(&self.columns.profiles, &data.profiles.columns);
+        let account = data.accounts.as_ref().map(|accounts| {
+            let id = ("id".to_owned(), Some(ValueType::Text), Vec::new());
+            let mut columns = self.sample_columns(&self.columns.accounts, &accounts.columns);
+            columns.push(id);
+            columns
+        });
         let entry = match (
             entry_columns(self.project, self.columns, self.playbook),
             base(&self.project.segments, &self.playbook.enter),
@@ -248,12 +262,15 @@ impl Trial<'_> {
             (Some((of, _)), Some((_, query))) => self.sample_columns(&of, &query.columns),
             _ => Vec::new(),
         };
-        let entries = message::samples(&entry);
+        let profiles = message::samples(&profile).into_iter();
+        let accounts = message::samples(&account.unwrap_or_default()).into_iter();
+        let entries = message::samples(&entry).into_iter();
         let settings = &self.project.settings;
         let default = settings.locales.first().map_or("en", String::as_str);
-        for ((who, profile), (_, entry)) in profiles.iter().zip(&entries) {
+        for (((who, profile), (_, account)), (_, entry)) in profiles.zip(accounts).zip(entries) {
+            let person = MadeUp { profile, account, entry };
             for locale in &settings.locales {
-                if let Err(refusal) = self.render(profile, entry, locale, default) {
+                if let Err(refusal) = self.render(&person, locale, default) {
                     found.extend(self.judge(who, &refusal));
                 }
             }
@@ -267,7 +284,7 @@ impl Trial<'_> {
         declared: &BTreeMap<String, model::query::Column>,
     ) -> Vec<message::Column> {
         let columns = columns.iter().filter(|(name, _)| name != "id");
-        let column = |(name, kind): &(String, Option<model::value::ValueType>)| {
+        let column = |(name, kind): &(String, Option<ValueType>)| {
             let declared = declared.get(name);
             let kind = declared.and_then(|declared| declared.kind).or(*kind);
             (name.clone(), kind, declared.map(|declared| declared.values.clone()).unwrap_or_default())
@@ -275,13 +292,7 @@ impl Trial<'_> {
         columns.map(column).collect()
     }
 
-    fn render(
-        &self,
-        profile: &BTreeMap<String, Value>,
-        entry: &BTreeMap<String, Value>,
-        locale: &str,
-        default: &str,
-    ) -> Result<(), Refusal> {
+    fn render(&self, person: &MadeUp, locale: &str, default: &str) -> Result<(), Refusal> {
         let (settings, policy) = (&self.project.settings, &self.project.policy);
         let purpose = policy.purposes.get(&self.send.purpose);
         let brand = purpose.and_then(|purpose| settings.brands.get(&purpose.brand));
@@ -291,9 +302,10 @@ impl Trial<'_> {
         let link = |page: &str| public.map(|base| format!("{base}/{page}/token"));
         let (unsubscribe, preferences) = (link("u"), link("p"));
         let scope = Scope {
-            profile,
+            profile: &person.profile,
             profile_id: "1",
-            entry,
+            account: &person.account,
+            entry: &person.entry,
             with: &self.send.with,
             playbook_name: self.playbook.name.as_str(),
             playbook_title: &self.playbook.title,

@@ -80,6 +80,12 @@ async fn online(project: &Project, advice: Advice) -> Result<Diagnostics, Failur
     let profiles =
         prepare(project, &warehouse, &project.data.profiles, Some(Use::ById("people")), advice, &mut found)
             .await?;
+    let accounts = match &project.data.accounts {
+        Some(query) => {
+            prepare(project, &warehouse, query, Some(Use::ById("accounts")), advice, &mut found).await?
+        }
+        None => Some(Vec::new()),
+    };
     let mut own: BTreeMap<SegmentName, Vec<(String, Option<ValueType>)>> = BTreeMap::new();
     for (name, segment) in &project.segments {
         if let SegmentSource::Sql(query) = &segment.source
@@ -106,7 +112,7 @@ async fn online(project: &Project, advice: Advice) -> Result<Diagnostics, Failur
     for fresh in project.data.fresh.values() {
         prepare(project, &warehouse, &fresh.query, None, advice, &mut found).await?;
     }
-    if let Some(profiles) = profiles {
+    if let (Some(profiles), Some(accounts)) = (profiles, accounts) {
         let segments = project
             .segments
             .iter()
@@ -118,7 +124,7 @@ async fn online(project: &Project, advice: Advice) -> Result<Diagnostics, Failur
             .values()
             .all(|segment| base(project, segment).is_none_or(|base| own.contains_key(base)));
         if complete {
-            found.0.extend(project::check_columns(project, &Columns { profiles, segments }).0);
+            found.0.extend(project::check_columns(project, &Columns { profiles, accounts, segments }).0);
         }
     }
     Ok(found)

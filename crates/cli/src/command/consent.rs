@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use daemon::people;
 use jiff::Timestamp;
 use model::consent::{ConsentEvent, ConsentOrigin, ConsentStatus, SuppressionSubject};
 use model::{Channel, ProfileNumber, PurposeName, Reason};
@@ -146,10 +147,9 @@ async fn lift_opt_out(
     }
     let Some(id) = state::profile::ids_of(tx, &[number]).await?.remove(&number) else { return Ok(false) };
     let mut view = daemon::open::source(project).await?.view(context.clock().now()).await?;
-    let found = view.profiles(&project.data.profiles, std::slice::from_ref(&id)).await;
+    let found = people::profiles(&mut view, &project.data.profiles, None, &[(number, id)].into()).await;
     view.close().await;
-    let Some(attributes) = found?.remove(&id) else { return Ok(false) };
-    let profile = model::profile::Profile { number, id, attributes };
+    let Some(profile) = found?.remove(&number) else { return Ok(false) };
     let Some(Ok(address)) = profile.email() else { return Ok(false) };
     let subject = SuppressionSubject::Address(keys.address_hash(&address));
     Ok(state::consent::unsuppress(tx, &subject, Some(Channel::Email), Some(Reason::OptoutChannel)).await?)

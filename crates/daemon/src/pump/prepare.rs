@@ -1,7 +1,6 @@
 //! From claimed rows to messages: people read fresh, the last look taken unlocked, the message rendered.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use connector::Item;
@@ -21,6 +20,7 @@ use state::outbox::{Back, Claimed};
 use super::{Ready, refuse};
 use crate::daemon::{Daemon, DaemonError, Pinned, Surroundings};
 use crate::people::{self, Facts};
+use crate::uses;
 
 /// What became of a batch.
 #[derive(Debug, Default)]
@@ -106,19 +106,15 @@ async fn read(
     now: Timestamp,
 ) -> Result<Read, DaemonError> {
     let mut tx = daemon.state.read().await?;
-    let project = &daemon.project;
-    let people =
-        people::read(&mut tx, view, &project.data.profiles, &project.policy, &daemon.keys, numbers, now)
-            .await?;
     let ids: Vec<(ProfileNumber, EnrollmentId)> =
         rows.iter().map(|row| (row.delivery.profile, row.delivery.enrollment.clone())).collect();
-    let (mut enrollments, mut versions) = (BTreeMap::new(), BTreeMap::new());
-    for row in tx.ask(state::enrollment::get_many(&ids)).await? {
+    let under_way = tx.ask(state::enrollment::get_many(&ids)).await?;
+    let versions = daemon.versions_of(&mut tx, &under_way).await?;
+    let accounts = uses::accounts(daemon, versions.values().map(AsRef::as_ref));
+    let people = people::read(daemon, &mut tx, view, accounts, numbers, now).await?;
+    let mut enrollments = BTreeMap::new();
+    for row in under_way {
         let entry = crate::entry::open(&daemon.keys, row.sealed_entry.as_deref())?;
-        if let Entry::Vacant(version) = versions.entry(row.enrollment.version.clone()) {
-            let pinned = daemon.pinned(&mut tx, &row.enrollment.playbook, version.key()).await?;
-            version.insert(pinned);
-        }
         enrollments.insert(row.enrollment.id.clone(), Enrollment { entry, ..row.enrollment });
     }
     Ok(Read { people, enrollments, versions })
@@ -237,6 +233,7 @@ pub(crate) fn render(
     compiled.render(&Scope {
         profile: profile.map_or(&nothing, |profile| &profile.attributes),
         profile_id: &facts.id,
+        account: profile.map_or(&nothing, |profile| &profile.account),
         entry: &enrollment.entry,
         with: &send.with,
         playbook_name: playbook.name.as_str(),

@@ -20,6 +20,7 @@ use crate::daemon::{Daemon, DaemonError, Surroundings};
 use crate::people;
 use crate::report::Ticked;
 use crate::source::{PAGE_LIMIT, PAGE_ROWS, View};
+use crate::uses;
 
 /// What a page decided, to be committed as one.
 #[derive(Debug, Default)]
@@ -171,31 +172,27 @@ pub async fn advance(
     let ids: Vec<(ProfileNumber, EnrollmentId)> =
         rows.iter().map(|row| (row.enrollment.profile, row.enrollment.id.clone())).collect();
     let mut tx = daemon.state.read().await?;
-    let people = people::read(
-        &mut tx,
-        view,
-        &daemon.project.data.profiles,
-        &daemon.project.policy,
-        &daemon.keys,
-        &numbers,
-        now,
-    )
-    .await?;
+    let versions = daemon.versions_of(&mut tx, &rows).await?;
+    let accounts = uses::accounts(daemon, versions.values().map(AsRef::as_ref));
+    let people = people::read(daemon, &mut tx, view, accounts, &numbers, now).await?;
     let mut deliveries: BTreeMap<EnrollmentId, Vec<Delivery>> = BTreeMap::new();
     for delivery in state::delivery::of_enrollments(&mut tx, &ids).await? {
         deliveries.entry(delivery.enrollment.clone()).or_default().push(delivery);
     }
+    drop(tx);
     let mut page = Page::default();
     for row in rows {
-        let pinned = daemon.pinned(&mut tx, &playbook, &row.enrollment.version).await?;
-        let Some(facts) = people.get(&row.enrollment.profile) else { continue };
+        let (Some(facts), Some(pinned)) =
+            (people.get(&row.enrollment.profile), versions.get(&row.enrollment.version))
+        else {
+            continue;
+        };
         let entry = crate::entry::open(&daemon.keys, row.sealed_entry.as_deref())?;
         let enrollment = Enrollment { entry, ..row.enrollment };
         let own = deliveries.remove(&enrollment.id).unwrap_or_default();
         let person = facts.person(enrollment.profile);
         page.add(engine::advance(&world, &pinned.version, &person, enrollment, &own, cause, now));
     }
-    drop(tx);
     commit(daemon, &page, now).await?;
     page.count(&playbook, ticked);
     Ok(())

@@ -18,6 +18,7 @@ use crate::daemon::{Daemon, DaemonError, Surroundings};
 use crate::people;
 use crate::report::{Hold, Ticked};
 use crate::source::{PAGE_ROWS, View};
+use crate::uses;
 
 /// Makes a playbook's people enter and leave, if its segment has changed for it.
 pub async fn enter(
@@ -214,18 +215,10 @@ async fn page(
 ) -> Result<(), DaemonError> {
     let world = surroundings.world(&daemon.project);
     let mut tx = daemon.state.read().await?;
-    let people = people::read(
-        &mut tx,
-        view,
-        &daemon.project.data.profiles,
-        &daemon.project.policy,
-        &daemon.keys,
-        numbers,
-        now,
-    )
-    .await?;
-    let mut entries = state::entering::take(&mut tx, &playbook.name, numbers).await?;
     let pinned = daemon.pinned(&mut tx, &playbook.name, &playbook.version).await?;
+    let accounts = uses::accounts(daemon, [pinned.as_ref()]);
+    let people = people::read(daemon, &mut tx, view, accounts, numbers, now).await?;
+    let mut entries = state::entering::take(&mut tx, &playbook.name, numbers).await?;
     drop(tx);
     let mut page = Page::default();
     for number in numbers {

@@ -4,6 +4,7 @@
 //! what is kept of them is a bitmap, and the columns that a playbook uses of those who come in, sealed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use engine::RunSeen;
 use jiff::Timestamp;
@@ -19,7 +20,7 @@ use state::segment::SegmentRun;
 use crate::daemon::{Daemon, DaemonError, Surroundings};
 use crate::people;
 use crate::report::SegmentReport;
-use crate::source::{SourceError, View};
+use crate::source::{PAGE_ROWS, SourceError, View};
 use crate::uses;
 
 /// What one query gave.
@@ -294,6 +295,7 @@ fn algebra(condition: &Condition, surroundings: &Surroundings) -> Option<Roaring
         Condition::Segment { test: SegmentTest::NotMember, .. }
         | Condition::Not(_)
         | Condition::Profile { .. }
+        | Condition::Account { .. }
         | Condition::Entry { .. }
         | Condition::Consent { .. }
         | Condition::Playbook { .. }
@@ -302,6 +304,9 @@ fn algebra(condition: &Condition, surroundings: &Surroundings) -> Option<Roaring
 }
 
 /// Asks the condition of everybody in the warehouse.
+///
+/// While rows stream, the snapshot answers nothing else: where accounts are asked for, who there is comes first, and then
+/// each thousand by id, as everywhere.
 async fn person_by_person(
     daemon: &Daemon,
     view: &mut View,
@@ -311,19 +316,8 @@ async fn person_by_person(
 ) -> Result<RoaringBitmap, DaemonError> {
     let mut members = RoaringBitmap::new();
     let world = surroundings.world(&daemon.project);
-    view.profile_pages(&daemon.project.data.profiles, async |page| {
-        let ids: Vec<String> = page.iter().map(|(id, _)| id.clone()).collect();
-        let numbers = intern(daemon, &ids).await?;
-        let mut found = people::People::new();
-        for ((id, attributes), number) in page.into_iter().zip(numbers) {
-            let Some(number) = number else { continue };
-            let profile = model::profile::Profile { number, id: id.clone(), attributes };
-            found.insert(number, people::Facts { id, profile: Some(profile), ..people::Facts::default() });
-        }
-        let mut tx = daemon.state.read().await?;
-        people::read_state(&mut tx, &daemon.project.policy, &mut found, now).await?;
-        drop(tx);
-        for (number, facts) in &found {
+    let mut ask = |people: &people::People| {
+        for (number, facts) in people.iter().filter(|(_, facts)| facts.profile.is_some()) {
             let subject = engine::Subject {
                 world: &world,
                 person: &facts.person(*number),
@@ -335,9 +329,36 @@ async fn person_by_person(
                 members.insert(number.0);
             }
         }
+    };
+    let accounts = daemon.project.data.accounts.as_ref().filter(|_| condition.reads_account());
+    let mut later = RoaringBitmap::new();
+    view.profile_pages(&daemon.project.data.profiles, async |page| {
+        let ids: Vec<String> = page.iter().map(|(id, _)| id.clone()).collect();
+        let numbers = intern(daemon, &ids).await?;
+        if accounts.is_some() {
+            later.extend(numbers.iter().flatten().map(|number| number.0));
+            return Ok(());
+        }
+        let mut found = people::People::new();
+        for ((id, attributes), number) in page.into_iter().zip(numbers) {
+            let Some(number) = number else { continue };
+            let profile =
+                model::profile::Profile { number, id: id.clone(), attributes, account: Arc::default() };
+            found.insert(number, people::Facts { id, profile: Some(profile), ..people::Facts::default() });
+        }
+        let mut tx = daemon.state.read().await?;
+        people::read_state(&mut tx, &daemon.project.policy, &mut found, now).await?;
+        drop(tx);
+        ask(&found);
         Ok(())
     })
     .await?;
+    let mut later = later.iter().map(ProfileNumber).peekable();
+    while later.peek().is_some() {
+        let numbers: Vec<ProfileNumber> = later.by_ref().take(PAGE_ROWS).collect();
+        let mut tx = daemon.state.read().await?;
+        ask(&people::read(daemon, &mut tx, view, accounts, &numbers, now).await?);
+    }
     Ok(members)
 }
 

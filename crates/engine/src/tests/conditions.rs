@@ -1,6 +1,7 @@
 //! The one language of conditions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::condition::{Condition, PlaybookStanding, SegmentTest, StepOutcome, ValueOf, ValueTest};
 use model::consent::ConsentStatus;
@@ -107,6 +108,45 @@ fn tests_of_values() {
         let condition = profile(attribute, vec![test]);
         assert_eq!(asked(&made, &someone, &condition), wanted, "{condition:?}");
     }
+}
+
+#[test]
+fn an_account_is_asked_as_a_profile_is() {
+    use ValueTest as T;
+    let (made, mut someone) = (Made::new(), Someone::new(1));
+    let one_of = |values: &[Value]| T::OneOf(values.to_vec());
+    let account =
+        |attribute: &str, test: T| Condition::Account { attribute: attribute.to_owned(), tests: vec![test] };
+    let cases = [
+        ("arr", T::Over(20_000.0), true),
+        ("arr", T::AtMost(20_000.0), false),
+        ("tier", one_of(&[text("gold"), text("tin")]), true),
+        ("tier", T::Not(vec![one_of(&[text("gold")])]), false),
+        ("tier", T::SameAs(ValueOf::Profile("plan".to_owned())), true),
+        ("tier", T::SameAs(ValueOf::Entry("sku".to_owned())), false),
+        ("renews", T::InNext(span("59h")), true),
+        ("gone", T::Missing(true), true),
+    ];
+    someone.set("plan", text("gold"));
+    // Nobody's account: every value is missing, and so is every test of it but two.
+    for (attribute, test, _) in &cases {
+        let missing = matches!(test, T::Missing(true) | T::Not(_));
+        assert_eq!(asked(&made, &someone, &account(attribute, test.clone())), missing, "{test:?}");
+    }
+    let columns =
+        [("arr", Value::Number(25_000.0)), ("tier", text("gold")), ("renews", text("2026-03-05 00:00:00"))];
+    let columns = columns.map(|(name, value)| (name.to_owned(), value));
+    someone.profile.as_mut().unwrap().account = Arc::new(columns.into());
+    for (attribute, test, wanted) in cases {
+        let condition = account(attribute, test);
+        assert_eq!(asked(&made, &someone, &condition), wanted, "{condition:?}");
+    }
+    assert!(asked(&made, &someone, &profile("plan", vec![T::SameAs(ValueOf::Account("tier".to_owned()))])));
+    let of_account = profile("plan", vec![T::Not(vec![T::SameAs(ValueOf::Account("tier".to_owned()))])]);
+    assert!(of_account.reads_account() && account("arr", T::Over(1.0)).reads_account());
+    assert!(!profile("plan", vec![T::SameAs(ValueOf::Entry("sku".to_owned()))]).reads_account());
+    someone.profile = None;
+    assert!(!asked(&made, &someone, &account("tier", one_of(&[text("gold")]))), "gone from the warehouse");
 }
 
 #[test]

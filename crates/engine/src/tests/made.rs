@@ -1,6 +1,7 @@
 //! Made-up worlds: a policy, a playbook, people. Each test changes what it is about.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -142,6 +143,7 @@ impl Someone {
                 number: ProfileNumber(number),
                 id: format!("user-{number}"),
                 attributes: BTreeMap::new(),
+                account: Arc::default(),
             }),
             consents: Consents::default(),
             suppressions: Vec::new(),

@@ -40,6 +40,7 @@ pub(crate) fn text(text: &str) -> Value {
 /// A person, and what surrounds the message.
 pub(crate) struct Reader {
     pub(crate) profile: BTreeMap<String, Value>,
+    pub(crate) account: BTreeMap<String, Value>,
     pub(crate) entry: BTreeMap<String, Value>,
     pub(crate) with: BTreeMap<String, Value>,
     pub(crate) locale: String,
@@ -51,6 +52,7 @@ impl Reader {
     pub(crate) fn new(profile: &[(&str, Value)]) -> Self {
         Self {
             profile: values(profile),
+            account: BTreeMap::new(),
             entry: BTreeMap::new(),
             with: BTreeMap::new(),
             locale: "en".to_owned(),
@@ -72,6 +74,7 @@ impl Reader {
         compiled.render(&Scope {
             profile: &self.profile,
             profile_id: "c-17",
+            account: &self.account,
             entry: &self.entry,
             with: &self.with,
             playbook_name: "win_back",

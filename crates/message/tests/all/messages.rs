@@ -52,8 +52,10 @@ fn values_are_printed_as_people_write_them() {
     ]);
     reader.with = values(&[("headline", text("Hello"))]);
     reader.entry = values(&[("last_seen", text("2026-01-05 23:30:00"))]);
+    reader.account = values(&[("id", text("a-1")), ("name", text("Acme")), ("arr", Value::Number(1.5))]);
     for (template, expected) in [
         ("{{ profile.first_name }} {{ profile['plan'] }} {{ profile.id }}", "Ana team c-17"),
+        ("{{ account.name }} {{ account['arr'] }} {{ account.id }}", "Acme 1.5 a-1"),
         (
             "{{ profile.seats }} {{ profile.arr }} {{ profile.share }} {{ profile.paid }}",
             "12000 20000 0.25 true",
@@ -125,6 +127,7 @@ fn what_is_missing_may_be_asked_about_and_not_printed() {
         "profile.null",
         "profile.empty",
         "profile.gone",
+        "account.name",
         "entry.gone",
         "with.gone",
         "profile.json.null",

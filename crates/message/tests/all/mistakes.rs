@@ -52,6 +52,7 @@ fn names_that_do_not_exist_are_told_with_what_was_meant() {
             "{{ profile }}",
             "4+7 T0205 `profile` is not one value | name one of what it holds, as in `profile.NAME`",
         ),
+        ("{{ acount.name }}", "4+11 T0203 there is no `acount` in a template | did you mean `account`?"),
         ("{{ step.nudge }}", "4+10 T0205 `step` has no parts"),
         (
             "{{ today_plus_4h }}",
@@ -81,7 +82,7 @@ fn names_that_do_not_exist_are_told_with_what_was_meant() {
 
 #[test]
 fn what_is_not_built_yet_is_said_to_be_so() {
-    for name in ["account", "owner", "score", "lookup", "list", "row", "confirm_url"] {
+    for name in ["owner", "score", "lookup", "list", "row", "confirm_url"] {
         let expected = format!("4+{} T0204 `{name}` is not built yet", name.len());
         assert_eq!(of_text(&format!("{{{{ {name} }}}}")), expected);
     }

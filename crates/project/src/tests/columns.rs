@@ -23,7 +23,9 @@ pub(super) fn columns() -> Columns {
             ("first_name", text),
             ("plan", text),
             ("trial_ends_at", Some(ValueType::Time)),
+            ("account_id", text),
         ]),
+        accounts: of(&[("id", text), ("name", text), ("arr", Some(ValueType::Number)), ("tier", text)]),
         segments: [
             (
                 SegmentName::known("at_risk"),
@@ -71,6 +73,49 @@ fn columns_that_are_not_there_are_said_where_they_are_named() {
         ]
     );
     assert_eq!(found.0[0].hint.as_deref(), Some("did you mean `plan`?"));
+}
+
+#[test]
+fn columns_of_accounts_are_checked_as_those_of_people_are() {
+    let made = Made::good();
+    made.replace("playbooks/win_back.yml", "account.arr: {over", "account.ar: {over");
+    made.replace("playbooks/win_back.yml", "same_as: account.tier", "same_as: account.teir");
+    made.replace("policy.yml", "account.tier: gold", "account.name: {over: 3}");
+    made.replace("templates/hello.md", "account.name", "account.nmae");
+    made.replace("data.yml", "columns: {arr: number,", "columns: {arrr: number,");
+    let found = check_columns(&project(&made), &columns());
+    assert_eq!(
+        short(&found),
+        [
+            "E0304 data.yml:12:13 the query has no column `arrr`",
+            "E0304 playbooks/win_back.yml:8:69 the accounts' query has no column `ar`",
+            "E0304 playbooks/win_back.yml:8:118 the accounts' query has no column `teir`",
+            "E0305 policy.yml:14:39 `name` is text, and is asked for a number",
+            "E0304 templates/hello.md:4:57 the accounts' query has no column `nmae`",
+        ]
+    );
+    let hints: Vec<_> = found.0.iter().filter_map(|one| one.hint.as_deref()).collect();
+    assert!(hints.contains(&"did you mean `account.name`?"), "{hints:?}");
+}
+
+#[test]
+fn an_account_is_found_by_the_persons_account_id() {
+    let mut columns = columns();
+    columns.profiles.retain(|(name, _)| name != "account_id");
+    columns.accounts.remove(0);
+    let made = Made::good();
+    let found = check_columns(&project(&made), &columns);
+    assert_eq!(
+        short(&found),
+        [
+            "E0304 data.yml:3:5 the profiles' query has no column `account_id`, and `account` is asked for",
+            "E0303 data.yml:11:8 the accounts' query has no column `id`",
+        ]
+    );
+    assert_eq!(
+        found.0[0].hint.as_deref(),
+        Some("a person's account is found by it: `select customer_id as id, account_id, ...`")
+    );
 }
 
 #[test]

@@ -161,7 +161,7 @@ pub(super) const ELSEWHERE: &[(&str, &str, &str, &[&str])] = &[
         "segment.open_ticket: false",
         "step.nudge: accepted",
         &[
-            "E0102 segments/reachable.yml:6:3+10 `step` cannot be asked about here = here a condition begins with one of `profile.`, `segment.`, `consent.`, `playbook.`, or is `all`, `any` or `not`",
+            "E0102 segments/reachable.yml:6:3+10 `step` cannot be asked about here = here a condition begins with one of `profile.`, `account.`, `segment.`, `consent.`, `playbook.`, or is `all`, `any` or `not`",
         ],
     ),
     (
@@ -349,7 +349,7 @@ pub(super) const ELSEWHERE: &[(&str, &str, &str, &[&str])] = &[
         "to: profile.trial_ends_at",
         "to: trial_ends_at",
         &[
-            "E0105 playbooks/win_back.yml:24:16+13 `trial_ends_at` is not a value of the person; `profile.COLUMN` or, in playbooks, `entry.COLUMN`",
+            "E0105 playbooks/win_back.yml:24:16+13 `trial_ends_at` is not a value of the person; `profile.COLUMN`, `account.COLUMN` or, in playbooks, `entry.COLUMN`",
         ],
     ),
     (
@@ -392,6 +392,26 @@ pub(super) const ELSEWHERE: &[(&str, &str, &str, &[&str])] = &[
         "at: 2d, profile: ana, withdraws: offers",
         &[
             "E0105 tests/win_back.yml:11:10+2 `2d` is not a time of the scenario; `+1d` from the start, or RFC 3339 such as `2026-03-03T09:00:00Z`",
+        ],
+    ),
+    (
+        "tests/at_risk.yml",
+        "accounts: [{id: 7, arr: 1}]",
+        "accounts: [{arr: 1}]",
+        &["E0103 tests/at_risk.yml:6:3+8 every account has an `id`"],
+    ),
+    (
+        "playbooks/win_back.yml",
+        "account.arr: {over: 20000}",
+        "account.tier: [gold, tni]",
+        &["E0306 playbooks/win_back.yml:8:90+3 `tier` never has the value `tni` = did you mean `tin`?"],
+    ),
+    (
+        "playbooks/win_back.yml",
+        "account.arr: {over: 20000}",
+        "acount.arr: {over: 20000}",
+        &[
+            "E0102 playbooks/win_back.yml:8:69+10 a condition cannot ask about `acount.arr` = did you mean `account.arr`?",
         ],
     ),
     (

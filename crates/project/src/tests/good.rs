@@ -180,6 +180,9 @@ fn scenarios_have_their_world_and_what_must_come_of_it() {
     let project = good();
     let [at_risk, win_back] = &project.scenarios[..] else { panic!("{:?}", project.scenarios) };
     assert_eq!(at_risk.subject, Subject::Segment(SegmentName::known("at_risk")));
+    let account = &at_risk.given.accounts[0];
+    assert_eq!(account["id"], Value::Text("7".to_owned()), "an id is a text");
+    assert_eq!(account["arr"], Value::Number(1.0), "declared as number");
     assert_eq!(at_risk.expect, Expected::Members(vec!["1".to_owned()]));
     assert_eq!(win_back.file, "tests/win_back.yml");
     assert!(win_back.with_policy);

@@ -202,6 +202,20 @@ pub(super) const IN_ROOT_FILES: &[(&str, &str, &str, &[&str])] = &[
         &["E0105 policy.yml:10:50+2 `-4` is not a whole number from 0 to 1000000"],
     ),
     (
+        "data.yml",
+        "accounts:\n  sql: select company_id as id, name, arr, tier from companies\n  columns: {arr: number, tier: {values: [gold, tin]}}\n",
+        "",
+        &[
+            "E0103 policy.yml:14:39+12 `account` is asked for, and the key `accounts` is missing = say in data.yml what they are: `accounts: {sql: \"select account_id as id, name from accounts\"}`",
+        ],
+    ),
+    (
+        "data.yml",
+        "  sql: select company_id as id, name, arr, tier from companies\n",
+        "",
+        &["E0103 data.yml:10:1+8 the key `sql` (or `sql_file`) is missing"],
+    ),
+    (
         "policy.yml",
         "scope: profile",
         "scope: account",

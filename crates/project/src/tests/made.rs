@@ -49,13 +49,16 @@ environments:
         "data.yml",
         r#"profiles:
   sql: |
-    select customer_id as id, email, timezone, locale, country, first_name, plan, trial_ends_at
+    select customer_id as id, email, timezone, locale, country, account_id, first_name, plan, trial_ends_at
     from customers
   columns:
     plan: {type: text, values: [trial, team, business], title: "Plan", personal: false}
     trial_ends_at: time
 fresh:
   orders: {sql: "select max(loaded_at) from orders", within: 26h}
+accounts:
+  sql: select company_id as id, name, arr, tier from companies
+  columns: {arr: number, tier: {values: [gold, tin]}}
 "#,
     ),
     (
@@ -73,7 +76,7 @@ caps:
 quiet_hours:
   nights: {channel: [email, push], class: marketing, from: "21:00", to: "08:00", zone: profile}
   sundays: {days: [sun], where: {profile.country: DE}, zone: project, purpose: offers, brand: acme, playbook: win_back}
-  holy: {dates: [2026-12-24]}
+  holy: {dates: [2026-12-24], where: {account.tier: gold}}
 holdout: {share: 5%, salt: acme-2026, rotate: 90d}
 "#,
     ),
@@ -116,7 +119,7 @@ tags: growth
 enter: segment.reachable
 where:
   playbook.other: {not: active}
-  any: [{entry.plan: team}, {profile.first_name: {missing: true}}]
+  any: [{entry.plan: team}, {profile.first_name: {missing: true}}, {account.arr: {over: 20000}, entry.plan: {same_as: account.tier}}]
 backfill: 30d
 reenter: {after: 90d}
 exit: {on_leave: true, when: {segment.open_ticket: true}}
@@ -156,7 +159,10 @@ steps:
         "templates/nudge.mjml",
         "---\nsubject: \"{{ with.subject | default('Is everything all right?') }}\"\n---\n{% extends \"_layout.mjml\" %}{% block body %}<mj-section><mj-column><mj-text>Hello {{ profile.first_name | default('there') }}, {{ entry.plan | default('') }}</mj-text></mj-column></mj-section>{% endblock %}\n",
     ),
-    ("templates/hello.md", "---\nsubject: Hello\n---\nHello {{ profile.first_name | default('there') }}.\n"),
+    (
+        "templates/hello.md",
+        "---\nsubject: Hello\n---\nHello {{ profile.first_name | default('there') }} of {{ account.name | default('nobody') }}.\n",
+    ),
     (
         "tests/win_back.yml",
         r#"title: Goes on
@@ -181,7 +187,7 @@ with_policy: true
     ),
     (
         "tests/at_risk.yml",
-        "title: Rows\nsegment: at_risk\nstart: 2026-03-03T09:00:00Z\ngiven:\n  tables: {customers: [{customer_id: 1, plan: team, mrr: 5}], sessions: []}\nexpect: {members: [1]}\n",
+        "title: Rows\nsegment: at_risk\nstart: 2026-03-03T09:00:00Z\ngiven:\n  tables: {customers: [{customer_id: 1, plan: team, mrr: 5}], sessions: []}\n  accounts: [{id: 7, arr: 1}]\nexpect: {members: [1]}\n",
     ),
 ];
 

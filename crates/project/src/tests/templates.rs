@@ -42,6 +42,37 @@ fn what_is_wrong_in_a_template_is_shown_in_its_file() {
 }
 
 #[test]
+fn a_template_that_names_the_account_needs_the_accounts() {
+    let made = Made::of(&[]);
+    for (path, text) in super::made::GOOD {
+        let text = text.replace("where: {account.tier: gold}", "where: {profile.plan: team}");
+        made.write(
+            path,
+            text.replace(", {account.arr: {over: 20000}, entry.plan: {same_as: account.tier}}", ""),
+        );
+    }
+    made.replace("data.yml", "accounts:\n  sql: select company_id as id, name, arr, tier from companies\n  columns: {arr: number, tier: {values: [gold, tin]}}\n", "");
+    assert_eq!(
+        loaded(&made),
+        ["E0103 templates/hello.md:4:57 `account` is asked for, and the key `accounts` is missing"]
+    );
+    made.replace("templates/hello.md", " of {{ account.name | default('nobody') }}", "");
+    assert_eq!(loaded(&made), [""; 0]);
+}
+
+#[test]
+fn what_a_template_prints_of_the_account_is_tried_on_who_has_none() {
+    let made = Made::good();
+    made.replace("templates/hello.md", "account.name | default('nobody')", "account.name");
+    assert_eq!(
+        checked(&made),
+        [
+            "warning E0402 templates/hello.md:4 the template `hello` gives no message for somebody of whom nothing is known: `account.name` is missing = they will not get it; if they should, give the value a `default(...)`"
+        ]
+    );
+}
+
+#[test]
 fn a_message_that_advertises_prints_who_it_is_from_and_how_to_be_rid_of_it() {
     let made = Made::good();
     made.replace(

@@ -1,6 +1,7 @@
 //! One turn of the pure depth, as the daemon turns: refresh, look, let in, hand over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use engine::{
     Advanced, ArmFacts, Cause, Entered, LastLook, Person, Standing, Touch, World, advance, enter, last_look,
@@ -278,6 +279,7 @@ impl Pure<'_> {
             number: ProfileNumber(number),
             id: id.clone(),
             attributes,
+            account: Arc::default(),
         });
         let none = super::Kept::default();
         let kept = self.kept.get(&number).unwrap_or(&none);
