@@ -10,6 +10,7 @@
     reason = "a test says what it skips, reads what CI requires of it, and fails where something is not as it must be"
 )]
 
+mod accounts;
 mod commands;
 mod crash;
 mod demo;

@@ -6,14 +6,15 @@ use std::process::Command;
 use crate::support::{Folder, NOW, SETTINGS, free_port, outbox, project, reachable, warehouse_sql};
 
 /// A private cluster, gone with the test.
-struct Cluster {
+pub struct Cluster {
     bin: PathBuf,
     dir: tempfile::TempDir,
     port: u16,
 }
 
 impl Cluster {
-    fn start() -> Option<Self> {
+    /// `None` where Postgres is not installed, which is said.
+    pub fn start() -> Option<Self> {
         let Some(bin) = find() else {
             assert_ne!(
                 std::env::var("DRUMBEAT_TEST_POSTGRES").as_deref(),
@@ -60,11 +61,13 @@ impl Cluster {
         assert!(output.success(), "{name}");
     }
 
-    fn url(&self, database: &str) -> String {
+    /// Where one of its databases is.
+    pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    fn psql(&self, database: &str, sql: &str) -> String {
+    /// Runs statements on one of its databases.
+    pub fn psql(&self, database: &str, sql: &str) -> String {
         use std::io::Write as _;
         let mut child = Command::new("psql")
             .args(["-qAt", "-v", "ON_ERROR_STOP=1", &self.url(database)])
