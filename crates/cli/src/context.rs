@@ -7,7 +7,7 @@ use daemon::Daemon;
 use daemon::clock::Clock;
 use jiff::Timestamp;
 use model::{PlaybookName, ProfileNumber, SegmentName};
-use project::{KnownConnector, Project};
+use project::{KnownConnector, Project, Reading};
 use state::{Access, Keys, State, Tx};
 
 use crate::args::Cli;
@@ -51,35 +51,29 @@ impl Context {
 
     /// The project, checked; its warnings are said.
     pub(crate) fn project(&self) -> Result<Arc<Project>, Failure> {
-        let (project, warnings) = self.load()?.map_err(|mistakes| {
-            let text = mistakes.render(self.printer.color());
-            Failure::new(text.trim_end()).with_code(code::CONFIGURATION)
-        })?;
-        if !warnings.0.is_empty() {
-            say(&warnings.render(self.printer.color()));
+        let Reading { project, found } = self.read()?;
+        let text = found.render(self.printer.color());
+        match project {
+            Some(project) if !found.has_mistakes() => {
+                say(&text);
+                Ok(Arc::new(project))
+            }
+            _ => Err(Failure::new(text.trim_end()).with_code(code::CONFIGURATION)),
         }
-        Ok(project)
     }
 
-    /// The project, checked, with its warnings; or its mistakes.
-    pub(crate) fn load(
-        &self,
-    ) -> Result<Result<(Arc<Project>, project::Diagnostics), project::Diagnostics>, Failure> {
+    /// What could be read of the project, with all that is to be said of it.
+    pub(crate) fn read(&self) -> Result<Reading, Failure> {
         if !self.dir.is_dir() {
             return Err(Failure::new(format!("there is no folder {}", self.dir.display()))
                 .with_code(code::CONFIGURATION));
         }
-        match project::load(&self.dir, self.environment.as_deref(), &known_connectors(), &variable) {
-            Ok(loaded) => {
-                if self.now.is_some() && loaded.project.settings.production {
-                    return Err(
-                        Failure::new("`--now` is refused in production").with_code(code::CONFIGURATION)
-                    );
-                }
-                Ok(Ok((Arc::new(loaded.project), loaded.warnings)))
-            }
-            Err(mistakes) => Ok(Err(mistakes)),
+        let reading = project::read(&self.dir, self.environment.as_deref(), &known_connectors(), &variable);
+        let production = reading.project.as_ref().is_some_and(|project| project.settings.production);
+        if self.now.is_some() && production {
+            return Err(Failure::new("`--now` is refused in production").with_code(code::CONFIGURATION));
         }
+        Ok(reading)
     }
 
     /// Campaign time: shifted where `--now` says so.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::value::ValueType;
 
 /// One read-only SELECT, with what is declared about its columns. Checked by `warehouse`, bound at each run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Query {
     /// The text as written, with `:now` and its kin still in it.
     pub sql: String,

@@ -23,16 +23,16 @@ use model::suggest::nearest;
 /// their types where it knows them.
 #[derive(Debug, Clone, Default)]
 pub struct Columns {
-    /// Of the profiles.
-    pub profiles: Vec<(String, Option<ValueType>)>,
-    /// Of the accounts; none where the project has none.
-    pub accounts: Vec<(String, Option<ValueType>)>,
-    /// Of segments; composed segments have those of the first segment they name.
-    pub segments: BTreeMap<SegmentName, Vec<(String, Option<ValueType>)>>,
+    /// Of the profiles; `None` where their query is wrong, which was reported: nothing is said of their columns then.
+    pub profiles: Option<Typed>,
+    /// Of the accounts, in the same way; `None` also where the project has none.
+    pub accounts: Option<Typed>,
+    /// Of segments with a query that is right; composed segments have those of the first segment they name.
+    pub segments: BTreeMap<SegmentName, Typed>,
 }
 
 /// Columns in their order, with their types where the database knows them.
-pub(crate) type Typed = Vec<(String, Option<ValueType>)>;
+pub type Typed = Vec<(String, Option<ValueType>)>;
 
 /// What the queries that are read by id are called in messages.
 pub(crate) const PROFILES: &str = "the profiles' query";
@@ -41,20 +41,32 @@ pub(crate) const ACCOUNTS: &str = "the accounts' query";
 /// Columns of profiles that Drumbeat itself reads, as text.
 const KNOWN: &[&str] = &["email", "phone", "timezone", "locale", "country"];
 
-/// The segment with a query whose columns a segment has: itself, or the first that is named, and so on.
-pub(crate) fn base<'a>(
-    segments: &'a BTreeMap<SegmentName, Segment>,
-    name: &SegmentName,
-) -> Option<(&'a Segment, &'a Query)> {
-    let mut segment = segments.get(name)?;
+/// Where a segment's columns come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Base<'a> {
+    /// From this segment's query: itself, or the first that is named, and so on.
+    Query(&'a Segment, &'a Query),
+    /// From nowhere: it asks for no segment.
+    None,
+    /// Nobody can say: a segment on the way is not there or is wrong, which is reported elsewhere.
+    Unknown,
+}
+
+/// Where a segment's columns come from.
+pub(crate) fn base<'a>(segments: &'a BTreeMap<SegmentName, Segment>, name: &SegmentName) -> Base<'a> {
+    let mut name = name;
     // Bounded: a circle is a mistake, and reported elsewhere.
     for _ in 0..=segments.len() {
+        let Some(segment) = segments.get(name) else { return Base::Unknown };
         match &segment.source {
-            SegmentSource::Sql(query) => return Some((segment, query)),
-            SegmentSource::Where(condition) => segment = segments.get(condition.segments().first()?.0)?,
+            SegmentSource::Sql(query) => return Base::Query(segment, query),
+            SegmentSource::Where(condition) => match condition.segments().first() {
+                Some((first, _)) => name = first,
+                None => return Base::None,
+            },
         }
     }
-    None
+    Base::Unknown
 }
 
 /// Values that conditions compare declared columns with are among those that are declared.
@@ -73,12 +85,11 @@ pub(crate) fn check_values(
                 let playbook = playbooks
                     .iter()
                     .find(|written| path == format!("playbooks/{}.yml", written.playbook.name));
-                (
-                    column,
-                    playbook
-                        .and_then(|written| base(segments, &written.playbook.enter))
-                        .map(|(_, query)| query),
-                )
+                let query = playbook.and_then(|written| match base(segments, &written.playbook.enter) {
+                    Base::Query(_, query) => Some(query),
+                    Base::None | Base::Unknown => None,
+                });
+                (column, query)
             }
             Mentioned::Name(..) => continue,
         };
@@ -112,25 +123,11 @@ pub fn check_columns(project: &Project, columns: &Columns) -> Diagnostics {
 }
 
 fn check_queries(project: &Project, columns: &Columns, found: &mut Vec<Diagnostic>) {
-    let profiles = &project.data.profiles;
-    check_by_id(project, profiles, &columns.profiles, PROFILES, found);
-    if let Some(accounts) = &project.data.accounts {
-        check_by_id(project, accounts, &columns.accounts, ACCOUNTS, found);
+    if let Some(profiles) = &columns.profiles {
+        check_profiles(project, profiles, found);
     }
-    if asks_for_accounts(project) && !has(&columns.profiles, "account_id") {
-        let message = format!("{PROFILES} has no column `account_id`, and `account` is asked for");
-        let mut mistake = crate::query_mistake(project, profiles, None, &message);
-        mistake.hint("a person's account is found by it: `select customer_id as id, account_id, ...`");
-        found.push(Diagnostic { code: "E0304", ..mistake });
-    }
-    for (name, kind) in &columns.profiles {
-        if KNOWN.contains(&name.as_str()) && kind.is_some_and(|kind| kind != ValueType::Text) {
-            let message = format!("the column `{name}` must be text");
-            found.push(Diagnostic {
-                code: "E0305",
-                ..crate::query_mistake(project, profiles, None, &message)
-            });
-        }
+    if let (Some(query), Some(accounts)) = (&project.data.accounts, &columns.accounts) {
+        check_by_id(project, query, accounts, ACCOUNTS, found);
     }
     for (name, segment) in &project.segments {
         let (SegmentSource::Sql(query), Some(of)) = (&segment.source, columns.segments.get(name)) else {
@@ -152,6 +149,26 @@ fn check_queries(project: &Project, columns: &Columns, found: &mut Vec<Diagnosti
 fn asks_for_accounts(project: &Project) -> bool {
     project.mentions.iter().any(|mention| matches!(mention.what, Mentioned::Account(_)))
         || project.compiled.values().any(|template| template.account().is_some())
+}
+
+fn check_profiles(project: &Project, columns: &Typed, found: &mut Vec<Diagnostic>) {
+    let profiles = &project.data.profiles;
+    check_by_id(project, profiles, columns, PROFILES, found);
+    if asks_for_accounts(project) && !has(columns, "account_id") {
+        let message = format!("{PROFILES} has no column `account_id`, and `account` is asked for");
+        let mut mistake = crate::query_mistake(project, profiles, None, &message);
+        mistake.hint("a person's account is found by it: `select customer_id as id, account_id, ...`");
+        found.push(Diagnostic { code: "E0304", ..mistake });
+    }
+    for (name, kind) in columns {
+        if KNOWN.contains(&name.as_str()) && kind.is_some_and(|kind| kind != ValueType::Text) {
+            let message = format!("the column `{name}` must be text");
+            found.push(Diagnostic {
+                code: "E0305",
+                ..crate::query_mistake(project, profiles, None, &message)
+            });
+        }
+    }
 }
 
 /// As [`check_query`], and there is an `id`, by which rows are read.
@@ -196,10 +213,14 @@ fn check_mentions(project: &Project, columns: &Columns, found: &mut Vec<Diagnost
         match &mention.what {
             Mentioned::Name(..) => {}
             Mentioned::Profile(column) => {
-                check_column(project, mention.span, column, &columns.profiles, PROFILES, found)
+                if let Some(profiles) = &columns.profiles {
+                    check_column(project, mention.span, column, profiles, PROFILES, found);
+                }
             }
             Mentioned::Account(column) => {
-                check_column(project, mention.span, column, &columns.accounts, ACCOUNTS, found)
+                if let Some(accounts) = &columns.accounts {
+                    check_column(project, mention.span, column, accounts, ACCOUNTS, found);
+                }
             }
             Mentioned::Entry(column) => {
                 let path = project.files.path(mention.span.file);
@@ -225,12 +246,13 @@ pub(crate) fn entry_columns(
 ) -> Option<(Typed, String)> {
     let what = format!("the segment `{}`", playbook.enter);
     match base(&project.segments, &playbook.enter) {
-        Some((base, _)) => {
+        Base::Query(base, _) => {
             let of = columns.segments.get(&playbook.enter).or_else(|| columns.segments.get(&base.name))?;
             // `id` says who it is, and is not kept with the entry.
             Some((of.iter().filter(|(name, _)| name != "id").cloned().collect(), what))
         }
-        None => Some((Vec::new(), what)),
+        Base::None => Some((Vec::new(), what)),
+        Base::Unknown => None,
     }
 }
 
@@ -296,9 +318,8 @@ fn fits(kind: ValueType, wants: &str, times: TimeEncoding) -> bool {
 
 fn check_not_null(project: &Project, columns: &Columns, found: &mut Vec<Diagnostic>) {
     for (segment, named) in &project.not_null {
-        let Some(of) = base(&project.segments, segment)
-            .and_then(|(base, _)| columns.segments.get(segment).or_else(|| columns.segments.get(&base.name)))
-        else {
+        let Base::Query(base, _) = base(&project.segments, segment) else { continue };
+        let Some(of) = columns.segments.get(segment).or_else(|| columns.segments.get(&base.name)) else {
             continue;
         };
         for (column, span) in named.iter().filter(|(column, _)| !has(of, column)) {

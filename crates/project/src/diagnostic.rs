@@ -106,7 +106,7 @@ impl Diagnostic {
         (line.clone(), start..end.max(start))
     }
 
-    /// One object.
+    /// One object. What is about a whole file is at its first character, since an editor knows no line 0.
     pub fn to_json(&self) -> Json {
         json!({
             "level": if self.warning { "warning" } else { "error" },
@@ -114,8 +114,8 @@ impl Diagnostic {
             "message": self.message,
             "label": self.label,
             "file": self.file,
-            "line": self.line,
-            "column": self.column,
+            "line": self.line.max(1),
+            "column": self.column.max(1),
             "length": self.len,
             "hint": self.hint,
         })

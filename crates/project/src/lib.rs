@@ -30,9 +30,9 @@ use model::Channel;
 use model::settings::ConnectorSettings;
 
 pub use bundle::{Pinned, bundle, from_bundle};
-pub use columns::{Columns, check_columns};
+pub use columns::{Columns, Typed, check_columns};
 pub use diagnostic::{Diagnostic, Diagnostics};
-pub use load::{Loaded, Project, load};
+pub use load::{Loaded, Project, Reading, load, read};
 pub use query::query_mistake;
 pub use scenario::{Act, Expected, ExpectedRow, Given, GivenConsent, Scenario, Subject, Then};
 pub use schema::schemas;

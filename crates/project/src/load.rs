@@ -13,7 +13,7 @@ use model::settings::{Data, Settings};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::playbook::{Surroundings, Written};
 use crate::query::{Declared, read_text};
-use crate::read::{Cx, Mention, Mentioned, Named, Read as _, SqlPlace};
+use crate::read::{Cx, Mention, Mentioned, Named, Read as _, RootKeys, SqlPlace};
 use crate::root::Root;
 use crate::scenario::Scenario;
 use crate::settings::Destinations;
@@ -83,6 +83,16 @@ pub struct Loaded {
     pub warnings: Diagnostics,
 }
 
+/// What could be read of a project, and all that is to be said of it so far.
+#[derive(Debug)]
+pub struct Reading {
+    /// The project. Where there are mistakes, what could be read of it: to be checked further, so that all mistakes are
+    /// said at once, and never to be run. `None` where not even its warehouse is known.
+    pub project: Option<Project>,
+    /// Mistakes and warnings.
+    pub found: Diagnostics,
+}
+
 /// Reads the project in a folder, with an environment laid over it. `lookup` answers for environment variables.
 ///
 /// # Errors
@@ -93,22 +103,31 @@ pub fn load(
     connectors: &[KnownConnector],
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Diagnostics> {
-    let mut cx = Cx::new(dir, lookup, connectors);
-    let read = read(&mut cx, environment);
-    let (mistakes, warnings) = finish(&mut cx).split();
-    match read {
-        Some(project) if mistakes.is_empty() => Ok(Loaded {
-            project: Project {
-                files: cx.files,
-                queries: cx.queries,
-                mentions: cx.mentions,
-                declared: cx.declared,
-                ..project
-            },
-            warnings,
-        }),
-        _ => Err(Diagnostics::new([mistakes.0, warnings.0].concat())),
+    let Reading { project, found } = read(dir, environment, connectors, lookup);
+    match project {
+        Some(project) if !found.has_mistakes() => Ok(Loaded { project, warnings: found }),
+        _ => Err(found),
     }
+}
+
+/// The same as [`load`], for who looks for mistakes and goes on from what could be read.
+pub fn read(
+    dir: &Path,
+    environment: Option<&str>,
+    connectors: &[KnownConnector],
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Reading {
+    let mut cx = Cx::new(dir, lookup, connectors);
+    let read = read_files(&mut cx, environment);
+    let found = finish(&mut cx);
+    let project = read.map(|project| Project {
+        files: cx.files,
+        queries: cx.queries,
+        mentions: cx.mentions,
+        declared: cx.declared,
+        ..project
+    });
+    Reading { project, found }
 }
 
 /// All diagnostics, with nothing in them that was looked up.
@@ -131,13 +150,14 @@ fn finish(cx: &mut Cx<'_>) -> Diagnostics {
     Diagnostics::new(all)
 }
 
-fn read(cx: &mut Cx<'_>, environment: Option<&str>) -> Option<Project> {
+fn read_files(cx: &mut Cx<'_>, environment: Option<&str>) -> Option<Project> {
     let (root, root_is_whole) = read_root(cx);
+    cx.root = Some(RootKeys { span: root.span, whole: root_is_whole });
     let environments: Vec<String> = root
         .get("environments")
         .map(|node| node.entries().iter().map(|(key, _)| key.text.clone()).collect())
         .unwrap_or_default();
-    let root = lay_over(root, environment, &environments, cx);
+    let root = lay_over(root, environment, &environments, root_is_whole, cx);
     let segment_files = folder("segments", Named::Segment, cx);
     let playbook_files = folder("playbooks", Named::Playbook, cx);
     let scenario_files = folder("tests", Named::Environment, cx);
@@ -257,12 +277,20 @@ fn read_root(cx: &mut Cx<'_>) -> (Node, bool) {
     (Node { kind: Kind::Map(entries), span, key: None }, whole)
 }
 
-fn lay_over(mut root: Node, environment: Option<&str>, environments: &[String], cx: &mut Cx<'_>) -> Node {
+fn lay_over(
+    mut root: Node,
+    environment: Option<&str>,
+    environments: &[String],
+    root_is_whole: bool,
+    cx: &mut Cx<'_>,
+) -> Node {
     let Some(name) = environment else { return root };
     match root.get("environments").and_then(|all| all.get(name)).cloned() {
         Some(over) if matches!(over.kind, Kind::Map(_)) => overlay::lay_over(&mut root, &over),
         // Not a map: said when `environments` is read. Nothing: nothing to lay over.
         Some(_) => {}
+        // It may stand in a file that could not be read.
+        None if !root_is_whole => {}
         None => {
             let at =
                 root.entries().iter().find(|(key, _)| key.text == "environments").map(|(key, _)| key.span);
@@ -298,13 +326,17 @@ fn read_settings(node: &Node, cx: &mut Cx<'_>) -> Rooted {
             let Destinations { read, channels, complete } =
                 crate::settings::destinations(&root.destinations.take().unwrap_or_default(), cx);
             let settings = crate::settings::settings(&root, read, cx);
-            if settings.as_ref().is_some_and(|settings| settings.production) && node.get("keys").is_none() {
+            let whole = cx.root.is_none_or(|root| root.whole);
+            if whole
+                && settings.as_ref().is_some_and(|settings| settings.production)
+                && node.get("keys").is_none()
+            {
                 let at = node.get("production").map_or(node.span, Node::place);
                 cx.mistake("E0103", at, "production needs `keys: {root: ...}`")
                     .hint("32 bytes in base64: `keys: {root: {env: DRUMBEAT_KEY}}`");
             }
             let policy = Some(crate::policy::policy(&mut root, cx));
-            let data = crate::settings::data(root, cx);
+            let data = Some(crate::settings::data(root, cx));
             Rooted { settings, data, policy, channels, destinations_known: complete }
         }
         None => Rooted::default(),

@@ -67,6 +67,8 @@ fn purpose(
     let brand = match (raw.brand, brands) {
         (Some(named), _) => named.value,
         (None, [only]) => only.clone(),
+        // They may stand in a file that could not be read.
+        (None, []) if cx.root.is_some_and(|root| !root.whole) => return None,
         (None, []) => {
             cx.mistake(
                 "E0204",

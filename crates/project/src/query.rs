@@ -228,6 +228,9 @@ pub(crate) fn query(
     }
     let sql = match (sql, file) {
         (Given::Right(sql, _), Given::Absent) | (Given::Absent, Given::Right(SqlFile(sql), _)) => sql,
+        (Given::Absent, Given::Absent) if ["sql", "sql_file"].iter().any(|key| cx.is_misspelt(at, key)) => {
+            return None;
+        }
         (Given::Absent, Given::Absent) => {
             cx.mistake("E0103", at, "the key `sql` (or `sql_file`) is missing");
             return None;

@@ -185,6 +185,15 @@ pub(crate) enum Asking {
     UnderWay,
 }
 
+/// The map that the root files make together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RootKeys {
+    /// Its place.
+    pub(crate) span: Span,
+    /// Whether all of its files could be read; otherwise nobody knows what is missing.
+    pub(crate) whole: bool,
+}
+
 /// All that reading needs and leaves behind.
 pub(crate) struct Cx<'a> {
     /// The project's folder.
@@ -207,6 +216,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) connectors: &'a [KnownConnector],
     /// Whether `{env: NAME}` and its kin may stand for a value here.
     pub(crate) references: bool,
+    /// The keys of the root files, once they are read.
+    pub(crate) root: Option<RootKeys>,
     /// Keys that were meant by unknown ones, each with the place of its map.
     misspelt: Vec<(Span, String)>,
     /// The places of maps with keys that are not built yet.
@@ -241,6 +252,7 @@ impl<'a> Cx<'a> {
             lookup,
             connectors,
             references: false,
+            root: None,
             misspelt: Vec::new(),
             reserved: Vec::new(),
             secrets: Vec::new(),
@@ -273,14 +285,45 @@ impl<'a> Cx<'a> {
     /// reported.
     pub(crate) fn missing(&mut self, holder: &Node, key: &str) {
         let instead = holder.key.is_some() && self.reserved.contains(&holder.span);
-        if instead || self.misspelt.iter().any(|(span, meant)| *span == holder.span && meant == key) {
+        let place = crate::segment::top(holder);
+        if instead || self.is_misspelt(holder.key.unwrap_or(place), key) {
             return;
         }
-        let span = match holder.key {
-            Some(key) => key,
-            None => holder.entries().first().map_or(holder.span, |(key, _)| key.span),
-        };
-        self.mistake("E0103", span, format!("the key `{key}` is missing"));
+        let message = format!("the key `{key}` is missing");
+        match (holder.key, self.root) {
+            (Some(key), _) => {
+                self.mistake("E0103", key, message);
+            }
+            (None, Some(root)) if root.span == holder.span => {
+                if root.whole {
+                    self.missing_in_root(key, message);
+                }
+            }
+            (None, _) => {
+                self.mistake("E0103", place, message);
+            }
+        }
+    }
+
+    /// Whether an unknown key of the map was meant to be this one, which is reported. A map's place is that of its key, or of
+    /// its first key.
+    pub(crate) fn is_misspelt(&self, map: Span, key: &str) -> bool {
+        self.misspelt.iter().any(|(place, meant)| *place == map && meant == key)
+    }
+
+    /// Reports a key that is in no root file, at the file where people look for it. A project may keep all keys in one file.
+    fn missing_in_root(&mut self, key: &str, message: String) {
+        let home = if key == "profiles" { "data.yml" } else { "drumbeat.yml" };
+        match self.files.find(home).or_else(|| self.files.find("drumbeat.yml")) {
+            Some(file) => {
+                self.mistake("E0103", Span::top(file), message);
+            }
+            None => {
+                self.push(Diagnostic::of_file("E0103", home, message)).hint(format!(
+                    "there is no {home}, and no other file in the project's folder has the key"
+                ));
+            }
+        }
     }
 
     /// Reports something of another kind than its place wants.
@@ -331,7 +374,8 @@ impl<'a> Cx<'a> {
                 self.not_yet(key.span, format!("`{}` is", key.text));
             } else if !known.contains(&key.text.as_str()) {
                 let meant = nearest(&key.text, known.iter().copied());
-                self.misspelt.extend(meant.map(|meant| (node.span, meant.to_owned())));
+                let place = node.key.unwrap_or_else(|| crate::segment::top(node));
+                self.misspelt.extend(meant.map(|meant| (place, meant.to_owned())));
                 let message = format!("unknown key `{}`", key.text);
                 let mistake = self.mistake("E0102", key.span, message);
                 match meant {

@@ -67,7 +67,8 @@ pub(crate) fn settings(
     let locales: Vec<String> = root.locales.iter().flatten().map(|locale| locale.0.clone()).collect();
     let warehouse = warehouse?;
     Some(Settings {
-        project: root.project.0.as_ref()?.0.clone(),
+        // Missing, it is reported; the rest can be looked at all the same.
+        project: root.project.0.as_ref().map(|project| project.0.clone()).unwrap_or_default(),
         timezone: root.timezone.clone().unwrap_or(TimeZone::UTC),
         locales: if locales.is_empty() { vec!["en".to_owned()] } else { locales },
         production: root.production.unwrap_or(false),
@@ -115,19 +116,22 @@ fn check_url(url: &At<Secret>, cx: &mut Cx<'_>) {
 }
 
 /// What the warehouse holds.
-pub(crate) fn data(root: Root, cx: &mut Cx<'_>) -> Option<Data> {
+pub(crate) fn data(root: Root, cx: &mut Cx<'_>) -> Data {
     let profiles = root
         .profiles
         .0
         .and_then(|raw| query(raw.value.sql, raw.value.sql_file, raw.value.columns, raw.span, cx));
     let accounts = match root.accounts {
-        Given::Absent => Some(None),
-        Given::Wrong => None,
-        Given::Right(raw, key) => query(raw.sql, raw.sql_file, raw.columns, key, cx).map(Some),
+        Given::Absent => None,
+        Given::Wrong => Some(Query::default()),
+        Given::Right(raw, key) => {
+            Some(query(raw.sql, raw.sql_file, raw.columns, key, cx).unwrap_or_default())
+        }
     };
     let fresh = root.fresh.unwrap_or_default().0;
-    let fresh: Vec<_> = fresh.into_iter().map(|thing| freshness(thing, cx)).collect();
-    Some(Data { profiles: profiles?, accounts: accounts?, fresh: fresh.into_iter().collect::<Option<_>>()? })
+    let fresh = fresh.into_iter().filter_map(|thing| freshness(thing, cx)).collect();
+    // What is wrong or not there is reported; nothing else asks for a query without a text.
+    Data { profiles: profiles.unwrap_or_default(), accounts, fresh }
 }
 
 fn freshness(thing: Thing<FreshName, At<RawFresh>>, cx: &mut Cx<'_>) -> Option<(FreshName, Fresh)> {

@@ -12,7 +12,7 @@ use model::value::ValueType;
 use model::{Reason, Refusal, Value};
 
 use crate::Project;
-use crate::columns::{ACCOUNTS, Columns, PROFILES, Typed, base, entry_columns, has};
+use crate::columns::{ACCOUNTS, Base, Columns, PROFILES, Typed, base, entry_columns, has};
 use crate::diagnostic::Diagnostic;
 use crate::playbook::Written;
 use crate::query::read_text;
@@ -175,7 +175,9 @@ pub(crate) fn check(project: &Project, columns: &Columns, found: &mut Vec<Diagno
             let Some(template) = project.compiled.get(&send.template) else { continue };
             sent.insert(&send.template, template);
             check_columns(project, columns, playbook, template, found);
-            Trial { project, columns, playbook, send, step: id.as_str(), template }.run(found);
+            if let Some(trial) = Trial::of(project, columns, playbook, (id.as_str(), send), template) {
+                trial.run(found);
+            }
         }
     }
     for (name, template) in sent {
@@ -209,12 +211,13 @@ fn check_columns(
     let entry = entry_columns(project, columns, playbook);
     for used in template.used() {
         let Some(name) = &used.name else { continue };
-        let (of, what): (&[_], &str) = match (used.root.as_str(), &entry) {
-            ("profile", _) => (&columns.profiles, PROFILES),
-            ("account", _) => (&columns.accounts, ACCOUNTS),
-            ("entry", Some((of, what))) => (of, what),
-            _ => continue,
+        let known: Option<(&Typed, &str)> = match used.root.as_str() {
+            "profile" => columns.profiles.as_ref().map(|of| (of, PROFILES)),
+            "account" => columns.accounts.as_ref().map(|of| (of, ACCOUNTS)),
+            "entry" => entry.as_ref().map(|(of, what)| (of, what.as_str())),
+            _ => None,
         };
+        let Some((of, what)) = known else { continue };
         if has(of, name) {
             continue;
         }
@@ -238,29 +241,53 @@ struct MadeUp {
 /// One send, tried on people who are made up.
 struct Trial<'a> {
     project: &'a Project,
-    columns: &'a Columns,
     playbook: &'a Playbook,
     send: &'a Send,
     step: &'a str,
     template: &'a Compiled,
+    profiles: &'a Typed,
+    /// `None`: the project has no accounts.
+    accounts: Option<&'a Typed>,
+    entry: Typed,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    /// `None` where something that the message is made of is not known, because it is wrong: that is reported, and what the
+    /// message would lack is not reported again.
+    fn of(
+        project: &'a Project,
+        columns: &'a Columns,
+        playbook: &'a Playbook,
+        (step, send): (&'a str, &'a Send),
+        template: &'a Compiled,
+    ) -> Option<Self> {
+        let purpose = project.policy.purposes.get(&send.purpose)?;
+        let brand = project.settings.brands.get(&purpose.brand)?;
+        if purpose.class != MessageClass::Transactional
+            && (brand.public_url.is_none() || brand.postal_address.is_none())
+        {
+            return None;
+        }
+        let profiles = columns.profiles.as_ref()?;
+        let accounts = columns.accounts.as_ref();
+        if project.data.accounts.is_some() && accounts.is_none() {
+            return None;
+        }
+        let (entry, _) = entry_columns(project, columns, playbook)?;
+        Some(Self { project, playbook, send, step, template, profiles, accounts, entry })
+    }
+
     fn run(&self, found: &mut Vec<Diagnostic>) {
         let data = &self.project.data;
-        let profile = self.sample_columns(&self.columns.profiles, &data.profiles.columns);
-        let account = data.accounts.as_ref().map(|accounts| {
-            let id = ("id".to_owned(), Some(ValueType::Text), Vec::new());
-            let mut columns = self.sample_columns(&self.columns.accounts, &accounts.columns);
-            columns.push(id);
+        let profile = self.sample_columns(self.profiles, &data.profiles.columns);
+        let account = data.accounts.as_ref().zip(self.accounts).map(|(accounts, of)| {
+            let mut columns = self.sample_columns(of, &accounts.columns);
+            columns.push(("id".to_owned(), Some(ValueType::Text), Vec::new()));
             columns
         });
-        let entry = match (
-            entry_columns(self.project, self.columns, self.playbook),
-            base(&self.project.segments, &self.playbook.enter),
-        ) {
-            (Some((of, _)), Some((_, query))) => self.sample_columns(&of, &query.columns),
-            _ => Vec::new(),
+        let entry = match base(&self.project.segments, &self.playbook.enter) {
+            Base::Query(_, query) => self.sample_columns(&self.entry, &query.columns),
+            Base::None | Base::Unknown => Vec::new(),
         };
         let profiles = message::samples(&profile).into_iter();
         let accounts = message::samples(&account.unwrap_or_default()).into_iter();

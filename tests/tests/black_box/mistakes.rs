@@ -205,3 +205,23 @@ fn times_that_are_held_otherwise_than_said_are_warned_about() {
     let ran = folder.run(&["check"]).code(0);
     assert!(ran.err.contains("seen_at") && ran.err.contains("sql"), "{}", ran.err);
 }
+
+#[test]
+fn one_check_says_what_is_wrong_in_files_in_queries_and_in_columns() {
+    let folder = project(5);
+    // In a file; refused by the database; a column that is not there.
+    folder.write("playbooks/hello.yml", &PLAYBOOK.replace("title:", "titel:"));
+    folder.write("segments/gone.yml", &SEGMENT.replace("from customers", "from custmers"));
+    folder.write("templates/hello.mjml", &TEMPLATE.replace("entry.plan", "entry.paln"));
+    let ran = folder.run(&["check"]).code(1);
+    let places: Vec<usize> =
+        ["playbooks/hello.yml:1:1", "segments/gone.yml:4", "templates/hello.mjml:4", "error: 3 mistakes"]
+            .iter()
+            .map(|part| ran.err.find(part).unwrap_or_else(|| panic!("no {part} in:\n{}", ran.err)))
+            .collect();
+    assert!(places.is_sorted(), "{}", ran.err);
+    // Without the warehouse, what the files say is said all the same.
+    std::fs::remove_file(folder.path().join("warehouse.db")).unwrap();
+    let ran = folder.run(&["check"]).code(1);
+    assert!(ran.err.contains("titel") && ran.err.contains("could not be asked"), "{}", ran.err);
+}

@@ -3,56 +3,57 @@
 use std::collections::BTreeMap;
 
 use model::query::Query;
-use model::segment::{Segment, SegmentSource};
-use model::value::ValueType;
-use model::{SegmentName, condition::Condition};
-use project::{Columns, Diagnostics, Project};
+use model::segment::SegmentSource;
+use project::{Columns, Diagnostics, Project, Reading, Typed};
 use warehouse::{QueryError, Use, Warehouse};
 
-use crate::args::{Check, Output};
+use crate::args::Check;
 use crate::context::Context;
 use crate::failure::{Failure, code};
 use crate::print::say;
 
-/// Finds every mistake.
+/// Finds every mistake, of files and of queries, and says them in one list.
 pub(crate) async fn check(context: &Context, args: &Check) -> Result<u8, Failure> {
-    let (project, warnings) = match context.load()? {
-        Ok(loaded) => loaded,
-        // What is asked for are mistakes: that there are some is the answer.
-        Err(mistakes) if context.printer.for_programs() => {
-            context.printer.text(&mistakes.to_json().to_string())?;
-            return Ok(code::FAILED);
+    let Reading { project, found } = context.read()?;
+    let mut found = found.0;
+    let mut unasked = None;
+    if let (Some(project), false) = (&project, args.offline) {
+        match online(project, Advice::Give).await {
+            Ok(more) => found.extend(more.0),
+            // The mistakes that are known are said all the same.
+            Err(failure) if found.iter().any(|one| !one.warning) => unasked = Some(failure),
+            Err(failure) => return Err(failure),
         }
-        Err(mistakes) => return Err(Failure::new(mistakes.render(context.printer.color()).trim_end())),
-    };
-    let mut found = warnings;
-    if !args.offline {
-        found.0.extend(online(&project, Advice::Give).await?.0);
     }
+    let found = Diagnostics::new(found);
     let mistakes = found.0.iter().filter(|one| !one.warning).count();
-    match context.printer.format() {
-        Output::Table => {
-            if !found.0.is_empty() {
-                say(&found.render(context.printer.color()));
+    if context.printer.for_programs() {
+        context.printer.text(&found.to_json().to_string())?;
+    } else if !found.is_empty() {
+        say(&found.render(context.printer.color()));
+    }
+    if let Some(failure) = unasked {
+        say(&format!("warning: the warehouse could not be asked, so there may be more: {}", failure.text));
+    }
+    match project {
+        Some(project) if mistakes == 0 => {
+            let what = format!(
+                "{} segments, {} playbooks, {} templates: no mistakes{}",
+                project.segments.len(),
+                project.playbooks.len(),
+                project.compiled.len(),
+                if args.offline { " in the files; the warehouse was not asked" } else { "" }
+            );
+            if !context.printer.for_programs() {
+                context.printer.text(&what)?;
             }
+            Ok(code::DONE)
         }
-        Output::Json | Output::Ndjson | Output::Csv => context.printer.text(&found.to_json().to_string())?,
+        _ => {
+            let s = if mistakes == 1 { "" } else { "s" };
+            Err(Failure::new(format!("{mistakes} mistake{s}")))
+        }
     }
-    if mistakes > 0 {
-        let s = if mistakes == 1 { "" } else { "s" };
-        return Err(Failure::new(format!("{mistakes} mistake{s}")));
-    }
-    let what = format!(
-        "{} segments, {} playbooks, {} templates: no mistakes{}",
-        project.segments.len(),
-        project.playbooks.len(),
-        project.compiled.len(),
-        if args.offline { " in the files; the warehouse was not asked" } else { "" }
-    );
-    if !context.printer.for_programs() {
-        context.printer.text(&what)?;
-    }
-    Ok(code::DONE)
 }
 
 /// Refuses to go on with a project that has mistakes only the warehouse can tell. Its warnings are `check`'s to say.
@@ -77,22 +78,22 @@ async fn online(project: &Project, advice: Advice) -> Result<Diagnostics, Failur
     let settings = &project.settings;
     let warehouse = Warehouse::open(&settings.warehouse, &project.dir, &settings.timezone).await?;
     let mut found = Diagnostics::default();
+    let people = &project.data.profiles;
     let profiles =
-        prepare(project, &warehouse, &project.data.profiles, Some(Use::ById("people")), advice, &mut found)
-            .await?;
+        prepare(project, &warehouse, people, Some(Use::ById("people")), advice, &mut found).await?;
     let accounts = match &project.data.accounts {
         Some(query) => {
             prepare(project, &warehouse, query, Some(Use::ById("accounts")), advice, &mut found).await?
         }
-        None => Some(Vec::new()),
+        None => None,
     };
-    let mut own: BTreeMap<SegmentName, Vec<(String, Option<ValueType>)>> = BTreeMap::new();
+    let mut segments = BTreeMap::new();
     for (name, segment) in &project.segments {
         if let SegmentSource::Sql(query) = &segment.source
             && let Some(columns) =
                 prepare(project, &warehouse, query, Some(Use::Segment), advice, &mut found).await?
         {
-            own.insert(name.clone(), columns);
+            segments.insert(name.clone(), columns);
         }
     }
     if let Some(query) = &project.policy.consent {
@@ -112,39 +113,10 @@ async fn online(project: &Project, advice: Advice) -> Result<Diagnostics, Failur
     for fresh in project.data.fresh.values() {
         prepare(project, &warehouse, &fresh.query, None, advice, &mut found).await?;
     }
-    if let (Some(profiles), Some(accounts)) = (profiles, accounts) {
-        let segments = project
-            .segments
-            .iter()
-            .filter_map(|(name, segment)| Some((name.clone(), own.get(base(project, segment)?).cloned()?)))
-            .collect();
-        // A query that is wrong has been reported; what it would have named is not reported again.
-        let complete = project
-            .segments
-            .values()
-            .all(|segment| base(project, segment).is_none_or(|base| own.contains_key(base)));
-        if complete {
-            found.0.extend(project::check_columns(project, &Columns { profiles, accounts, segments }).0);
-        }
-    }
+    // A query that is wrong has been reported; what it would have named is not reported again.
+    found.0.extend(project::check_columns(project, &Columns { profiles, accounts, segments }).0);
     Ok(found)
 }
-
-/// The segment with a query whose columns a segment has.
-fn base<'a>(project: &'a Project, segment: &'a Segment) -> Option<&'a SegmentName> {
-    let mut at = segment;
-    loop {
-        match &at.source {
-            SegmentSource::Sql(_) => return Some(&at.name),
-            SegmentSource::Where(condition) => {
-                let name = Condition::segments(condition).first().map(|(name, _)| (*name).clone())?;
-                at = project.segments.get(&name)?;
-            }
-        }
-    }
-}
-
-type Prepared = Option<Vec<(String, Option<ValueType>)>>;
 
 /// Prepares a query; its columns, or a mistake that points into the file. Then what would be slow, or compared wrongly.
 async fn prepare(
@@ -154,7 +126,11 @@ async fn prepare(
     use_: Option<Use>,
     advice: Advice,
     found: &mut Diagnostics,
-) -> Result<Prepared, Failure> {
+) -> Result<Option<Typed>, Failure> {
+    // A key that is missing in a file is reported there.
+    if query.sql.is_empty() {
+        return Ok(None);
+    }
     let prepared = match warehouse.prepare(query).await {
         Ok(prepared) => prepared,
         Err(QueryError::Refused { message, at, hint }) => {
@@ -172,8 +148,7 @@ async fn prepare(
         Err(QueryError::Mistake(_)) => return Ok(None),
         Err(QueryError::Warehouse(error)) => return Err(error.into()),
     };
-    let columns: Vec<(String, Option<ValueType>)> =
-        prepared.columns.into_iter().map(|column| (column.name, column.kind)).collect();
+    let columns: Typed = prepared.columns.into_iter().map(|column| (column.name, column.kind)).collect();
     if advice == Advice::Spare {
         return Ok(Some(columns));
     }

@@ -14,7 +14,7 @@ pub(super) fn columns() -> Columns {
         columns.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect::<Vec<_>>()
     };
     Columns {
-        profiles: of(&[
+        profiles: Some(of(&[
             ("id", Some(ValueType::Integer)),
             ("email", text),
             ("timezone", text),
@@ -24,8 +24,8 @@ pub(super) fn columns() -> Columns {
             ("plan", text),
             ("trial_ends_at", Some(ValueType::Time)),
             ("account_id", text),
-        ]),
-        accounts: of(&[("id", text), ("name", text), ("arr", Some(ValueType::Number)), ("tier", text)]),
+        ])),
+        accounts: Some(of(&[("id", text), ("name", text), ("arr", Some(ValueType::Number)), ("tier", text)])),
         segments: [
             (
                 SegmentName::known("at_risk"),
@@ -101,8 +101,8 @@ fn columns_of_accounts_are_checked_as_those_of_people_are() {
 #[test]
 fn an_account_is_found_by_the_persons_account_id() {
     let mut columns = columns();
-    columns.profiles.retain(|(name, _)| name != "account_id");
-    columns.accounts.remove(0);
+    columns.profiles.as_mut().unwrap().retain(|(name, _)| name != "account_id");
+    columns.accounts.as_mut().unwrap().remove(0);
     let made = Made::good();
     let found = check_columns(&project(&made), &columns);
     assert_eq!(
@@ -121,7 +121,7 @@ fn an_account_is_found_by_the_persons_account_id() {
 #[test]
 fn a_segments_first_column_is_its_id_and_people_have_one() {
     let mut columns = columns();
-    columns.profiles.remove(0);
+    columns.profiles.as_mut().unwrap().remove(0);
     columns.segments.get_mut("at_risk").unwrap().swap(0, 1);
     columns.segments.get_mut("open_ticket").unwrap().push(("id".to_owned(), None));
     assert_eq!(
@@ -137,8 +137,9 @@ fn a_segments_first_column_is_its_id_and_people_have_one() {
 #[test]
 fn columns_of_another_type_are_said_with_how_to_declare_them() {
     let mut columns = columns();
-    columns.profiles[2].1 = Some(ValueType::Integer);
-    columns.profiles[7].1 = Some(ValueType::Text);
+    let profiles = columns.profiles.as_mut().unwrap();
+    profiles[2].1 = Some(ValueType::Integer);
+    profiles[7].1 = Some(ValueType::Text);
     let made = Made::good();
     made.replace(
         "playbooks/win_back.yml",
@@ -185,4 +186,38 @@ fn what_the_database_says_of_a_query_is_shown_in_the_line_it_is_about() {
     assert_eq!(place(fresh, "loaded_at"), ("data.yml".to_owned(), 9, 29, 9));
     let whole = query_mistake(&project, at_risk, None, "no");
     assert_eq!((whole.line, whole.column, whole.code), (7, 3, "E0302"));
+}
+
+#[test]
+fn what_is_wrong_in_one_place_hides_nothing_elsewhere_and_brings_nothing_with_it() {
+    let made = Made::good();
+    // Mistakes in files; of these, the segment and the playbook `other` are not there to be looked at.
+    made.replace("segments/at_risk.yml", "sql: |", "sqll: |");
+    made.replace("playbooks/win_back.yml", "title: Win back", "titel: Win back");
+    made.replace("policy.yml", "class: marketing}\n  product", "class: marketin}\n  product");
+    // And those that only the database can tell.
+    made.replace("playbooks/win_back.yml", "to: profile.trial_ends_at", "to: profile.trial_end_at");
+    made.replace("templates/hello.md", "profile.first_name", "profile.frist_name");
+    let crate::Reading { project, found } =
+        crate::read(made.dir.path(), None, &super::made::connectors(), &|name| {
+            (name == "MAIL_PASSWORD").then(|| "hunter2-secret".to_owned())
+        });
+    let mut columns = columns();
+    columns.segments.remove("at_risk");
+    let all = found.0.into_iter().chain(check_columns(&project.unwrap(), &columns).0).collect();
+    assert_eq!(
+        short(&Diagnostics::new(all)),
+        [
+            "E0102 playbooks/win_back.yml:1:1 unknown key `titel`",
+            "E0304 playbooks/win_back.yml:24:16 the profiles' query has no column `trial_end_at`",
+            "E0105 policy.yml:2:58 `marketin` is not a class",
+            "E0102 segments/at_risk.yml:6:1 unknown key `sqll`",
+            "E0304 templates/hello.md:4:10 the profiles' query has no column `frist_name`",
+        ]
+    );
+    // Without the people's columns nothing is said of them.
+    made.replace("segments/at_risk.yml", "sqll: |", "sql: |");
+    columns = Columns { profiles: None, ..super::columns::columns() };
+    let reading = crate::read(made.dir.path(), None, &super::made::connectors(), &|_| None);
+    assert_eq!(short(&check_columns(&reading.project.unwrap(), &columns)), [""; 0]);
 }

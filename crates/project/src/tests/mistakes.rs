@@ -106,3 +106,46 @@ fn all_mistakes_are_said_at_once() {
         assert!(said.iter().any(|other| other == one), "not said: {one}\nbut: {said:#?}");
     }
 }
+
+#[test]
+fn what_a_file_that_cannot_be_read_may_hold_is_not_missed() {
+    let made = Made::good();
+    made.write("drumbeat.yml", "version: 1\nproject: [acme\n");
+    let said = short(&made);
+    assert!(said.len() == 1 && said[0].starts_with("E0101 drumbeat.yml:2:10"), "{said:#?}");
+}
+
+#[test]
+fn keys_that_are_in_no_root_file_are_said_where_people_look_for_them() {
+    let made = Made::good();
+    std::fs::remove_file(made.dir.path().join("drumbeat.yml")).unwrap();
+    let said = short(&made);
+    for key in ["version", "project", "warehouse"] {
+        let expected = format!(
+            "E0103 drumbeat.yml:0:0+0 the key `{key}` is missing = there is no drumbeat.yml, and no other file in the \
+             project's folder has the key"
+        );
+        assert!(said.contains(&expected), "{said:#?}");
+    }
+    let made = Made::good();
+    made.replace("drumbeat.yml", "project: acme\n", "");
+    made.replace("data.yml", "profiles:", "lookups:");
+    assert_eq!(
+        short(&made),
+        [
+            "E0103 data.yml:1:1+0 the key `profiles` is missing",
+            "E0901 data.yml:1:1+7 not yet: `lookups` is not built yet",
+            "E0103 drumbeat.yml:1:1+0 the key `project` is missing",
+        ]
+    );
+    let nothing = Made::of(&[]);
+    assert_eq!(
+        short(&nothing),
+        [
+            "E0101 drumbeat.yml:0:0+0 there is no project here = make one with `drumbeat init`, or say where it is with `-C DIR`"
+        ]
+    );
+    // An editor knows no line 0.
+    let json = nothing.load().unwrap_err().to_json();
+    assert_eq!((&json[0]["line"], &json[0]["column"]), (&1.into(), &1.into()));
+}
