@@ -6,6 +6,7 @@
 mod admin;
 mod page;
 mod public;
+mod serve;
 mod words;
 
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use axum::Router;
 use daemon::clock::Clock;
 use daemon::metrics::Metrics;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+
+pub use serve::{LIMITS, Limits, serve};
 
 /// What the pages need.
 #[derive(Debug)]
@@ -57,21 +59,4 @@ pub async fn listen(which: &'static str, address: &str) -> Result<TcpListener, L
         address: address.to_owned(),
         source,
     })
-}
-
-/// Serves until told to stop; requests under way are finished.
-pub async fn serve(
-    listener: TcpListener,
-    routes: Router,
-    mut stop: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(async move {
-            while !*stop.borrow() {
-                if stop.changed().await.is_err() {
-                    return;
-                }
-            }
-        })
-        .await
 }

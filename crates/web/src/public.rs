@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
@@ -23,9 +23,6 @@ use state::audit::Entry;
 use crate::Site;
 use crate::page::{escape, page};
 use crate::words::{self, Words};
-
-/// A form or a mail program's body; what is longer is not read.
-const BODY_BYTES_MAX: usize = 16 * 1024;
 
 pub(crate) fn routes(site: Arc<Site>) -> Router {
     Router::new()
@@ -62,11 +59,10 @@ async fn unsubscribe(
     State(site): State<Arc<Site>>,
     Path(token): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    said: Bytes,
 ) -> Response {
     let words = spoken(&headers);
     let Some(claim) = claim(&site, &token, token::Purpose::Unsubscribe) else { return unknown(&site, words) };
-    let said = to_bytes(body, BODY_BYTES_MAX).await.unwrap_or_default();
     let source = if said.starts_with(b"confirm=") { "page" } else { "one_click" };
     done(&site, words, &claim, opt_out(&site, &claim, None, source).await).await
 }
@@ -162,11 +158,10 @@ async fn change_preferences(
     State(site): State<Arc<Site>>,
     Path(token): Path<String>,
     headers: HeaderMap,
-    body: Body,
+    said: Bytes,
 ) -> Response {
     let words = spoken(&headers);
     let Some(claim) = claim(&site, &token, token::Purpose::Preferences) else { return unknown(&site, words) };
-    let said = to_bytes(body, BODY_BYTES_MAX).await.unwrap_or_default();
     let said = String::from_utf8_lossy(&said).into_owned();
     let wanted = said.split('&').find_map(|pair| pair.strip_prefix("stop=")).unwrap_or_default();
     let purpose =

@@ -102,8 +102,8 @@ async fn forever(context: &Context, daemon: Arc<daemon::Daemon>) -> Result<u8, F
     let admin = web::listen("admin", &settings.serve_admin).await.map_err(refused)?;
     let public = web::listen("public", &settings.serve_public).await.map_err(refused)?;
     let (stop, stopped) = watch::channel(false);
-    let admin = tokio::spawn(web::serve(admin, web::admin(Arc::clone(&site)), stopped.clone()));
-    let public = tokio::spawn(web::serve(public, web::public(site), stopped.clone()));
+    let admin = tokio::spawn(web::serve(admin, web::admin(Arc::clone(&site)), web::LIMITS, stopped.clone()));
+    let public = tokio::spawn(web::serve(public, web::public(site), web::LIMITS, stopped.clone()));
     tracing::info!(
         project = settings.project,
         admin = settings.serve_admin,
