@@ -174,7 +174,12 @@ pub(crate) fn check(project: &Project, columns: &Columns, found: &mut Vec<Diagno
         for (id, send) in playbook.sends() {
             let Some(template) = project.compiled.get(&send.template) else { continue };
             sent.insert(&send.template, template);
+            let known = found.len();
             check_columns(project, columns, playbook, template, found);
+            // What lacks a column lacks it for everybody: that is said once.
+            if found.len() > known {
+                continue;
+            }
             if let Some(trial) = Trial::of(project, columns, playbook, (id.as_str(), send), template) {
                 trial.run(found);
             }
