@@ -47,6 +47,9 @@ pub struct Decisions {
     pub skip: BTreeMap<Reason, u64>,
     /// Must not go.
     pub suppress: BTreeMap<Reason, u64>,
+    /// No decision: members who were there before the playbook began, and whom its `backfill` leaves out. Counted by the pass in
+    /// which it begins, so that nobody wonders why nothing was decided for them.
+    pub not_entered: u64,
 }
 
 impl Decisions {
@@ -73,6 +76,7 @@ impl Decisions {
     pub fn merge(&mut self, other: &Self) {
         self.touch += other.touch;
         self.withheld += other.withheld;
+        self.not_entered += other.not_entered;
         for (mine, theirs) in [
             (&mut self.defer, &other.defer),
             (&mut self.skip, &other.skip),

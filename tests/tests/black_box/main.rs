@@ -19,4 +19,5 @@ mod mistakes;
 mod postgres;
 mod shop;
 mod support;
+mod telling;
 mod way_out;

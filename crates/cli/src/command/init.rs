@@ -383,9 +383,14 @@ fn files(name: &str, guess: &Guess) -> Vec<(String, String)> {
         schema("../", "segment"),
         guess.newcomers
     );
+    // Who came in the last week expects a welcome; who has been there for years does not.
+    let backfill = if guess.has_time {
+        "backfill: all                       # who is in the segment when this begins is welcomed, too; `none`: only who comes in later"
+    } else {
+        "backfill: none                      # only who comes in after this began; `all`: everybody who is there already, too"
+    };
     let playbook = format!(
-        "{}title: Welcome\nowner: you@example.test\nwhy: \"Say hello.\"\nenter: segment.{segment}\nbackfill: none                      \
-         # who is in the segment already gets nothing; `all` lets them in\nreenter: never\nexit: {{on_leave: false}}\npurpose: product\nsteps:\n  \
+        "{}title: Welcome\nowner: you@example.test\nwhy: \"Say hello.\"\nenter: segment.{segment}\n{backfill}\nreenter: never\nexit: {{on_leave: false}}\npurpose: product\nsteps:\n  \
          - {{id: hello, send: welcome}}\n",
         schema("../", "playbook")
     );

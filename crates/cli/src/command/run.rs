@@ -11,6 +11,8 @@ use daemon::report::{Pumped, Ticked};
 use daemon::run::{Passed, Progress, run_once, serve};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use model::Reason;
+use model::playbook::{Backfill, Playbook};
+use project::Project;
 use serde_json::{Value, json};
 use state::{Access, State};
 use tokio::sync::watch;
@@ -43,7 +45,7 @@ pub(crate) async fn once(context: &Context, daemon: &Arc<daemon::Daemon>) -> Res
     progress.bar.finish_and_clear();
     let passed = passed?;
     let json = summary(daemon, &passed).await?;
-    context.printer.object(&json, || people_summary(&passed))?;
+    context.printer.object(&json, || people_summary(&daemon.project, &passed))?;
     for warning in &passed.ticked.warnings {
         say(&format!("warning: {warning}"));
     }
@@ -199,7 +201,7 @@ pub(crate) async fn plan(context: &Context) -> Result<u8, Failure> {
     );
     let plan = daemon::plan::plan(&daemon, scratch, now).await?;
     let json = plan_json(&plan);
-    context.printer.object(&json, || people_plan(&plan))?;
+    context.printer.object(&json, || people_plan(&daemon.project, &plan))?;
     for warning in &plan.passed.ticked.warnings {
         say(&format!("warning: {warning}"));
     }
@@ -257,7 +259,7 @@ fn passed_json(passed: &Passed, queue: &BTreeMap<&'static str, u64>) -> Value {
         .iter()
         .map(|(name, decisions)| {
             json!({
-                "name": name.as_str(), "touch": decisions.touch, "withheld": decisions.withheld,
+                "name": name.as_str(), "not_entered": decisions.not_entered, "touch": decisions.touch, "withheld": decisions.withheld,
                 "defer": by_reason(&decisions.defer), "skip": by_reason(&decisions.skip), "suppress": by_reason(&decisions.suppress),
             })
         })
@@ -294,9 +296,9 @@ fn passed_json(passed: &Passed, queue: &BTreeMap<&'static str, u64>) -> Value {
     })
 }
 
-fn people_summary(passed: &Passed) -> String {
+fn people_summary(project: &Project, passed: &Passed) -> String {
     let mut text = people_segments(passed);
-    text.push_str(&people_decisions(passed, "decided"));
+    text.push_str(&people_decisions(project, passed, "decided"));
     let pumped = &passed.pumped;
     text.push_str(&format!("\ndelivered\n  {:>9}  accepted\n", thousands(pumped.accepted)));
     for (count, what) in [
@@ -356,9 +358,12 @@ fn people_segments(passed: &Passed) -> String {
     text
 }
 
-fn people_decisions(passed: &Passed, word: &str) -> String {
+fn people_decisions(project: &Project, passed: &Passed, word: &str) -> String {
     let mut text = String::new();
     for (playbook, decisions) in &passed.ticked.by_playbook {
+        if let Some(playbook) = project.playbooks.get(playbook) {
+            text.push_str(&people_not_entered(playbook, decisions.not_entered));
+        }
         if decisions.total() == 0 {
             continue;
         }
@@ -387,9 +392,28 @@ fn people_decisions(passed: &Passed, word: &str) -> String {
     text
 }
 
-fn people_plan(plan: &Plan) -> String {
+/// Who was there before a playbook began, and hears nothing of it: otherwise a first run looks as if it did nothing.
+fn people_not_entered(playbook: &Playbook, count: u64) -> String {
+    if count == 0 {
+        return String::new();
+    }
+    let (members, were, are) = if count == 1 { ("member", "was", "is") } else { ("members", "were", "are") };
+    let why = match playbook.backfill {
+        Backfill::None => "`backfill: none`",
+        Backfill::Since(_) | Backfill::All => "its `backfill` does not reach back that far",
+    };
+    format!(
+        "\n{} {members} of `{}` {were} there before playbook `{name}` began and {are} not entered: {why}; \
+         `backfill: all` in playbooks/{name}.yml, written before its first run, lets them in\n",
+        thousands(count),
+        playbook.enter,
+        name = playbook.name,
+    )
+}
+
+fn people_plan(project: &Project, plan: &Plan) -> String {
     let mut text = people_segments(&plan.passed);
-    text.push_str(&people_decisions(&plan.passed, "would decide"));
+    text.push_str(&people_decisions(project, &plan.passed, "would decide"));
     for (reason, count) in &plan.passed.pumped.refused {
         text.push_str(&format!(
             "  {:>9}  not sent after all: {} ({reason})\n",

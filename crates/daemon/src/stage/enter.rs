@@ -36,7 +36,7 @@ pub async fn enter(
     drop(tx);
     let mut at = match known {
         Some(known) => known,
-        None if wanted => activate(daemon, playbook, &current.members, now).await?,
+        None if wanted => activate(daemon, playbook, &current.members, now, ticked).await?,
         None => return Ok(()),
     };
     // A paused playbook keeps `seen` as it is, and so nobody who comes in meanwhile is lost. An archived one lets nobody in.
@@ -111,6 +111,7 @@ async fn activate(
     playbook: &Playbook,
     members: &RoaringBitmap,
     now: Timestamp,
+    ticked: &mut Ticked,
 ) -> Result<PlaybookState, DaemonError> {
     let mut tx = daemon.state.write().await?;
     let seen = match playbook.backfill {
@@ -136,6 +137,10 @@ async fn activate(
     save_version(daemon, &mut tx, playbook, now).await?;
     state::audit::append(&mut tx, &[Entry { kind: "playbook_activated", at: now, body }]);
     tx.commit().await?;
+    let not_entered = at.seen.intersection_len(members);
+    if not_entered > 0 {
+        ticked.by_playbook.entry(playbook.name.clone()).or_default().not_entered = not_entered;
+    }
     Ok(at)
 }
 
