@@ -1,12 +1,12 @@
 //! What the next run would do. The same tick and pump, on a copy of the state, with providers that take everything:
 //! so what a plan foretells is what a run then does. Nothing is written, and nothing is sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use model::{DeliveryState, PlaybookName};
-use state::delivery::Filter;
+use model::{DeliveryId, DeliveryState, PlaybookName};
+use state::delivery::{Filter, LoggedDelivery};
 
 use crate::daemon::{Carrier, Daemon, DaemonError};
 use crate::made::Accepting;
@@ -39,30 +39,58 @@ pub async fn plan(daemon: &Daemon, scratch: state::State, now: Timestamp) -> Res
         carriers,
         "plan".to_owned(),
     ));
+    let sent = sent_since(&copy, now).await?;
     let passed = run_once(&copy, || now, &Silent).await?;
-    let hours = hours(&copy, now).await?;
+    let hours = hours(&copy, now, &sent).await?;
     Ok(Plan { passed, hours })
 }
 
+/// What earlier runs sent at this time or after it: `now` may lie in the past, or be the very time of the last run.
+async fn sent_since(copy: &Daemon, now: Timestamp) -> Result<BTreeSet<DeliveryId>, DaemonError> {
+    let mut sent = BTreeSet::new();
+    let filter = Filter { state: Some(DeliveryState::Accepted), since: Some(now), ..Filter::default() };
+    each(copy, &filter, |row| {
+        sent.insert(row.delivery.id);
+    })
+    .await?;
+    Ok(sent)
+}
+
+/// What this pass sent, and all that waits, whichever run decided it.
 async fn hours(
     copy: &Daemon,
     now: Timestamp,
+    sent_before: &BTreeSet<DeliveryId>,
 ) -> Result<BTreeMap<(PlaybookName, Timestamp), u64>, DaemonError> {
     let mut hours = BTreeMap::new();
-    let mut tx = copy.state.read().await?;
     for state in [DeliveryState::Accepted, DeliveryState::Deferred, DeliveryState::Pending] {
-        let filter = Filter { state: Some(state), since: Some(now), ..Filter::default() };
-        let mut after = None;
-        loop {
-            let rows = state::delivery::find(&mut tx, &filter, after.as_ref(), 1_000).await?;
-            let Some(last) = rows.last() else { break };
-            after = Some(last.cursor());
-            for row in rows {
-                let at = if state == DeliveryState::Accepted { now } else { row.delivery.due_at.max(now) };
-                let hour = Timestamp::from_second(at.as_second().div_euclid(3_600) * 3_600).unwrap_or(at);
-                *hours.entry((row.delivery.traits.playbook, hour)).or_default() += 1;
+        let is_sent = state == DeliveryState::Accepted;
+        let filter = Filter { state: Some(state), since: is_sent.then_some(now), ..Filter::default() };
+        each(copy, &filter, |row| {
+            if is_sent && sent_before.contains(&row.delivery.id) {
+                return;
             }
-        }
+            let at = if is_sent { now } else { row.delivery.due_at.max(now) };
+            let hour = Timestamp::from_second(at.as_second().div_euclid(3_600) * 3_600).unwrap_or(at);
+            *hours.entry((row.delivery.traits.playbook, hour)).or_default() += 1;
+        })
+        .await?;
     }
     Ok(hours)
+}
+
+/// Calls `take` for each row of the log that fits.
+async fn each(
+    copy: &Daemon,
+    filter: &Filter,
+    mut take: impl FnMut(LoggedDelivery),
+) -> Result<(), DaemonError> {
+    let mut tx = copy.state.read().await?;
+    let mut after = None;
+    loop {
+        let rows = state::delivery::find(&mut tx, filter, after.as_ref(), 1_000).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = Some(last.cursor());
+        rows.into_iter().for_each(&mut take);
+    }
 }
