@@ -290,21 +290,22 @@ impl ConsentColumns {
         let wrong =
             |column: &str, expected: &str| ConsentRowError(format!("column `{column}` is not {expected}"));
         let text = |at: usize| row.get(at).filter(|value| !value.is_missing()).map(ToString::to_string);
-        let profile = text(self.profile).ok_or_else(|| wrong("profile", "there"))?;
-        let channel = match text(self.channel).as_deref() {
-            Some("*") => None,
-            Some(word) => Some(Channel::parse(word).ok_or_else(|| wrong("channel", "a channel or `*`"))?),
-            None => return Err(wrong("channel", "there")),
+        let needed = |at: usize, column: &str| {
+            text(at).ok_or_else(|| ConsentRowError(format!("column `{column}` is empty")))
         };
-        let purpose = match text(self.purpose).as_deref() {
-            Some("*") => None,
-            Some(word) => Some(PurposeName::parse(word).map_err(|_| wrong("purpose", "a name or `*`"))?),
-            None => return Err(wrong("purpose", "there")),
+        let profile = needed(self.profile, "profile")?;
+        let channel = match needed(self.channel, "channel")?.as_str() {
+            "*" => None,
+            word => Some(Channel::parse(word).ok_or_else(|| wrong("channel", "a channel or `*`"))?),
         };
-        let status = text(self.status)
-            .and_then(|word| ConsentStatus::parse(&word))
+        let purpose = match needed(self.purpose, "purpose")?.as_str() {
+            "*" => None,
+            word => Some(PurposeName::parse(word).map_err(|_| wrong("purpose", "a name or `*`"))?),
+        };
+        let status = ConsentStatus::parse(&needed(self.status, "status")?)
             .filter(|status| *status != ConsentStatus::Absent)
             .ok_or_else(|| wrong("status", "granted, withdrawn or pending"))?;
+        needed(self.changed_at, "changed_at")?;
         let changed_at =
             row.get(self.changed_at).and_then(Value::as_time).ok_or_else(|| wrong("changed_at", "a time"))?;
         let event = ConsentEvent {

@@ -1,5 +1,7 @@
 //! LISTEN: what the warehouse says about consent, into the ledger. A stream that writes only what changed.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use model::consent::ConsentEvent;
 use serde_json::json;
@@ -19,7 +21,8 @@ pub struct Listened {
     pub unreadable: u64,
 }
 
-/// Imports the consent query, if the project has one. Rows that make no sense are counted and the first one is explained.
+/// Imports the consent query, if the project has one. Rows that make no sense are left out, and counted by what is wrong with
+/// them.
 pub async fn listen(
     daemon: &Daemon,
     view: &mut View,
@@ -28,7 +31,7 @@ pub async fn listen(
 ) -> Result<Listened, DaemonError> {
     let Some(query) = &daemon.project.policy.consent else { return Ok(Listened::default()) };
     let mut listened = Listened::default();
-    let mut first_wrong = None;
+    let mut wrong: BTreeMap<String, u64> = BTreeMap::new();
     view.consent_pages(query, now, async |page| {
         listened.rows += page.len() as u64;
         let mut ids = Vec::with_capacity(page.len());
@@ -39,9 +42,9 @@ pub async fn listen(
                     ids.push(id);
                     events.push(event);
                 }
-                Err(wrong) => {
+                Err(row) => {
                     listened.unreadable += 1;
-                    first_wrong.get_or_insert(wrong);
+                    *wrong.entry(row.0).or_default() += 1;
                 }
             }
         }
@@ -66,10 +69,14 @@ pub async fn listen(
         Ok(())
     })
     .await?;
-    if let Some(wrong) = first_wrong {
+    if !wrong.is_empty() {
+        let rows = |count: u64| if count == 1 { "1 row".to_owned() } else { format!("{count} rows") };
+        let each: Vec<String> =
+            wrong.iter().map(|(what, count)| format!("{what} in {}", rows(*count))).collect();
         warnings.push(format!(
-            "{} rows of the consent query make no sense and were left out; the first: {}",
-            listened.unreadable, wrong.0
+            "{} of the consent query left out: {}",
+            rows(listened.unreadable),
+            each.join("; ")
         ));
     }
     Ok(listened)
