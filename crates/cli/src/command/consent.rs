@@ -178,11 +178,11 @@ async fn import(context: &Context, project: &Project, file: &Path) -> Result<u8,
     for (position, record) in reader.records().enumerate() {
         let line = position + 2;
         let parsed = record
-            .map_err(|error| error.to_string())
+            .map_err(|error| vec![error.to_string()])
             .and_then(|record| event(project, &record, places, optional, now));
         match parsed {
             Ok(event) => events.push(event),
-            Err(why) => mistakes.push(format!("{}:{line}: {why}", file.display())),
+            Err(why) => mistakes.push(format!("{}:{line}: {}", file.display(), why.join("; "))),
         }
     }
     if !mistakes.is_empty() {
@@ -220,26 +220,39 @@ async fn import(context: &Context, project: &Project, file: &Path) -> Result<u8,
 
 type Places = (usize, usize, usize, usize, usize);
 
+/// What a row says, or all that is wrong with it.
 fn event(
     project: &Project,
     record: &csv::StringRecord,
     places: Places,
     optional: (Option<usize>, Option<usize>),
     now: Timestamp,
-) -> Result<(String, ConsentEvent), String> {
+) -> Result<(String, ConsentEvent), Vec<String>> {
     let cell = |at: usize| record.get(at).unwrap_or_default().trim();
-    if cell(places.0).is_empty() {
-        return Err("no profile".to_owned());
-    }
+    let mut wrong = Vec::new();
+    let profile = match cell(places.0) {
+        "" => Err("no profile".to_owned()),
+        id => Ok(id.to_owned()),
+    };
+    let profile = kept(profile, &mut wrong);
+    let channel = kept(channel_of(cell(places.1)).map_err(|failure| failure.text), &mut wrong);
+    let purpose = kept(purpose_of(project, cell(places.2)).map_err(|failure| failure.text), &mut wrong);
     let status = ConsentStatus::parse(cell(places.3))
         .filter(|status| *status != ConsentStatus::Absent)
-        .ok_or_else(|| format!("`{}` is no status: granted, withdrawn or pending", cell(places.3)))?;
-    let changed_at: Timestamp =
-        cell(places.4).parse().map_err(|_| format!("`{}` is no time in RFC 3339", cell(places.4)))?;
+        .ok_or_else(|| format!("`{}` is no status: granted, withdrawn or pending", cell(places.3)));
+    let status = kept(status, &mut wrong);
+    let changed_at: Result<Timestamp, _> =
+        cell(places.4).parse().map_err(|_| format!("`{}` is no time in RFC 3339", cell(places.4)));
+    let changed_at = kept(changed_at, &mut wrong);
+    let (Some(profile), Some(channel), Some(purpose), Some(status), Some(changed_at)) =
+        (profile, channel, purpose, status, changed_at)
+    else {
+        return Err(wrong);
+    };
     let event = ConsentEvent {
         profile: ProfileNumber(0),
-        channel: channel_of(cell(places.1)).map_err(|failure| failure.text)?,
-        purpose: purpose_of(project, cell(places.2)).map_err(|failure| failure.text)?,
+        channel,
+        purpose,
         status,
         changed_at,
         recorded_at: now,
@@ -248,5 +261,10 @@ fn event(
         source: optional.0.map_or("import", cell).to_owned(),
         evidence: optional.1.map(|at| cell(at).to_owned()).filter(|text| !text.is_empty()),
     };
-    Ok((cell(places.0).to_owned(), event))
+    Ok((profile, event))
+}
+
+/// The value; or what is wrong with it, kept with the rest that is wrong.
+fn kept<T>(read: Result<T, String>, wrong: &mut Vec<String>) -> Option<T> {
+    read.map_err(|why| wrong.push(why)).ok()
 }
