@@ -145,6 +145,28 @@ impl Context {
         }
     }
 
+    /// Says where nobody in the warehouse has an id that was typed. What was asked is done all the same: an opt-out is never
+    /// refused, and a person may be gone from the warehouse already. A warehouse that cannot be asked is no reason to fail either.
+    pub(crate) async fn warn_of_stranger(&self, project: &Project, id: &str) {
+        let found = async {
+            let mut view = daemon::open::source(project).await?.view(self.clock().now()).await?;
+            let found = view.profiles(&project.data.profiles, std::slice::from_ref(&id.to_owned())).await;
+            view.close().await;
+            Ok::<bool, Failure>(found?.contains_key(id))
+        };
+        let id = crate::print::printable(id);
+        match found.await {
+            Ok(true) => {}
+            Ok(false) => say(&format!(
+                "warning: nobody in the warehouse has the id `{id}`; ids are those of the profiles query"
+            )),
+            Err(failure) => say(&format!(
+                "warning: whether somebody in the warehouse has the id `{id}` could not be asked: {}",
+                failure.text
+            )),
+        }
+    }
+
     async fn refuse_going_back(&self, state: &State) -> Result<(), Failure> {
         let Some(now) = self.now else { return Ok(()) };
         let mut tx = state.read().await?;

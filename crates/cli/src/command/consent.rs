@@ -127,6 +127,7 @@ async fn record(
     state::audit::append(&mut tx, &[Entry { kind: "consent", at: now, body }]);
     tx.commit().await?;
     say(&format!("recorded: {} for {} on {}", status.as_str(), change.purpose, change.channel));
+    context.warn_of_stranger(project, &change.profile).await;
     if lifted {
         say("the address's own opt-out was lifted with it");
     }

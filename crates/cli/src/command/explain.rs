@@ -108,9 +108,10 @@ fn as_json(told: &Explanation) -> Value {
         .iter()
         .map(|says| json!({ "playbook": says.playbook.as_str(), "step": says.step.as_str(), "gates": gates_json(&says.gates) }))
         .collect();
+    let warning = (!told.in_warehouse).then_some("nobody in the warehouse has this id now");
     json!({
-        "profile": told.id, "number": told.number.0, "in_warehouse": told.in_warehouse, "recorded": ways, "entrances": entrances,
-        "consent": consents, "suppressions": suppressions, "now": now,
+        "profile": told.id, "number": told.number.0, "in_warehouse": told.in_warehouse, "warning": warning, "recorded": ways,
+        "entrances": entrances, "consent": consents, "suppressions": suppressions, "now": now,
     })
 }
 

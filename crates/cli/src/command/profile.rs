@@ -52,5 +52,6 @@ async fn erase(context: &Context, id: &str, reason: &str) -> Result<u8, Failure>
         "erased: the log calls this person {number} now, which leads to nobody; a refresh does not bring them back"
     ));
     say("What the warehouse and the providers know of the person is theirs to erase.");
+    context.warn_of_stranger(&project, id).await;
     Ok(code::DONE)
 }

@@ -11,7 +11,7 @@ use state::audit::Entry;
 use state::{Keys, Tx};
 
 use crate::args::{Suppress, SuppressOne};
-use crate::context::{Context, actor, known_profile};
+use crate::context::{Context, actor};
 use crate::failure::{Failure, code};
 use crate::print::{Rows, say, thousands};
 
@@ -33,7 +33,14 @@ async fn subject(tx: &mut Tx, keys: &Keys, one: &SuppressOne) -> Result<Suppress
                 .map_err(|error| Failure::new(format!("this is no address: {error}")))?;
             Ok(SuppressionSubject::Address(keys.address_hash(&address)))
         }
-        (None, Some(id)) => Ok(SuppressionSubject::Profile(known_profile(tx, id).await?)),
+        // Whoever was not seen yet gets a number: they may be seen later.
+        (None, Some(id)) => state::profile::intern(tx, keys, std::slice::from_ref(id))
+            .await?
+            .into_iter()
+            .next()
+            .flatten()
+            .map(SuppressionSubject::Profile)
+            .ok_or_else(|| Failure::new("this person was erased, and is not written to")),
         (None, None) => Err(Failure::new("name an address, or a person with `--profile`")),
     }
 }
@@ -64,6 +71,9 @@ async fn add(context: &Context, project: &Project, one: &SuppressOne) -> Result<
     state::audit::append(&mut tx, &[Entry { kind: "suppression", at: now, body }]);
     tx.commit().await?;
     say(if new { "on the list" } else { "was on the list already" });
+    if let Some(id) = &one.profile {
+        context.warn_of_stranger(project, id).await;
+    }
     Ok(code::DONE)
 }
 
