@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Init(Init),
     /// Make a living example with a generated warehouse of 5,000 people, and run it.
     Demo(Demo),
-    /// Find every mistake before anything runs: files, names, templates, queries.
+    /// Find every mistake before anything runs: files, names, templates, queries; `--env all` in every environment.
     Check(Check),
     /// Show what the next run would do; nothing is written, nothing is sent.
     Plan,

@@ -49,9 +49,14 @@ impl Context {
         Self { dir, ..self.clone() }
     }
 
+    /// The same in another environment, or in none.
+    pub(crate) fn in_environment(&self, environment: Option<String>) -> Self {
+        Self { environment, ..self.clone() }
+    }
+
     /// The project, checked; its warnings are said.
     pub(crate) fn project(&self) -> Result<Arc<Project>, Failure> {
-        let Reading { project, found } = self.read()?;
+        let Reading { project, found, .. } = self.read()?;
         let text = found.render(self.printer.color());
         match project {
             Some(project) if !found.has_mistakes() => {

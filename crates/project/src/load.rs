@@ -89,6 +89,8 @@ pub struct Reading {
     /// The project. Where there are mistakes, what could be read of it: to be checked further, so that all mistakes are
     /// said at once, and never to be run. `None` where not even its warehouse is known.
     pub project: Option<Project>,
+    /// All environments it has, by name.
+    pub environments: Vec<String>,
     /// Mistakes and warnings.
     pub found: Diagnostics,
 }
@@ -103,7 +105,7 @@ pub fn load(
     connectors: &[KnownConnector],
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Diagnostics> {
-    let Reading { project, found } = read(dir, environment, connectors, lookup);
+    let Reading { project, found, .. } = read(dir, environment, connectors, lookup);
     match project {
         Some(project) if !found.has_mistakes() => Ok(Loaded { project, warnings: found }),
         _ => Err(found),
@@ -118,7 +120,7 @@ pub fn read(
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Reading {
     let mut cx = Cx::new(dir, lookup, connectors);
-    let read = read_files(&mut cx, environment);
+    let (read, environments) = read_files(&mut cx, environment);
     let found = finish(&mut cx);
     let project = read.map(|project| Project {
         files: cx.files,
@@ -127,7 +129,7 @@ pub fn read(
         declared: cx.declared,
         ..project
     });
-    Reading { project, found }
+    Reading { project, environments, found }
 }
 
 /// All diagnostics, with nothing in them that was looked up.
@@ -150,14 +152,26 @@ fn finish(cx: &mut Cx<'_>) -> Diagnostics {
     Diagnostics::new(all)
 }
 
-fn read_files(cx: &mut Cx<'_>, environment: Option<&str>) -> Option<Project> {
+fn read_files(cx: &mut Cx<'_>, environment: Option<&str>) -> (Option<Project>, Vec<String>) {
     let (root, root_is_whole) = read_root(cx);
     cx.root = Some(RootKeys { span: root.span, whole: root_is_whole });
     let environments: Vec<String> = root
         .get("environments")
         .map(|node| node.entries().iter().map(|(key, _)| key.text.clone()).collect())
         .unwrap_or_default();
-    let root = lay_over(root, environment, &environments, root_is_whole, cx);
+    let project = read_with(cx, root, root_is_whole, environment, &environments);
+    (project, environments)
+}
+
+/// The rest, once it is known which environment is laid over the root files' keys.
+fn read_with(
+    cx: &mut Cx<'_>,
+    root: Node,
+    root_is_whole: bool,
+    environment: Option<&str>,
+    environments: &[String],
+) -> Option<Project> {
+    let root = lay_over(root, environment, environments, root_is_whole, cx);
     let segment_files = folder("segments", Named::Segment, cx);
     let playbook_files = folder("playbooks", Named::Playbook, cx);
     let scenario_files = folder("tests", Named::Environment, cx);
@@ -210,7 +224,7 @@ fn read_files(cx: &mut Cx<'_>, environment: Option<&str>) -> Option<Project> {
     Some(Project {
         dir: cx.dir.to_owned(),
         environment: environment.map(str::to_owned),
-        environments,
+        environments: environments.to_vec(),
         settings: rooted.settings?,
         data: rooted.data?,
         policy: rooted.policy?,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::query::Query;
 use model::segment::SegmentSource;
-use project::{Columns, Diagnostics, Project, Reading, Typed};
+use project::{Columns, Diagnostic, Diagnostics, Project, Reading, Typed};
 use warehouse::{QueryError, Use, Warehouse};
 
 use crate::args::Check;
@@ -12,48 +12,125 @@ use crate::context::Context;
 use crate::failure::{Failure, code};
 use crate::print::say;
 
+/// What `--env` says for every environment.
+const EVERY: &str = "all";
+
 /// Finds every mistake, of files and of queries, and says them in one list.
 pub(crate) async fn check(context: &Context, args: &Check) -> Result<u8, Failure> {
-    let Reading { project, found } = context.read()?;
+    let environments = environments(context)?;
+    let mut found: BTreeMap<Diagnostic, Vec<&str>> = BTreeMap::new();
+    let mut unasked = Vec::new();
+    let mut sizes = None;
+    for environment in &environments {
+        let checked = one(&context.in_environment(environment.clone()), args).await?;
+        let name = environment.as_deref().unwrap_or_default();
+        for diagnostic in checked.found.0 {
+            found.entry(diagnostic).or_default().push(name);
+        }
+        unasked.extend(checked.unasked.map(|failure| in_environment(environment.as_deref(), failure)));
+        sizes = checked
+            .project
+            .map(|project| (project.segments.len(), project.playbooks.len(), project.compiled.len()));
+    }
+    let mistakes = found.keys().filter(|one| !one.warning).count();
+    say_found(context, found, environments.len())?;
+    if mistakes > 0 {
+        for failure in unasked {
+            say(&format!("warning: {}, so there may be more mistakes", failure.text));
+        }
+        let s = if mistakes == 1 { "" } else { "s" };
+        return Err(Failure::new(format!("{mistakes} mistake{s}")));
+    }
+    if let Some(last) = unasked.pop() {
+        for failure in unasked {
+            say(&failure.to_string());
+        }
+        return Err(last);
+    }
+    let (segments, playbooks, templates) = sizes.unwrap_or_default();
+    let what = format!(
+        "{segments} segments, {playbooks} playbooks, {templates} templates: no mistakes{}{}",
+        if args.offline { " in the files; the warehouse was not asked" } else { "" },
+        match &environments[..] {
+            [_] => String::new(),
+            several => format!(" in {}", several.iter().flatten().cloned().collect::<Vec<_>>().join(", ")),
+        }
+    );
+    if !context.printer.for_programs() {
+        context.printer.text(&what)?;
+    }
+    Ok(code::DONE)
+}
+
+/// The environments to look at: the one that was chosen, or every one; where there is none, the files as they are.
+fn environments(context: &Context) -> Result<Vec<Option<String>>, Failure> {
+    if context.environment.as_deref() != Some(EVERY) {
+        return Ok(vec![context.environment.clone()]);
+    }
+    let all = context.in_environment(None).read()?.environments;
+    Ok(if all.is_empty() { vec![None] } else { all.into_iter().map(Some).collect() })
+}
+
+/// What was found in one environment.
+struct Checked {
+    project: Option<Project>,
+    found: Diagnostics,
+    /// Why its warehouse could not be asked.
+    unasked: Option<Failure>,
+}
+
+async fn one(context: &Context, args: &Check) -> Result<Checked, Failure> {
+    let Reading { project, found, .. } = context.read()?;
     let mut found = found.0;
     let mut unasked = None;
     if let (Some(project), false) = (&project, args.offline) {
         match online(project, Advice::Give).await {
             Ok(more) => found.extend(more.0),
-            // The mistakes that are known are said all the same.
-            Err(failure) if found.iter().any(|one| !one.warning) => unasked = Some(failure),
-            Err(failure) => return Err(failure),
+            // What is known is said all the same.
+            Err(failure) => unasked = Some(failure),
         }
     }
-    let found = Diagnostics::new(found);
-    let mistakes = found.0.iter().filter(|one| !one.warning).count();
+    Ok(Checked { project, found: Diagnostics::new(found), unasked })
+}
+
+fn in_environment(name: Option<&str>, failure: Failure) -> Failure {
+    match name {
+        Some(name) => Failure { text: format!("in environment `{name}`: {}", failure.text), ..failure },
+        None => failure,
+    }
+}
+
+/// Says each mistake once, with the environments it is in where it is not in all that were looked at.
+fn say_found(
+    context: &Context,
+    found: BTreeMap<Diagnostic, Vec<&str>>,
+    environments: usize,
+) -> Result<(), Failure> {
     if context.printer.for_programs() {
-        context.printer.text(&found.to_json().to_string())?;
-    } else if !found.is_empty() {
+        let json: Vec<serde_json::Value> = found
+            .iter()
+            .map(|(one, names)| {
+                let mut json = one.to_json();
+                if environments > 1 {
+                    json["environments"] = serde_json::json!(names);
+                }
+                json
+            })
+            .collect();
+        return context.printer.text(&serde_json::Value::from(json).to_string());
+    }
+    let labelled = |(mut one, names): (Diagnostic, Vec<&str>)| {
+        if names.len() < environments {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            one.message = format!("in environment {}: {}", names.join(", "), one.message);
+        }
+        one
+    };
+    let found = Diagnostics(found.into_iter().map(labelled).collect());
+    if !found.is_empty() {
         say(&found.render(context.printer.color()));
     }
-    if let Some(failure) = unasked {
-        say(&format!("warning: the warehouse could not be asked, so there may be more: {}", failure.text));
-    }
-    match project {
-        Some(project) if mistakes == 0 => {
-            let what = format!(
-                "{} segments, {} playbooks, {} templates: no mistakes{}",
-                project.segments.len(),
-                project.playbooks.len(),
-                project.compiled.len(),
-                if args.offline { " in the files; the warehouse was not asked" } else { "" }
-            );
-            if !context.printer.for_programs() {
-                context.printer.text(&what)?;
-            }
-            Ok(code::DONE)
-        }
-        _ => {
-            let s = if mistakes == 1 { "" } else { "s" };
-            Err(Failure::new(format!("{mistakes} mistake{s}")))
-        }
-    }
+    Ok(())
 }
 
 /// Refuses to go on with a project that has mistakes only the warehouse can tell. Its warnings are `check`'s to say.

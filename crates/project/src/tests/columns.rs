@@ -198,7 +198,7 @@ fn what_is_wrong_in_one_place_hides_nothing_elsewhere_and_brings_nothing_with_it
     // And those that only the database can tell.
     made.replace("playbooks/win_back.yml", "to: profile.trial_ends_at", "to: profile.trial_end_at");
     made.replace("templates/hello.md", "profile.first_name", "profile.frist_name");
-    let crate::Reading { project, found } =
+    let crate::Reading { project, found, .. } =
         crate::read(made.dir.path(), None, &super::made::connectors(), &|name| {
             (name == "MAIL_PASSWORD").then(|| "hunter2-secret".to_owned())
         });
