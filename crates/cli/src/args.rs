@@ -227,7 +227,10 @@ pub(crate) struct Log {
     pub(crate) export: Option<PathBuf>,
     /// At most so many rows; a table shows 50 by default, everything else all.
     #[arg(long)]
-    pub(crate) limit: Option<usize>,
+    pub(crate) limit: Option<std::num::NonZeroUsize>,
+    /// Every change of a row, and not only what it is now; `--state`, `--reason` and times then choose changes.
+    #[arg(long)]
+    pub(crate) history: bool,
 }
 
 #[derive(Debug, Subcommand)]

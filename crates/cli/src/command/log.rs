@@ -1,10 +1,13 @@
-//! `log`: the message log, printed or exported.
+//! `log`: the message log, printed or exported: each row as it is now, or, with `--history`, each change of it.
+
+use std::num::NonZeroUsize;
 
 use model::{DeliveryState, DestinationName, Reason};
 use serde_json::{Value, json};
 use state::delivery::{Filter, LoggedDelivery};
 use state::{State, Tx};
 
+use super::history;
 use crate::args::{Log, Output};
 use crate::context::{Context, known_playbook, known_profile};
 use crate::failure::{Failure, code};
@@ -39,21 +42,25 @@ const PAGE: u32 = 1_000;
 /// Rows a table shows unless told otherwise.
 const TABLE_ROWS: usize = 50;
 
+/// A row of the log as data.
+pub(crate) type Shown = serde_json::Map<String, Value>;
+
 /// Prints or exports the log.
 pub(crate) async fn log(context: &Context, args: &Log) -> Result<u8, Failure> {
     let project = context.project()?;
     let state = context.state(&project).await?;
-    let filter = filter(args, &project, &state).await?;
+    let wanted = Wanted { filter: filter(args, &project, &state).await?, history: args.history };
+    let at_most = args.limit.map(NonZeroUsize::get);
     if let Some(file) = &args.export {
-        return export(&state, &filter, args.limit, file).await;
+        return export(&state, &wanted, at_most, file).await;
     }
     let table = context.printer.format() == Output::Table;
-    let limit = args.limit.unwrap_or(if table { TABLE_ROWS } else { usize::MAX });
-    let mut rows = Rows::new(if table { NARROW } else { COLUMNS });
+    let limit = at_most.unwrap_or(if table { TABLE_ROWS } else { usize::MAX });
+    let mut rows = Rows::new(if table { wanted.narrow() } else { wanted.columns() });
     let mut more = false;
     each(
         &state,
-        &filter,
+        &wanted,
         limit,
         |row| {
             rows.rows.push(row);
@@ -70,6 +77,23 @@ pub(crate) async fn log(context: &Context, args: &Log) -> Result<u8, Failure> {
         ));
     }
     Ok(code::DONE)
+}
+
+/// What of the log is wanted.
+struct Wanted {
+    filter: Filter,
+    /// Each change of a row, and not only what it is now.
+    history: bool,
+}
+
+impl Wanted {
+    fn columns(&self) -> &'static [&'static str] {
+        if self.history { history::COLUMNS } else { COLUMNS }
+    }
+
+    fn narrow(&self) -> &'static [&'static str] {
+        if self.history { history::NARROW } else { NARROW }
+    }
 }
 
 async fn filter(args: &Log, project: &project::Project, state: &State) -> Result<Filter, Failure> {
@@ -108,16 +132,24 @@ async fn filter(args: &Log, project: &project::Project, state: &State) -> Result
 /// Calls `take` for each row that fits, newest first, up to a limit.
 async fn each(
     state: &State,
-    filter: &Filter,
+    wanted: &Wanted,
     limit: usize,
-    mut take: impl FnMut(serde_json::Map<String, Value>) -> Result<(), Failure>,
+    mut take: impl FnMut(Shown) -> Result<(), Failure>,
     more: &mut bool,
 ) -> Result<usize, Failure> {
+    if wanted.history {
+        let mut changes = history::changes(state, &wanted.filter).await?;
+        *more = changes.len() > limit;
+        changes.truncate(limit);
+        let taken = changes.len();
+        changes.into_iter().try_for_each(take)?;
+        return Ok(taken);
+    }
     let mut tx = state.read().await?;
     let mut after = None;
     let mut taken = 0;
     loop {
-        let found = state::delivery::find(&mut tx, filter, after.as_ref(), PAGE).await?;
+        let found = state::delivery::find(&mut tx, &wanted.filter, after.as_ref(), PAGE).await?;
         let Some(last) = found.last() else { return Ok(taken) };
         after = Some(last.cursor());
         let ids = ids(&mut tx, &found).await?;
@@ -133,7 +165,8 @@ async fn each(
     }
 }
 
-async fn ids(
+/// The ids of the rows' people.
+pub(crate) async fn ids(
     tx: &mut Tx,
     rows: &[LoggedDelivery],
 ) -> Result<std::collections::BTreeMap<model::ProfileNumber, String>, Failure> {
@@ -144,7 +177,7 @@ async fn ids(
 }
 
 /// A row of the log as data. An erased person is a number that leads to nobody.
-pub(crate) fn object(row: &LoggedDelivery, id: Option<String>) -> serde_json::Map<String, Value> {
+pub(crate) fn object(row: &LoggedDelivery, id: Option<String>) -> Shown {
     let delivery = &row.delivery;
     let saw = delivery
         .gates
@@ -177,7 +210,7 @@ pub(crate) fn object(row: &LoggedDelivery, id: Option<String>) -> serde_json::Ma
 
 async fn export(
     state: &State,
-    filter: &Filter,
+    wanted: &Wanted,
     limit: Option<usize>,
     file: &std::path::Path,
 ) -> Result<u8, Failure> {
@@ -192,10 +225,10 @@ async fn export(
     let mut made = tempfile::NamedTempFile::new_in(folder)?;
     let mut more = false;
     let taken = if ending == "csv" {
-        let mut rows = Rows::new(COLUMNS);
+        let mut rows = Rows::new(wanted.columns());
         let taken = each(
             state,
-            filter,
+            wanted,
             limit.unwrap_or(usize::MAX),
             |row| {
                 rows.rows.push(row);
@@ -210,7 +243,7 @@ async fn export(
         let out = made.as_file_mut();
         each(
             state,
-            filter,
+            wanted,
             limit.unwrap_or(usize::MAX),
             |row| {
                 use std::io::Write as _;

@@ -7,6 +7,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod halt;
+pub(crate) mod history;
 pub(crate) mod in_doubt;
 pub(crate) mod init;
 pub(crate) mod log;
