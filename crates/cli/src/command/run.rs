@@ -10,10 +10,11 @@ use daemon::plan::Plan;
 use daemon::report::{Pumped, Ticked};
 use daemon::run::{Passed, Progress, run_once, serve};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use model::Reason;
 use model::playbook::{Backfill, Playbook};
+use model::{PlaybookName, Reason};
 use project::Project;
 use serde_json::{Value, json};
+use state::control::Halt;
 use state::{Access, State};
 use tokio::sync::watch;
 use web::Site;
@@ -44,19 +45,31 @@ pub(crate) async fn once(context: &Context, daemon: &Arc<daemon::Daemon>) -> Res
     let passed = run_once(daemon, || clock.now(), &progress).await;
     progress.bar.finish_and_clear();
     let passed = passed?;
-    let json = summary(daemon, &passed).await?;
+    let stopped = stopped(&daemon.state).await?;
+    let json = with_stopped(summary(daemon, &passed).await?, &stopped);
     context.printer.object(&json, || people_summary(&daemon.project, &passed))?;
     for warning in &passed.ticked.warnings {
         say(&format!("warning: {warning}"));
     }
-    say_what_is_halted(&daemon.state).await?;
+    say_stopped(&stopped);
     Ok(exit_code(&passed, in_doubt(&json)))
 }
 
-/// A pass in which nothing happens because somebody stopped it is not to look like one in which there was nothing to do.
-async fn say_what_is_halted(state: &State) -> Result<(), Failure> {
+/// What people have stopped.
+struct Stopped {
+    halts: Vec<Halt>,
+    paused: Vec<PlaybookName>,
+}
+
+async fn stopped(state: &State) -> Result<Stopped, Failure> {
     let mut tx = state.read().await?;
-    for halt in tx.ask(state::control::halts()).await? {
+    let (halts, paused) = tx.ask(state::control::halts().and(state::playbook::paused())).await?;
+    Ok(Stopped { halts, paused })
+}
+
+/// A pass in which nothing happens because somebody stopped it is not to look like one in which there was nothing to do.
+fn say_stopped(stopped: &Stopped) {
+    for halt in &stopped.halts {
         say(&format!(
             "warning: {} is halted since {} by {}: {}; `{}` lets it go on",
             super::halt::word(&halt.scope),
@@ -66,12 +79,24 @@ async fn say_what_is_halted(state: &State) -> Result<(), Failure> {
             super::halt::lifting(&halt.scope)
         ));
     }
-    for playbook in tx.ask(state::playbook::paused()).await? {
+    for playbook in &stopped.paused {
         say(&format!(
             "warning: playbook `{playbook}` is paused; `drumbeat playbook resume {playbook}` lets it go on"
         ));
     }
-    Ok(())
+}
+
+/// The same for programs.
+fn with_stopped(mut json: Value, stopped: &Stopped) -> Value {
+    let halt = |halt: &Halt| {
+        json!({
+            "scope": super::halt::word(&halt.scope), "since": halt.at.to_string(), "actor": halt.actor, "reason": halt.reason,
+            "lifted_by": super::halt::lifting(&halt.scope),
+        })
+    };
+    json["halts"] = stopped.halts.iter().map(halt).collect();
+    json["paused"] = stopped.paused.iter().map(|name| json!(name.as_str())).collect();
+    json
 }
 
 fn in_doubt(json: &Value) -> u64 {
@@ -200,12 +225,13 @@ pub(crate) async fn plan(context: &Context) -> Result<u8, Failure> {
         "plan".to_owned(),
     );
     let plan = daemon::plan::plan(&daemon, scratch, now).await?;
-    let json = plan_json(&plan);
+    let stopped = stopped(&daemon.state).await?;
+    let json = with_stopped(plan_json(&plan), &stopped);
     context.printer.object(&json, || people_plan(&daemon.project, &plan))?;
     for warning in &plan.passed.ticked.warnings {
         say(&format!("warning: {warning}"));
     }
-    say_what_is_halted(&daemon.state).await?;
+    say_stopped(&stopped);
     Ok(match exit_code(&plan.passed, 0) {
         code::HELD => code::HELD,
         _ => code::DONE,
