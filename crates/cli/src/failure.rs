@@ -15,6 +15,8 @@ pub(crate) mod code {
     pub(crate) const DONE: u8 = 0;
     /// Your input, or something failed and is reported.
     pub(crate) const FAILED: u8 = 1;
+    /// Typed wrongly; `clap` ends with the same.
+    pub(crate) const USAGE: u8 = 2;
     /// Held: needs a person.
     pub(crate) const HELD: u8 = 3;
     /// Done, but deliveries are in doubt.

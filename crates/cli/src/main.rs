@@ -37,7 +37,29 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether a command's answer is one object, which has no rows for CSV.
+fn answers_with_an_object(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Plan
+            | Command::Run(_)
+            | Command::Demo(_)
+            | Command::Check(_)
+            | Command::Preview(_)
+            | Command::Explain(_)
+            | Command::Profile(_)
+            | Command::Audit(args::Audit::Verify { .. })
+            | Command::Version
+    )
+}
+
 async fn dispatch(cli: Cli) -> Result<u8, Failure> {
+    // Said before anything is done: a run is not repeated for its output.
+    if cli.output == Some(args::Output::Csv) && answers_with_an_object(&cli.command) {
+        return Err(Failure::new("this command prints no rows, so there is no CSV of it")
+            .hint("`--output json` prints all of it")
+            .with_code(failure::code::USAGE));
+    }
     let context = Context::new(&cli);
     match cli.command {
         Command::Init(args) => command::init::init(&context, &args).await,
@@ -69,7 +91,9 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
             Ok(failure::code::DONE)
         }
         Command::Version => {
-            context.printer.text(&format!("drumbeat {}", env!("CARGO_PKG_VERSION")))?;
+            let version = env!("CARGO_PKG_VERSION");
+            let json = serde_json::json!({ "name": "drumbeat", "version": version });
+            context.printer.object(&json, || format!("drumbeat {version}"))?;
             Ok(failure::code::DONE)
         }
     }

@@ -68,6 +68,7 @@ impl Printer {
         match self.format {
             Output::Table => self.text(&people()),
             Output::Json => self.text(&serde_json::to_string_pretty(value).unwrap_or_default()),
+            // Nothing that is an object gets here as CSV: that is refused before it begins.
             Output::Ndjson | Output::Csv => self.text(&value.to_string()),
         }
     }

@@ -32,7 +32,7 @@ pub(crate) async fn halt(context: &Context, args: &args::Halt) -> Result<u8, Fai
     let scope = scope(&project, args.scope.as_deref())?;
     let reason = args.reason.as_deref().unwrap_or_default().trim().to_owned();
     if reason.is_empty() && !args.lift {
-        return Err(Failure::new("say why, with `--reason`").with_code(2));
+        return Err(Failure::new("say why, with `--reason`").with_code(code::USAGE));
     }
     let state = context.state_to_write(&project).await?;
     let now = context.clock().now();
@@ -92,5 +92,5 @@ fn scope(project: &Project, text: Option<&str>) -> Result<HaltScope, Failure> {
     }
     Err(Failure::new(format!("`{text}` is no scope"))
         .hint("a scope is `destination.NAME` or `playbook.NAME`; none is everything")
-        .with_code(2))
+        .with_code(code::USAGE))
 }
