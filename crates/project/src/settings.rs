@@ -1,6 +1,7 @@
 //! From drumbeat.yml and data.yml as written to [`Settings`] and [`Data`].
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
@@ -46,6 +47,9 @@ const LATER: &[&str] = &[
     "fcm",
 ];
 
+/// Where the state is unless it is said.
+const DEFAULT_STATE: &str = "sqlite://.drumbeat/state.db";
+
 /// Settings, of the keys that concern them.
 pub(crate) fn settings(
     root: &Root,
@@ -61,6 +65,9 @@ pub(crate) fn settings(
     if let Some(state) = &state {
         check_url(state, cx);
     }
+    if let Some(url) = url {
+        check_apart(state.as_ref(), url, cx);
+    }
     let brands =
         root.brands.as_ref().map(|brands| brands.0.iter().map(brand).collect::<Vec<_>>()).unwrap_or_default();
     let (admin, public) = root.serve.clone().map_or((None, None), |serve| (serve.admin, serve.public));
@@ -74,7 +81,7 @@ pub(crate) fn settings(
         production: root.production.unwrap_or(false),
         deliver: root.deliver.unwrap_or(Deliver::Local),
         colleagues: root.colleagues.clone().unwrap_or_default(),
-        state: state.map_or_else(|| Secret::new("sqlite://.drumbeat/state.db"), |state| state.value),
+        state: state.map_or_else(|| Secret::new(DEFAULT_STATE), |state| state.value),
         warehouse: WarehouseSettings {
             url: url?.value.clone(),
             schema: warehouse.schema.clone(),
@@ -113,6 +120,29 @@ fn check_url(url: &At<Secret>, cx: &mut Cx<'_>) {
         cx.mistake("E0105", url.span, "this is not the address of a database")
             .label("`sqlite://PATH` or `postgres://...`");
     }
+}
+
+/// The warehouse belongs to the user and is only read; the state is ours and is written. One file cannot be both.
+fn check_apart(state: Option<&At<Secret>>, warehouse: &At<Secret>, cx: &mut Cx<'_>) {
+    let ours = state.map_or(DEFAULT_STATE, |state| state.value.reveal());
+    let theirs = warehouse.value.reveal().split('?').next().unwrap_or_default();
+    let (Some(ours), Some(theirs)) = (file_of(ours, cx.dir), file_of(theirs, cx.dir)) else { return };
+    if ours == theirs {
+        let at = state.map_or(warehouse.span, |state| state.span);
+        cx.mistake("E0108", at, "`state` and `warehouse.url` are the same file").hint(
+            "the warehouse is only read; leave `state` out, or give it a file of its own: `sqlite://.drumbeat/state.db`",
+        );
+    }
+}
+
+/// The file of an SQLite address, whatever way leads to it.
+fn file_of(url: &str, dir: &Path) -> Option<PathBuf> {
+    let path = dir.join(url.strip_prefix("sqlite://")?);
+    let resolved = std::fs::canonicalize(&path).ok().or_else(|| {
+        // It is not made yet: then its folder says where it will be.
+        Some(std::fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
+    });
+    Some(resolved.unwrap_or(path))
 }
 
 /// What the warehouse holds.

@@ -149,3 +149,39 @@ fn keys_that_are_in_no_root_file_are_said_where_people_look_for_them() {
     let json = nothing.load().unwrap_err().to_json();
     assert_eq!((&json[0]["line"], &json[0]["column"]), (&1.into(), &1.into()));
 }
+
+#[test]
+fn files_in_folders_of_folders_are_said_not_to_be_read() {
+    let made = Made::good();
+    made.write("segments/crm/lost.yml", "title: Lost\n");
+    made.write("templates/mail/old/hello.mjml", "<mjml></mjml>");
+    made.write("playbooks/.drafts/idea.yml", "title: Idea\n");
+    assert_eq!(
+        short(&made),
+        [
+            "warning E0101 segments/crm/lost.yml:0:0+0 this file is not read = files of segments/ lie in it, and not in folders of it",
+            "warning E0101 templates/mail/old/hello.mjml:0:0+0 this file is not read = files of templates/ lie in it, and not in folders of it",
+        ]
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_state_in_the_warehouses_file_is_refused_by_whatever_way_it_is_named() {
+    let made = Made::good();
+    made.replace("drumbeat.yml", "state: sqlite://.drumbeat/state.db", "state: sqlite://./warehouse.db");
+    assert_eq!(
+        short(&made),
+        [
+            "E0108 drumbeat.yml:7:8+23 `state` and `warehouse.url` are the same file = the warehouse is only read; leave `state` out, or give it a file of its own: `sqlite://.drumbeat/state.db`",
+        ]
+    );
+    let made = Made::good();
+    made.write("warehouse.db", "");
+    std::os::unix::fs::symlink(made.dir.path().join("warehouse.db"), made.dir.path().join("state.db"))
+        .unwrap();
+    made.replace("drumbeat.yml", "state: sqlite://.drumbeat/state.db", "state: sqlite://state.db");
+    assert!(made.wrong().contains("`state` and `warehouse.url` are the same file"), "{}", made.wrong());
+    made.replace("drumbeat.yml", "state: sqlite://state.db", "state: sqlite://other.db");
+    assert_eq!(made.wrong(), "");
+}
