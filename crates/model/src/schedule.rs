@@ -58,6 +58,31 @@ impl fmt::Display for Schedule {
     }
 }
 
+/// The end of 2023.
+const BEFORE_A_LEAP_YEAR: Timestamp = Timestamp::constant(1_704_067_199, 0);
+
+/// The duration that somebody wrote in several words: `1 hour`, `every 2 days`, `every week`.
+fn meant_duration(fields: &[String]) -> Option<String> {
+    let words = match fields {
+        [every, rest @ ..] if every == "every" => rest,
+        all => all,
+    };
+    let (count, unit) = match words {
+        [unit] => ("1", unit),
+        [count, unit] => (count.as_str(), unit),
+        _ => return None,
+    };
+    let unit = match unit.trim_end_matches('s') {
+        "" | "s" | "sec" | "second" => "s",
+        "m" | "min" | "minute" => "m",
+        "h" | "hr" | "hour" => "h",
+        "d" | "day" => "d",
+        "w" | "week" => "w",
+        _ => return parse_duration(unit).ok().filter(|_| words.len() == 1).map(format_duration),
+    };
+    parse_duration(&format!("{count}{unit}")).ok().map(format_duration)
+}
+
 impl Schedule {
     /// Every so long, by the clock: `15m` is each quarter of an hour.
     pub fn every(duration: SignedDuration) -> Self {
@@ -81,10 +106,13 @@ impl Schedule {
         }
         let fields: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
         let [_, hour, day, _, weekday] = &fields[..] else {
-            return Err(ScheduleError(format!(
-                "a cron expression has five fields, this one has {}",
-                fields.len()
-            )));
+            return Err(ScheduleError(match meant_duration(&fields) {
+                Some(duration) => format!("a duration is one word: `{duration}`"),
+                None => format!(
+                    "a schedule is a duration such as `15m`, or five fields such as `0 6 * * mon-fri`; this has {}",
+                    fields.len()
+                ),
+            }));
         };
         if weekday.bytes().any(|byte| byte.is_ascii_digit()) {
             return Err(ScheduleError(
@@ -104,7 +132,13 @@ impl Schedule {
             ScheduleError("not a cron expression: minute, hour, day of the month, month, weekday".to_owned())
         })?;
         let every_hour = hour == "*" || hour.starts_with("*/");
-        Ok(Self { text: text.to_owned(), kind: Kind::Cron { schedule: Box::new(schedule), every_hour } })
+        let schedule =
+            Self { text: text.to_owned(), kind: Kind::Cron { schedule: Box::new(schedule), every_hour } };
+        // Seen from before a leap year, so that its day counts.
+        if schedule.next_after(BEFORE_A_LEAP_YEAR, &TimeZone::UTC).is_none() {
+            return Err(ScheduleError("this never comes: no such month has such a day".to_owned()));
+        }
+        Ok(schedule)
     }
 
     /// The first time strictly after `after`; `None` if there is none within four years.
@@ -295,6 +329,31 @@ mod tests {
         assert_eq!(next("30 * * * *", "Europe/Berlin", "2026-03-29T00:30:00Z"), "2026-03-29T01:30:00Z");
         assert_eq!(next("30 * * * *", "Europe/Berlin", "2026-10-25T00:30:00Z"), "2026-10-25T01:30:00Z");
         assert_eq!(next("30 * * * *", "Europe/Berlin", "2026-10-25T01:30:00Z"), "2026-10-25T02:30:00Z");
+    }
+
+    #[test]
+    fn a_duration_in_several_words_is_shown_in_one() {
+        for (text, hint) in [
+            ("1 hour", "a duration is one word: `1h`"),
+            ("every 2 days", "a duration is one word: `2d`"),
+            ("every week", "a duration is one word: `7d`"),
+            ("every 90s", "a duration is one word: `90s`"),
+            ("15 min", "a duration is one word: `15m`"),
+            (
+                "1 month",
+                "a schedule is a duration such as `15m`, or five fields such as `0 6 * * mon-fri`; this has 2",
+            ),
+        ] {
+            assert_eq!(Schedule::parse(text).unwrap_err().to_string(), hint, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_that_never_comes_is_none() {
+        for never in ["0 0 31 2 *", "0 0 30 feb *", "0 0 31 4,6 *"] {
+            assert!(Schedule::parse(never).unwrap_err().to_string().contains("never comes"), "{never}");
+        }
+        assert_eq!(next("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z"), "2028-02-29T00:00:00Z");
     }
 
     #[test]

@@ -30,6 +30,20 @@ pub(super) const ELSEWHERE: &[(&str, &str, &str, &[&str])] = &[
     ),
     (
         "segments/at_risk.yml",
+        "\"0 6 * * mon-fri\"",
+        "1 hour",
+        &["E0105 segments/at_risk.yml:5:11+6 `1 hour` is not a schedule; a duration is one word: `1h`"],
+    ),
+    (
+        "segments/at_risk.yml",
+        "\"0 6 * * mon-fri\"",
+        "\"0 0 31 2 *\"",
+        &[
+            "E0105 segments/at_risk.yml:5:11+12 `0 0 31 2 *` is not a schedule; this never comes: no such month has such a day",
+        ],
+    ),
+    (
+        "segments/at_risk.yml",
         "  where c.mrr > 0",
         "  where c.mrr > 0 and e.at < now()",
         &[
