@@ -382,6 +382,37 @@ fn list(dir: &Path, cx: &mut Cx<'_>) -> Vec<(String, PathBuf)> {
     found
 }
 
+/// How deep files are looked for that lie where none is read.
+const STRAY_DEPTH: usize = 4;
+
+/// Warns of files that would be read if they did not lie in a folder of their folder: nobody is to wonder why they do nothing.
+pub(crate) fn warn_of_strays(folder: &str, endings: &[&str], cx: &mut Cx<'_>) {
+    fn visit(path: &str, depth: usize, endings: &[&str], cx: &Cx<'_>, found: &mut Vec<String>) {
+        let Ok(entries) = std::fs::read_dir(cx.dir.join(path)) else { return };
+        for entry in entries.flatten().take(MAX_FILES) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let inner = format!("{path}/{name}");
+            if name.starts_with('.') {
+                continue;
+            }
+            if entry.path().is_dir() {
+                if depth < STRAY_DEPTH {
+                    visit(&inner, depth + 1, endings, cx, found);
+                }
+            } else if depth > 0 && endings.iter().any(|ending| name.ends_with(ending)) {
+                found.push(inner);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    visit(folder, 0, endings, cx, &mut found);
+    for path in found {
+        cx.push(Diagnostic::of_file("E0101", path, "this file is not read"))
+            .warn()
+            .hint(format!("files of {folder}/ lie in it, and not in folders of it"));
+    }
+}
+
 /// Reads one file into a tree.
 fn read_file(path: &str, full: &Path, cx: &mut Cx<'_>) -> Option<Node> {
     match read_text(full) {
@@ -399,6 +430,7 @@ fn read_file(path: &str, full: &Path, cx: &mut Cx<'_>) -> Option<Node> {
 /// The files of a folder by name, each a tree. The name is known even where the file is wrong.
 fn folder(folder: &str, kind: Named, cx: &mut Cx<'_>) -> Vec<(String, Node)> {
     let mut nodes = Vec::new();
+    warn_of_strays(folder, &[".yml", ".yaml"], cx);
     for (file_name, full) in list(&cx.dir.join(folder), cx) {
         let name = file_name.trim_end_matches(".yml").to_owned();
         let path = format!("{folder}/{file_name}");

@@ -25,6 +25,7 @@ const FOLDER: &str = "templates";
 
 /// Reads the files of templates, layouts and parts; hidden files and folders are left alone.
 pub(crate) fn read(cx: &mut Cx<'_>) -> Sources {
+    crate::load::warn_of_strays(FOLDER, &[".mjml", ".html", ".md", ".txt"], cx);
     let mut sources = Sources::default();
     let mut names = Vec::new();
     for entry in std::fs::read_dir(cx.dir.join(FOLDER)).into_iter().flatten().flatten() {

@@ -291,7 +291,7 @@ macro_rules! names {
         /// Where a name is used; that there is such a thing is looked up later.
         impl Read for $type {
             fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
-                let text = cx.text(node, concat!("the name of a ", stringify!($kind)))?;
+                let text = cx.text(node, &format!("the name of a {}", Named::$kind.word()))?;
                 cx.mention(Named::$kind, &text.text, text.span);
                 // A text that follows no rule for names is the name of nothing: that is what the look-up will say.
                 Self::parse(&text.text).ok()

@@ -16,10 +16,13 @@ use crate::print::{printable, say};
 async fn previewed(context: &Context, what: &str, id: &str) -> Result<(Arc<Daemon>, Previewed), Failure> {
     let project = context.project()?;
     let daemon = Arc::new(context.previewing(project).await?);
-    let (playbook, step) = what
-        .trim_start_matches("playbook.")
-        .split_once('.')
-        .map_or((None, what), |(playbook, step)| (Some(playbook), step));
+    let (playbook, step) = match what.strip_prefix("template.") {
+        Some(template) => (None, template),
+        None => what
+            .trim_start_matches("playbook.")
+            .split_once('.')
+            .map_or((None, what), |(playbook, step)| (Some(playbook), step)),
+    };
     let found = make(&daemon, playbook, step, id, context.clock().now()).await?;
     let previewed = found.map_err(|why| Failure::new(why.to_string()))?;
     Ok((daemon, previewed))
