@@ -161,6 +161,16 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// A word as a shell takes it: in quotes where it must be.
+pub(crate) fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 /// Talk, on stderr.
 #[expect(clippy::print_stderr, reason = "the one place that talks")]
 pub(crate) fn say(text: &str) {
@@ -192,6 +202,15 @@ mod tests {
             [("=1+1", "'=1+1"), ("@x", "'@x"), ("-5", "-5"), ("+49 30", "'+49 30"), ("plain", "plain")]
         {
             assert_eq!(neutral(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_word_with_a_space_stays_one_word_in_a_shell() {
+        for (text, word) in
+            [("a/b_c.d", "a/b_c.d"), ("my project", "'my project'"), ("it's", "'it'\\''s'"), ("", "''")]
+        {
+            assert_eq!(shell_word(text), word);
         }
     }
 

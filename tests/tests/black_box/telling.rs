@@ -85,3 +85,148 @@ fn an_id_that_nobody_has_is_said_and_what_was_asked_is_done() {
     let erase = folder.run(&["profile", "erase", "stranger", "--reason", "asked"]).code(0).err;
     assert!(erase.contains("erased") && erase.contains(warning), "{erase}");
 }
+
+/// Each environment is checked, and what is wrong in several is said once, with their names.
+#[test]
+fn every_environment_is_checked_at_once() {
+    let folder = project(5);
+    let settings = folder.read("drumbeat.yml");
+    folder.write(
+        "drumbeat.yml",
+        &format!(
+            "{settings}environments:\n  staging: {{}}\n  old: {{warehouse: {{url: \"sqlite://old.db\"}}}}\n  broken: {{timezone: Nowhere}}\n"
+        ),
+    );
+    folder.sql("old.db", &crate::support::warehouse_sql(5).replace("plan text", "tier text"));
+    folder.run(&["check"]).code(0);
+    let all = folder.run(&["--env", "all", "check"]).code(1).err;
+    assert!(all.contains("in environment `broken`: `Nowhere` is not"), "{all}");
+    assert_eq!(
+        all.matches("in environment `old`: the database refuses the query: no such column: plan").count(),
+        2,
+        "{all}"
+    );
+    let json = folder.run(&["--env", "all", "--output", "json", "check"]).code(1).json();
+    assert!(
+        json.as_array().unwrap().iter().any(|one| one["environments"] == serde_json::json!(["broken"])),
+        "{json}"
+    );
+    // What is wrong everywhere is said once, and of no environment.
+    folder.write("playbooks/hello.yml", &PLAYBOOK.replace("title:", "titel:"));
+    let all = folder.run(&["--env", "all", "check"]).code(1).err;
+    assert_eq!(all.matches("unknown key `titel`").count(), 1, "{all}");
+    assert!(all.contains("error[E0102]: unknown key `titel`"), "{all}");
+    folder.write("playbooks/hello.yml", PLAYBOOK).write("drumbeat.yml", &settings);
+    folder.run(&["--env", "all", "check"]).code(0);
+}
+
+#[test]
+fn a_history_has_every_change_and_the_log_the_last_of_each() {
+    let folder = project(40);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    folder.run(&["--now", "2026-03-02T20:00:00Z", "run", "--once"]).code(0);
+    let latest = folder.run(&["--output", "ndjson", "log"]).code(0).lines();
+    let history = folder.run(&["--output", "ndjson", "log", "--history"]).code(0).lines();
+    assert!(history.len() > latest.len());
+    for key in [
+        "delivery",
+        "profile",
+        "playbook",
+        "version",
+        "step",
+        "channel",
+        "destination",
+        "state",
+        "reason",
+        "decided_at",
+        "settled_at",
+        "receipt",
+    ] {
+        assert!(history.iter().all(|change| change.get(key).is_some()), "{key}");
+    }
+    for row in &latest {
+        let of_row: Vec<_> = history.iter().filter(|change| change["delivery"] == row["delivery"]).collect();
+        for key in ["state", "reason", "settled_at", "receipt"] {
+            assert_eq!(of_row[0][key], row[key], "{key} of the newest change: {:?} {row}", of_row[0]);
+        }
+        if row["state"] == "accepted" {
+            let states: Vec<_> = of_row.iter().map(|change| change["state"].as_str().unwrap()).collect();
+            assert!(states.starts_with(&["accepted", "pending"]), "{states:?}");
+        }
+    }
+    // Who slept was put off first, and that is in the history of a row that was accepted since.
+    let deferred =
+        folder.run(&["--output", "ndjson", "log", "--history", "--state", "deferred"]).code(0).lines();
+    assert!(deferred.iter().any(|change| {
+        latest.iter().any(|row| row["delivery"] == change["delivery"] && row["state"] == "accepted")
+    }));
+    let one = folder
+        .run(&["--output", "ndjson", "log", "--history", "--profile", "1", "--limit", "1"])
+        .code(0)
+        .lines();
+    assert_eq!((one.len(), &one[0]["profile"]), (1, &"1".into()));
+    folder.run(&["log", "--history", "--export", "history.csv"]).code(0);
+    assert_eq!(folder.read("history.csv").lines().count(), history.len() + 1);
+    folder.run(&["log", "--limit", "0"]).code(2);
+}
+
+#[test]
+fn what_is_one_object_is_no_csv_and_the_version_is_an_object() {
+    let folder = project(5);
+    let version = folder.run(&["--output", "json", "version"]).code(0).json();
+    assert_eq!(version["name"], "drumbeat");
+    assert!(version["version"].is_string());
+    for command in [
+        vec!["preview", "hello.hello", "--profile", "1"],
+        vec!["plan"],
+        vec!["run", "--once"],
+        vec!["explain", "--profile", "1"],
+    ] {
+        let ran = folder.command(&command).args(["--output", "csv"]).output().unwrap();
+        assert_eq!(ran.status.code(), Some(2), "{command:?}");
+        assert!(ran.stdout.is_empty());
+    }
+    assert!(!folder.path().join("state.db").exists(), "nothing ran");
+}
+
+#[test]
+fn a_template_is_previewed_by_its_full_name_too() {
+    let folder = project(5);
+    let preview = |what: &str| folder.run(&["--now", NOW, "preview", what, "--profile", "1"]).code(0).out;
+    for what in ["hello", "template.hello"] {
+        assert!(preview(what).contains("Hello Name1, plan team."), "{}", preview(what));
+    }
+}
+
+#[test]
+fn commands_that_are_shown_can_be_typed_in_a_folder_with_a_space() {
+    let folder = project(5);
+    let made = folder.run(&["init", "my project", "--warehouse", "sqlite://warehouse.db"]).code(0);
+    assert!(made.err.contains("drumbeat -C 'my project' plan"), "{}", made.err);
+    // What it made says on its first plan what it would do.
+    let plan = folder.run(&["-C", "my project", "plan"]).code(0);
+    assert!(plan.out.contains("welcome"), "{}", plan.out);
+    let demo = folder.run(&["demo", "the demo"]).code(0);
+    assert!(demo.err.contains("drumbeat -C 'the demo' test"), "{}", demo.err);
+    assert!(folder.read("the demo/.gitignore").contains(".drumbeat/"));
+}
+
+#[test]
+fn what_is_stopped_is_in_the_json_of_a_run_and_of_a_plan() {
+    let folder = project(5);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    folder.run(&["halt", "--scope", "destination.mail", "--reason", "a drill"]).code(0);
+    folder.run(&["playbook", "pause", "hello"]).code(0);
+    for command in [vec!["plan"], vec!["run", "--once"]] {
+        let json = folder.command(&command).args(["--now", NOW, "--output", "json"]).output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+        let halt = &json["halts"][0];
+        assert_eq!(
+            (&halt["scope"], &halt["reason"]),
+            (&"destination.mail".into(), &"a drill".into()),
+            "{json}"
+        );
+        assert_eq!(halt["lifted_by"], "drumbeat halt --lift --scope destination.mail");
+        assert_eq!(json["paused"], serde_json::json!(["hello"]));
+    }
+}

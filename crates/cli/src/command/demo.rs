@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use crate::args::Demo;
 use crate::context::Context;
 use crate::failure::{Failure, code};
-use crate::print::say;
+use crate::print::{say, shell_word};
 
 macro_rules! saas {
     ($($file:literal)*) => { &[$(($file, include_str!(concat!("../../../../playbooks/saas/", $file))),)*] };
@@ -42,7 +42,7 @@ pub(crate) async fn demo(context: &Context, args: &Demo) -> Result<u8, Failure> 
             return Err(Failure::new(format!("{} is not empty", dir.display()))
                 .hint("name a folder that does not exist yet: `drumbeat demo NAME`"));
         }
-        for (file, text) in FILES {
+        for (file, text) in FILES.iter().chain([&(".gitignore", super::init::GITIGNORE)]) {
             let path = dir.join(file);
             std::fs::create_dir_all(path.parent().unwrap_or(dir))?;
             std::fs::write(path, text)?;
@@ -67,13 +67,14 @@ pub(crate) async fn demo(context: &Context, args: &Demo) -> Result<u8, Failure> 
     let exit = super::run::once(&here, &daemon).await?;
     drop(lock);
     if !here.printer.for_programs() {
-        let shown = dir.display();
+        let shown = shell_word(&dir.to_string_lossy());
         let somebody = first_sent(&daemon).await?.unwrap_or_else(|| "1".to_owned());
         say(&format!(
-            "\nThe messages are in {shown}/outbox. Worth typing next:\n\
+            "\nThe messages are in {}/outbox. Worth typing next:\n\
              \x20 drumbeat -C {shown} explain --profile {somebody} --playbook win_back\n\
              \x20 drumbeat -C {shown} log --state suppressed\n\
-             \x20 drumbeat -C {shown} test"
+             \x20 drumbeat -C {shown} test",
+            dir.display()
         ));
     }
     Ok(if exit == code::HELD { code::HELD } else { code::DONE })

@@ -14,7 +14,7 @@ use warehouse::{TableInfo, Warehouse};
 use crate::args::{Check, Init};
 use crate::context::{Context, known_connectors};
 use crate::failure::{Failure, code};
-use crate::print::say;
+use crate::print::{say, shell_word};
 
 /// Makes a project.
 pub(crate) async fn init(context: &Context, args: &Init) -> Result<u8, Failure> {
@@ -52,12 +52,19 @@ pub(crate) async fn init(context: &Context, args: &Init) -> Result<u8, Failure> 
         return Ok(code::DONE);
     }
     let checked = super::check::check(&here, &Check { offline: false }).await?;
-    let shown = if dir == Path::new(".") { String::new() } else { format!(" -C {}", dir.display()) };
+    let shown = if dir == Path::new(".") {
+        String::new()
+    } else {
+        format!(" -C {}", shell_word(&dir.to_string_lossy()))
+    };
     say(&format!(
         "Worth typing next:\n  drumbeat{shown} plan\n  drumbeat{shown} run --once\n  drumbeat{shown} log"
     ));
     Ok(checked)
 }
+
+/// What a run makes is nobody's work: the state with its key, the schemas for editors, messages as files.
+pub(crate) const GITIGNORE: &str = ".drumbeat/\noutbox/\n";
 
 fn project_name(dir: &Path) -> String {
     let full = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
@@ -411,7 +418,7 @@ fn files(name: &str, guess: &Guess) -> Vec<(String, String)> {
         ("playbooks/welcome.yml".to_owned(), playbook),
         ("templates/_layout.mjml".to_owned(), layout.to_owned()),
         ("templates/welcome.mjml".to_owned(), template),
-        (".gitignore".to_owned(), ".drumbeat/\noutbox/\n".to_owned()),
+        (".gitignore".to_owned(), GITIGNORE.to_owned()),
     ]
 }
 
