@@ -67,6 +67,7 @@ pub async fn serve(
                     drop(permit);
                 });
             }
+            Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "A connection could not be accepted.");
                 if tokio::time::timeout(PAUSE, stopped(&mut stop)).await.is_ok() {
@@ -78,6 +79,12 @@ pub async fn serve(
     drop(listener);
     while connections.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Whether a connection was gone before it was accepted, which says nothing about the next.
+fn is_of_the_client(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// The next connection, once there is room for it.
