@@ -223,5 +223,5 @@ fn one_check_says_what_is_wrong_in_files_in_queries_and_in_columns() {
     // Without the warehouse, what the files say is said all the same.
     std::fs::remove_file(folder.path().join("warehouse.db")).unwrap();
     let ran = folder.run(&["check"]).code(1);
-    assert!(ran.err.contains("titel") && ran.err.contains("could not be asked"), "{}", ran.err);
+    assert!(ran.err.contains("titel") && ran.err.contains("cannot be reached"), "{}", ran.err);
 }

@@ -191,17 +191,14 @@ fn what_the_database_says_of_a_query_is_shown_in_the_line_it_is_about() {
 #[test]
 fn what_is_wrong_in_one_place_hides_nothing_elsewhere_and_brings_nothing_with_it() {
     let made = Made::good();
-    // Mistakes in files; of these, the segment and the playbook `other` are not there to be looked at.
+    // Mistakes in files; the segment is not there to be looked at, and who enters on it is.
     made.replace("segments/at_risk.yml", "sql: |", "sqll: |");
     made.replace("playbooks/win_back.yml", "title: Win back", "titel: Win back");
     made.replace("policy.yml", "class: marketing}\n  product", "class: marketin}\n  product");
     // And those that only the database can tell.
     made.replace("playbooks/win_back.yml", "to: profile.trial_ends_at", "to: profile.trial_end_at");
     made.replace("templates/hello.md", "profile.first_name", "profile.frist_name");
-    let crate::Reading { project, found, .. } =
-        crate::read(made.dir.path(), None, &super::made::connectors(), &|name| {
-            (name == "MAIL_PASSWORD").then(|| "hunter2-secret".to_owned())
-        });
+    let crate::Reading { project, found, .. } = super::made::read(made.dir.path());
     let mut columns = columns();
     columns.segments.remove("at_risk");
     let all = found.0.into_iter().chain(check_columns(&project.unwrap(), &columns).0).collect();
@@ -218,6 +215,6 @@ fn what_is_wrong_in_one_place_hides_nothing_elsewhere_and_brings_nothing_with_it
     // Without the people's columns nothing is said of them.
     made.replace("segments/at_risk.yml", "sqll: |", "sql: |");
     columns = Columns { profiles: None, ..super::columns::columns() };
-    let reading = crate::read(made.dir.path(), None, &super::made::connectors(), &|_| None);
+    let reading = super::made::read(made.dir.path());
     assert_eq!(short(&check_columns(&reading.project.unwrap(), &columns)), [""; 0]);
 }

@@ -236,14 +236,24 @@ impl Made {
     }
 }
 
+/// The environment variables that the good project needs.
+const VARIABLES: &[(&str, &str)] =
+    &[("MAIL_PASSWORD", "hunter2-secret"), ("ROOT_KEY", "cm9vdC1rZXktc2VjcmV0")];
+
+/// What can be read of a project, right or wrong.
+pub(super) fn read(dir: &Path) -> crate::Reading {
+    let lookup =
+        |name: &str| VARIABLES.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    crate::read(dir, None, &connectors(), &lookup)
+}
+
 /// Loads with these environment variables besides those the good project needs.
 pub(super) fn load(
     dir: &Path,
     environment: Option<&str>,
     variables: &[(&str, &str)],
 ) -> Result<Loaded, Diagnostics> {
-    let mut all: BTreeMap<&str, &str> =
-        [("MAIL_PASSWORD", "hunter2-secret"), ("ROOT_KEY", "cm9vdC1rZXktc2VjcmV0")].into();
+    let mut all: BTreeMap<&str, &str> = VARIABLES.iter().copied().collect();
     all.extend(variables.iter().copied());
     crate::load(dir, environment, &connectors(), &|name| all.get(name).map(|value| (*value).to_owned()))
 }

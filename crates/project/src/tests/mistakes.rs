@@ -109,10 +109,22 @@ fn all_mistakes_are_said_at_once() {
 
 #[test]
 fn what_a_file_that_cannot_be_read_may_hold_is_not_missed() {
-    let made = Made::good();
-    made.write("drumbeat.yml", "version: 1\nproject: [acme\n");
-    let said = short(&made);
-    assert!(said.len() == 1 && said[0].starts_with("E0101 drumbeat.yml:2:10"), "{said:#?}");
+    for file in ["drumbeat.yml", "data.yml", "policy.yml", "segments/at_risk.yml", "playbooks/other.yml"] {
+        let made = Made::good();
+        made.write(file, "version: 1\nproject: [acme\n");
+        let said = short(&made);
+        assert!(said.len() == 1 && said[0].starts_with(&format!("E0101 {file}:2:10")), "{said:#?}");
+        // What can be checked of the rest is, and nothing is made up.
+        let reading = super::made::read(made.dir.path());
+        if let Some(project) = reading.project {
+            let mut columns = super::columns::columns();
+            columns.segments.retain(|name, _| !file.contains(name.as_str()));
+            let columns =
+                crate::Columns { profiles: columns.profiles.filter(|_| file != "data.yml"), ..columns };
+            let found = crate::check_columns(&project, &columns);
+            assert!(!found.has_mistakes(), "{file}: {found}");
+        }
+    }
 }
 
 #[test]
