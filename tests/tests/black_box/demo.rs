@@ -47,7 +47,11 @@ fn from_the_demo_to_your_own_data_in_five_commands() {
             continue;
         };
         let args: Vec<&str> = args.split_whitespace().collect();
-        folder.run(&args).code(0);
+        let ran = folder.run(&args).code(0);
+        // What was made says something to somebody, and the log shows it.
+        if args.contains(&"log") {
+            assert!(ran.out.lines().count() > 100 && ran.out.contains("accepted"), "{}", ran.out);
+        }
     }
 }
 
