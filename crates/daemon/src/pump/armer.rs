@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine::{ArmFacts, LastLook};
 use jiff::Timestamp;
@@ -42,40 +42,27 @@ pub(super) struct Request {
 #[derive(Clone)]
 pub(super) struct Handle {
     pub(super) sender: mpsc::Sender<Request>,
-    pub(super) coming: Arc<AtomicUsize>,
+    pub(super) under_way: Arc<AtomicUsize>,
 }
 
-/// A message that will be asked about soon, unless something goes wrong before.
-pub(super) struct Coming {
-    all: Arc<AtomicUsize>,
-    counts: AtomicBool,
-}
+/// A connection that has a message in hand, and will ask about it, or about the next one, in a moment.
+pub(super) struct UnderWay(Arc<AtomicUsize>);
 
-impl Coming {
-    /// It is here.
-    fn arrives(&self) {
-        if self.counts.swap(false, Ordering::SeqCst) {
-            self.all.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-}
-
-impl Drop for Coming {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.arrives();
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Handle {
-    /// Says that a message is on its way to the point of no return.
-    pub(super) fn announce(&self) -> Coming {
-        self.coming.fetch_add(1, Ordering::SeqCst);
-        Coming { all: Arc::clone(&self.coming), counts: AtomicBool::new(true) }
+    /// Says that a connection has a message in hand, as long as what is returned is kept.
+    pub(super) fn begin(&self) -> UnderWay {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        UnderWay(Arc::clone(&self.under_way))
     }
 
     /// Asks for the last look. True: the row is armed, durably. False: it is not, and why not is written.
-    pub(super) async fn arm(&self, ready: &Ready, coming: &Coming) -> bool {
-        coming.arrives();
+    pub(super) async fn arm(&self, ready: &Ready) -> bool {
         let (reply, answer) = oneshot::channel();
         let request = Request {
             claimed: ready.claimed.clone(),

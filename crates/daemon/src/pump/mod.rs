@@ -266,16 +266,16 @@ impl Worker {
                     return self.not_from_here(&claimed, refusal, pumped).await;
                 }
                 driver.pace().await;
-                let coming = self.armer.announce();
+                let _under_way = self.armer.begin();
                 let arm = async || {
-                    armed.store(self.armer.arm(&ready, &coming).await, Ordering::SeqCst);
+                    armed.store(self.armer.arm(&ready).await, Ordering::SeqCst);
                     armed.load(Ordering::SeqCst)
                 };
                 driver.deliver(&ready.item, arm).await
             }
             Carrier::Made(provider) => match provider.envelope(&ready.item) {
                 Some(outcome) => outcome,
-                None if self.armer.arm(&ready, &self.armer.announce()).await => {
+                None if self.armer.arm(&ready).await => {
                     armed.store(true, Ordering::SeqCst);
                     model::fault::point("arm.after_commit");
                     provider.take(&ready.item, &ready.rendered)

@@ -1,9 +1,8 @@
 //! The one task of a pass that writes: last looks and results together, as they come.
 //!
-//! A transaction costs much the same whatever is in it. So it takes whatever waits when the last one is committed, and while more
-//! messages are on their way to the point of no return than have come there, it waits for them, a moment at most: a slow server
-//! holds up nobody. Results alone wait for the next message in the same way, whose connection mostly brought them. They are written
-//! before the last look, which therefore sees them.
+//! A transaction costs much the same whatever is in it. So it takes whatever waits when the last one is committed, and while there
+//! are connections with a message in hand that have not come to the point of no return, it waits for them, a moment at most: a slow
+//! server holds up nobody. Results are written before the last look, which therefore sees them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,16 +31,16 @@ impl Scribe {
     pub(super) fn start(daemon: Arc<Daemon>, members: Arc<Members>, now: Timestamp) -> Self {
         let (arming, mut requests) = mpsc::channel(armer::BATCH_MAX);
         let (settling, mut jobs) = mpsc::channel(settler::BATCH_MAX);
-        let coming = Arc::new(AtomicUsize::new(0));
-        let on_the_way = Arc::clone(&coming);
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let all = Arc::clone(&under_way);
         let task = tokio::spawn(async move {
-            while let Some((requests, jobs)) = next(&mut requests, &mut jobs, &coming).await {
+            while let Some((requests, jobs)) = next(&mut requests, &mut jobs, &under_way).await {
                 write(&daemon, &members, requests, jobs, now).await?;
             }
             Ok(())
         });
         Self {
-            arming: armer::Handle { sender: arming, coming: on_the_way },
+            arming: armer::Handle { sender: arming, under_way: all },
             settling: settler::Handle { sender: settling, now },
             task,
         }
@@ -67,7 +66,7 @@ impl Scribe {
 async fn next(
     requests: &mut mpsc::Receiver<Request>,
     jobs: &mut mpsc::Receiver<Job>,
-    coming: &AtomicUsize,
+    under_way: &AtomicUsize,
 ) -> Option<(Vec<Request>, Vec<Job>)> {
     let (mut asked, mut done) = (Vec::new(), Vec::new());
     take(requests, jobs, &mut asked, &mut done).await;
@@ -78,7 +77,7 @@ async fn next(
     tokio::pin!(patience);
     loop {
         let is_full = asked.len() >= armer::BATCH_MAX || done.len() >= settler::BATCH_MAX;
-        if is_full || coming.load(Ordering::SeqCst) <= asked.len() {
+        if is_full || under_way.load(Ordering::SeqCst) <= asked.len() {
             break;
         }
         tokio::select! {

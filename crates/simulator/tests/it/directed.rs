@@ -42,7 +42,7 @@ fn a_pass_that_takes_long_does_what_was_due_when_it_began() {
         2,
         "what follows at once goes in the same pass, what is to wait does not"
     );
-    bench.run_once(|| start()).unwrap();
+    bench.run_once(start).unwrap();
     assert_eq!(bench.handed(), [], "a second pass at the same time finds nothing to do");
     bench.run_once(|| after(1)).unwrap();
     assert_eq!(bench.handed().len(), 1, "the wait began when the pass did");
