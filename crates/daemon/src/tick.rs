@@ -75,7 +75,7 @@ async fn turn(
             continue;
         }
         decide::look(daemon, view, &surroundings, &playbook.name, decide::Look::Due, now, ticked).await?;
-        if !due.is_empty() && decide::watches(playbook) {
+        if !due.is_empty() && decide::is_watched(daemon, playbook).await? {
             decide::look(daemon, view, &surroundings, &playbook.name, decide::Look::All, now, ticked).await?;
         }
         enter::enter(daemon, view, &surroundings, playbook, now, ticked).await?;

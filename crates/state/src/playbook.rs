@@ -200,6 +200,13 @@ pub async fn save_version(
     Ok(())
 }
 
+/// The versions that were ever kept of a playbook.
+pub async fn versions(tx: &mut Tx, playbook: &PlaybookName) -> Result<Vec<String>, StateError> {
+    let sql = Sql::same("SELECT version FROM playbook_version WHERE playbook = $1 ORDER BY version");
+    let rows: Vec<(String,)> = tx.rows("list versions", &sql, binds![playbook.as_str()]).await?;
+    Ok(rows.into_iter().map(|(version,)| version).collect())
+}
+
 /// What a version pins.
 pub async fn version(
     tx: &mut Tx,

@@ -306,3 +306,25 @@ fn people_who_are_there_twice_or_without_an_id_are_said() {
     assert!(run.err.contains("and 1 without an id"), "{}", run.err);
     assert_eq!(outbox(&folder).len(), reachable(20).len());
 }
+
+/// Those under way stay on their version, and what that version waits for is still looked for when the files have another.
+#[test]
+fn who_waits_for_something_on_an_old_version_is_not_forgotten() {
+    let folder = project(3);
+    let until =
+        PLAYBOOK.replace("wait: 2d", "{id: w, wait: {until: {profile.plan: business}, at_most: 30d}}");
+    folder.write("playbooks/hello.yml", &until);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    let sent = outbox(&folder).len();
+    assert_eq!(sent, reachable(3).len());
+    folder.write("playbooks/hello.yml", PLAYBOOK);
+    folder.run(&["--now", "2026-03-03T09:00:00Z", "run", "--once"]).code(0);
+    assert_eq!(outbox(&folder).len(), sent);
+    folder.sql("warehouse.db", "update customers set plan = 'business'");
+    folder.run(&["--now", "2026-03-04T09:00:00Z", "run", "--once"]).code(0);
+    assert_eq!(
+        outbox(&folder).len(),
+        2 * sent,
+        "the condition came to hold on a version that is not in the files"
+    );
+}

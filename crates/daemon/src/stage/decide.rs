@@ -210,8 +210,25 @@ async fn commit(daemon: &Daemon, page: &Page, now: Timestamp) -> Result<(), Daem
     Ok(())
 }
 
-/// Whether anything about those under way could change without their time having come.
-pub fn watches(playbook: &Playbook) -> bool {
+/// Whether anything about those under way could change without their time having come, on whatever version they are.
+pub async fn is_watched(daemon: &Daemon, playbook: &Playbook) -> Result<bool, DaemonError> {
+    if watches(playbook) {
+        return Ok(true);
+    }
+    let mut tx = daemon.state.read().await?;
+    for version in state::playbook::versions(&mut tx, &playbook.name).await? {
+        match daemon.pinned(&mut tx, &playbook.name, &version).await {
+            Ok(pinned) if watches(pinned.version.playbook()) => return Ok(true),
+            Ok(_) => {}
+            // One that can no longer be read is an error only if somebody is on it, which looking at them shows.
+            Err(DaemonError::Version { .. }) => return Ok(true),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+fn watches(playbook: &Playbook) -> bool {
     let mut until = false;
     playbook.walk(&mut |step| {
         until |= matches!(&step.action, model::playbook::Action::Wait(model::playbook::Wait::Until { .. }));

@@ -48,6 +48,7 @@ pub(crate) async fn a_version_is_kept_once(state: &State) {
     playbook::save_version(&mut tx, &name(), "v1", "{\"steps\": 2}", at(2)).await.unwrap();
     assert_eq!(playbook::version(&mut tx, &name(), "v1").await.unwrap().unwrap(), "{\"steps\": 1}");
     assert_eq!(playbook::version(&mut tx, &PlaybookName::known("other"), "v1").await.unwrap(), None);
+    assert_eq!(playbook::versions(&mut tx, &name()).await.unwrap(), ["v1"]);
 }
 
 pub(crate) async fn entering_rows_are_there_until_cleared(state: &State) {
