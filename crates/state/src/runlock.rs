@@ -20,7 +20,7 @@ pub struct RunLock {
 
 #[derive(Debug)]
 enum Held {
-    File { _file: File },
+    File(File),
     Session { connection: PgConnection },
 }
 
@@ -37,7 +37,7 @@ impl RunLock {
             .open(&path)
             .map_err(|source| failed("open", source))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { held: Held::File { _file: file } }),
+            Ok(()) => Ok(Self { held: Held::File(file) }),
             Err(TryLockError::WouldBlock) => Err(StateError::AlreadyRunning),
             Err(TryLockError::Error(source)) => Err(failed("lock", source)),
         }
@@ -61,8 +61,37 @@ impl RunLock {
     /// [`StateError::RunLockLost`]: stop at once.
     pub async fn check(&mut self) -> Result<(), StateError> {
         match &mut self.held {
-            Held::File { .. } => Ok(()),
+            Held::File(_) => Ok(()),
             Held::Session { connection } => connection.ping().await.map_err(|_| StateError::RunLockLost),
         }
+    }
+}
+
+impl Drop for RunLock {
+    /// The lock of a file is its open file's, which a child process has too between its fork and its exec: closing ours would
+    /// leave the lock to it for that while.
+    fn drop(&mut self) {
+        if let Held::File(file) = &self.held {
+            // What cannot be given back ends with the process.
+            drop(file.unlock());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_given_back_is_free_whoever_still_has_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state.db");
+        let lock = RunLock::file(&state).unwrap();
+        assert!(matches!(RunLock::file(&state), Err(StateError::AlreadyRunning)));
+        let Held::File(file) = &lock.held else { panic!("a file's lock") };
+        let of_a_child = file.try_clone().unwrap();
+        drop(lock);
+        RunLock::file(&state).unwrap();
+        drop(of_a_child);
     }
 }
