@@ -38,8 +38,7 @@ pub(crate) async fn check(context: &Context, args: &Check) -> Result<u8, Failure
         for failure in unasked {
             say(&format!("warning: {}, so there may be more mistakes", failure.text));
         }
-        let s = if mistakes == 1 { "" } else { "s" };
-        return Err(Failure::new(format!("{mistakes} mistake{s}")));
+        return Err(Failure::new(count(mistakes, "mistake")));
     }
     if let Some(last) = unasked.pop() {
         for failure in unasked {
@@ -49,7 +48,10 @@ pub(crate) async fn check(context: &Context, args: &Check) -> Result<u8, Failure
     }
     let (segments, playbooks, templates) = sizes.unwrap_or_default();
     let what = format!(
-        "{segments} segments, {playbooks} playbooks, {templates} templates: no mistakes{}{}",
+        "{}, {}, {}: no mistakes{}{}",
+        count(segments, "segment"),
+        count(playbooks, "playbook"),
+        count(templates, "template"),
         if args.offline { " in the files; the warehouse was not asked" } else { "" },
         match &environments[..] {
             [_] => String::new(),
@@ -141,6 +143,11 @@ pub(crate) async fn refuse_mistakes(context: &Context, project: &Project) -> Res
     } else {
         Err(Failure::new(mistakes.render(context.printer.color()).trim_end()).with_code(code::CONFIGURATION))
     }
+}
+
+/// `1 segment`, `2 segments`
+fn count(many: usize, of: &str) -> String {
+    format!("{many} {of}{}", if many == 1 { "" } else { "s" })
 }
 
 /// Whether slow queries and odd times are looked for: that reads data.
