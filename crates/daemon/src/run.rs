@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use model::fault::mutant;
 use tokio::sync::watch;
 
 use crate::clock::{self, Clock};
@@ -63,13 +64,14 @@ pub async fn run_once(
     let mut refresh = Refresh::Due;
     for _ in 0..TURNS_MAX {
         // Follow-up turns look at those whose messages were settled; segments are refreshed once.
-        let ticked = tick(daemon, refresh, as_of).await?;
+        let due_by = if mutant("pass_moves_on") { now() } else { as_of };
+        let ticked = tick(daemon, refresh, due_by).await?;
         refresh = Refresh::None;
         progress.ticked(&ticked);
         let mut idle = ticked.moved == 0 && ticked.decisions.total() == 0;
         merge(&mut passed.ticked, ticked);
         loop {
-            let pumped = pump(daemon, as_of, now()).await?;
+            let pumped = pump(daemon, due_by, now()).await?;
             let worked = pumped.claimed > 0;
             idle &= !worked;
             passed.pumped.add(pumped);

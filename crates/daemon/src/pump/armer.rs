@@ -107,10 +107,10 @@ pub(super) async fn arm(
         .map(|one| (one.claimed.delivery.profile, one.claimed.delivery.enrollment.clone()))
         .collect();
     let known = people::known(&daemon.project.policy, &numbers, &addresses, now);
-    let ((known, halts), enrollments) =
+    let ((mut known, halts), enrollments) =
         tx.ask(known.and(halts()).and(state::enrollment::get_many(&ids))).await?;
     let surroundings = Surroundings { members: Arc::clone(members), halts };
-    let suppressions = known.suppressions.clone();
+    let suppressions = std::mem::take(&mut known.suppressions);
     let mut facts: People = numbers.into_iter().map(|number| (number, Facts::default())).collect();
     known.fill(&mut facts);
     let active: BTreeSet<EnrollmentId> = enrollments

@@ -1,4 +1,5 @@
-//! pump(now) = reap, CLAIM, render, ARM, DELIVER, SETTLE. Takes what is due, and returns when it is handed over or put back.
+//! pump(due_by, now) = reap, CLAIM, render, ARM, DELIVER, SETTLE. Takes what is due, and returns when it is handed over or put
+//! back.
 //!
 //! What is due and what time it is are two questions: a pass that ends (`run --once`) takes what was due when it began, and no more,
 //! however long it takes; whether a message may go is judged by the clock.

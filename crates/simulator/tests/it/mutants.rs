@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 const PURE: &str = "pure::a_season_of_campaigns_keeps_every_promise";
+const LONG: &str = "directed::a_pass_that_takes_long_does_what_was_due_when_it_began";
 const DYING: &str = "composed::a_process_that_dies_anywhere_keeps_every_promise";
 
 /// A mutant, the test that kills it, and what that test must say: a mutant that dies of something else is not understood.
@@ -18,6 +19,7 @@ const KILLED: &[(&str, &str, &str)] = &[
     ("holdout_ignored", PURE, "HOLDOUT_SILENT"),
     ("lost_candidate", PURE, "CONSERVATION"),
     ("out_without_a_row", PURE, "CONSERVATION"),
+    ("pass_moves_on", LONG, "what is to wait does not"),
     ("quiet_ignores_zone", PURE, "QUIET_HOLDS"),
     ("reap_armed", "directed::what_is_armed_is_not_taken_back_by_time", "taken back"),
     ("resume_from_start", DYING, "CONSERVATION"),
