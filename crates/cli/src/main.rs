@@ -14,6 +14,9 @@ use crate::args::{Cli, Command};
 use crate::context::Context;
 use crate::failure::Failure;
 
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // One provider of cryptography in the process, chosen once.

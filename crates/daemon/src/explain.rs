@@ -7,7 +7,7 @@ use model::consent::{ConsentEvent, Suppression};
 use model::delivery::GateRecord;
 use model::enrollment::Enrollment;
 use model::{EnrollmentId, PlaybookName, ProfileNumber, SegmentName, StepId};
-use state::delivery::{Filter, LoggedDelivery};
+use state::delivery::{DeliveryKey, Filter, LoggedDelivery};
 use state::fact::Fact;
 use state::outbox::Attempt;
 
@@ -115,7 +115,7 @@ pub async fn explain(
     let mut rows = state::delivery::find(&mut tx, &filter, None, ROWS_MAX).await?;
     rows.reverse();
     for row in rows {
-        let attempts = state::outbox::attempts(&mut tx, &row.delivery.id).await?;
+        let attempts = state::outbox::attempts(&mut tx, &DeliveryKey::of(&row.delivery)).await?;
         let enrollment = row.delivery.enrollment.clone();
         let way = ways.entry(enrollment.clone()).or_insert_with(|| {
             order.push(enrollment);

@@ -193,8 +193,8 @@ fn message(
         .ok_or_else(|| refusal(Reason::FailInternal, "no such template"))?;
     let (purpose, brand) =
         voice(daemon, delivery).ok_or_else(|| refusal(Reason::FailInternal, "no such purpose"))?;
-    let rendered =
-        render(daemon, compiled, playbook, send, purpose, brand, enrollment, facts, delivery, now)?;
+    let links = links::Links::of(daemon, delivery, purpose, brand);
+    let rendered = render(daemon, compiled, playbook, send, brand, &links, enrollment, facts, delivery, now)?;
     let to = facts.profile.as_ref().and_then(model::profile::Profile::email);
     let to = to.ok_or_else(|| refusal(Reason::AddressMissing, "no address"))?;
     let to = to.map_err(|error| refusal(Reason::AddressInvalid, error.0))?;

@@ -25,6 +25,7 @@ use crate::dialect::{LEASE_NOW_POSTGRES, Sql};
 use crate::error::StateError;
 use crate::migrate;
 use crate::runlock::RunLock;
+use crate::sqlite_tx::SqliteTx;
 
 /// Waiting longer than this for a connection, the writer or another process is an error.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -83,7 +84,7 @@ pub struct Tx {
 }
 
 pub(crate) enum Inner {
-    Sqlite(Transaction<'static, Sqlite>),
+    Sqlite(SqliteTx),
     Postgres(Transaction<'static, Postgres>),
 }
 
@@ -168,8 +169,9 @@ impl State {
             common
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(synchronous)
-                // Pages of the hot indexes stay in memory; a checkpoint waits until it pays.
-                .pragma("cache_size", "-65536")
+                // Pages of the hot indexes stay in memory, and no more: where a page was split, a commit looks through all of the
+                // cache. A checkpoint waits until it pays.
+                .pragma("cache_size", "-16384")
                 .pragma("wal_autocheckpoint", "8192")
                 .pragma("journal_size_limit", "67108864")
         };
@@ -226,7 +228,9 @@ impl State {
     /// One snapshot, read only. In SQLite it is of the first statement's time.
     pub async fn read(&self) -> Result<Tx, StateError> {
         let inner = match &*self.db {
-            Db::Sqlite { readers, .. } => readers.begin_with("BEGIN").await.map(Inner::Sqlite),
+            Db::Sqlite { readers, .. } => {
+                readers.begin_with("BEGIN").await.map(|tx| Inner::Sqlite(SqliteTx::Reads(tx)))
+            }
             Db::Postgres { pool, .. } => {
                 pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map(Inner::Postgres)
             }
@@ -234,10 +238,13 @@ impl State {
         Tx::begun(inner, "begin to read")
     }
 
-    /// A transaction that writes. In SQLite callers queue for it, first come first served; hold it briefly.
+    /// A transaction that writes. In SQLite callers queue for it, first come first served; hold it briefly. There it begins with its
+    /// first statement, and so what another process keeps locked is an error of that.
     pub async fn write(&self) -> Result<Tx, StateError> {
         let inner = match &*self.db {
-            Db::Sqlite { writer, .. } => writer.begin_with("BEGIN IMMEDIATE").await.map(Inner::Sqlite),
+            Db::Sqlite { writer, .. } => {
+                writer.acquire().await.map(|connection| Inner::Sqlite(SqliteTx::writes(connection)))
+            }
             Db::Postgres { pool, .. } => {
                 pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map(Inner::Postgres)
             }
@@ -396,7 +403,7 @@ pub(crate) use binds;
 
 type Query<D> = sqlx::query::Query<'static, D, <D as Database>::Arguments>;
 
-fn bound<D>(sql: impl SqlSafeStr, binds: Vec<Bind>) -> Query<D>
+pub(crate) fn bound<D>(sql: impl SqlSafeStr, binds: Vec<Bind>) -> Query<D>
 where
     D: Database,
     i64: for<'t> Encode<'t, D> + Type<D>,
@@ -424,12 +431,16 @@ impl Tx {
 
     /// Makes everything durable.
     pub async fn commit(mut self) -> Result<(), StateError> {
-        self.change().await?;
+        let operation = self.later.first().map_or("commit", |first| first.operation);
+        if !self.has_the_only_writer() {
+            // Postgres takes one statement at a time.
+            self.change().await?;
+        }
         let done = match self.inner {
-            Inner::Sqlite(tx) => tx.commit().await,
+            Inner::Sqlite(tx) => tx.commit(self.later).await,
             Inner::Postgres(tx) => tx.commit().await,
         };
-        done.map_err(|source| StateError::Query { operation: "commit", source })
+        done.map_err(|source| StateError::Query { operation, source })
     }
 
     /// Takes everything back.
@@ -458,9 +469,10 @@ impl Tx {
         match &mut self.inner {
             Inner::Sqlite(tx) => {
                 let mut joined = Joined::default();
+                joined.changes(tx.beginning());
                 joined.changes(later.into_iter().map(|one| (one.sql.sqlite, one.binds)));
                 let sql = joined.sql();
-                let done = bound::<Sqlite>(sql, joined.binds).execute(&mut **tx).await;
+                let done = bound::<Sqlite>(sql, joined.binds).execute(tx.connection()).await;
                 done.map_err(|source| StateError::Query { operation, source })?;
             }
             Inner::Postgres(tx) => {
@@ -482,9 +494,14 @@ impl Tx {
     ) -> Result<u64, StateError> {
         self.change().await?;
         let done = match &mut self.inner {
-            Inner::Sqlite(tx) => {
-                bound::<Sqlite>(sql.sqlite, binds).execute(&mut **tx).await.map(|done| done.rows_affected())
-            }
+            // By itself: only of its own rows is the number asked for.
+            Inner::Sqlite(tx) => match tx.begun().await {
+                Ok(connection) => bound::<Sqlite>(sql.sqlite, binds)
+                    .execute(connection)
+                    .await
+                    .map(|done| done.rows_affected()),
+                Err(error) => Err(error),
+            },
             Inner::Postgres(tx) => bound::<Postgres>(sql.postgres, binds)
                 .execute(&mut **tx)
                 .await
@@ -507,7 +524,8 @@ impl Tx {
         let failed = |source| StateError::Query { operation, source };
         match &mut self.inner {
             Inner::Sqlite(tx) => {
-                let rows = bound::<Sqlite>(sql.sqlite, binds).fetch_all(&mut **tx).await.map_err(failed)?;
+                let connection = tx.begun().await.map_err(failed)?;
+                let rows = bound::<Sqlite>(sql.sqlite, binds).fetch_all(connection).await.map_err(failed)?;
                 rows.iter().map(|row| T::from_row(row).map_err(failed)).collect()
             }
             Inner::Postgres(tx) => {
@@ -541,10 +559,12 @@ impl Tx {
         let (mut joined, count) = (Joined::default(), statements.len());
         let texts: Result<Vec<String>, sqlx::Error> = match &mut self.inner {
             Inner::Sqlite(tx) => {
+                joined.changes(tx.beginning());
                 joined.changes(later.into_iter().map(|one| (one.sql.sqlite, one.binds)));
                 joined.questions(statements.into_iter().map(|one| (one.sql.sqlite, one.binds)));
                 let sql = joined.sql();
-                let row = bound::<Sqlite>(sql, joined.binds).fetch_one(&mut **tx).await.map_err(failed)?;
+                let row =
+                    bound::<Sqlite>(sql, joined.binds).fetch_one(tx.connection()).await.map_err(failed)?;
                 (0..count).map(|column| row.try_get(column)).collect()
             }
             Inner::Postgres(tx) => {

@@ -26,6 +26,7 @@ mod row;
 mod runlock;
 mod scratch;
 pub mod segment;
+mod sqlite_tx;
 pub mod suppression;
 
 pub use ask::Question;

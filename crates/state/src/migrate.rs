@@ -13,14 +13,24 @@ pub(crate) struct Migration {
 }
 
 /// All steps, in order, numbered from 1.
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "0001_init",
-    sql: Sql {
-        sqlite: include_str!("../migrations/sqlite/0001_init.sql"),
-        postgres: include_str!("../migrations/postgres/0001_init.sql"),
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "0001_init",
+        sql: Sql {
+            sqlite: include_str!("../migrations/sqlite/0001_init.sql"),
+            postgres: include_str!("../migrations/postgres/0001_init.sql"),
+        },
     },
-}];
+    Migration {
+        version: 2,
+        name: "0002_attempts_by_person",
+        sql: Sql {
+            sqlite: include_str!("../migrations/sqlite/0002_attempts_by_person.sql"),
+            postgres: include_str!("../migrations/postgres/0002_attempts_by_person.sql"),
+        },
+    },
+];
 
 const HAS_TABLE: Sql = Sql {
     sqlite: "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'schema_migration'",
@@ -101,7 +111,10 @@ async fn version(tx: &mut Tx) -> Result<i64, StateError> {
 
 async fn run(tx: &mut Tx, migration: &Migration) -> Result<(), StateError> {
     let done = match &mut tx.inner {
-        Inner::Sqlite(tx) => sqlx::raw_sql(migration.sql.sqlite).execute(&mut **tx).await.map(|_| ()),
+        Inner::Sqlite(tx) => match tx.begun().await {
+            Ok(connection) => sqlx::raw_sql(migration.sql.sqlite).execute(connection).await.map(|_| ()),
+            Err(error) => Err(error),
+        },
         Inner::Postgres(tx) => sqlx::raw_sql(migration.sql.postgres).execute(&mut **tx).await.map(|_| ()),
     };
     done.map_err(|source| StateError::Migrate { name: migration.name, source })?;
@@ -120,9 +133,11 @@ async fn back_up(state: &State, version: i64) -> Result<(), StateError> {
 
 #[cfg(test)]
 mod tests {
-    use crate::Access;
+    use model::{DeliveryId, ProfileNumber};
 
     use super::*;
+    use crate::Access;
+    use crate::delivery::DeliveryKey;
 
     const TWO_STEPS: &[Migration] = &[
         Migration {
@@ -156,6 +171,26 @@ mod tests {
         assert_eq!(version(&mut tx).await.unwrap(), 1);
         let kept: Vec<(i64,)> = tx.rows("read", &Sql::same("SELECT value FROM first"), vec![]).await.unwrap();
         assert_eq!(kept, [(7,)]);
+    }
+
+    #[tokio::test]
+    async fn the_attempts_of_an_older_state_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = state(folder.path()).await;
+        apply(&state, &MIGRATIONS[..1]).await.unwrap();
+        let mut tx = state.write().await.unwrap();
+        let old = Sql::same(
+            "INSERT INTO attempt (delivery, n, profile, address_hash, armed_at_ms, outcome, detail, finished_at_ms)
+            VALUES ('d', 1, 7, 'h', 20, 'retry', '451 later', 30), ('d', 2, 7, 'h', 40, NULL, '', NULL)",
+        );
+        tx.execute("write attempts", &old, vec![]).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(apply(&state, MIGRATIONS).await.unwrap(), ["0002_attempts_by_person"]);
+        let mut tx = state.read().await.unwrap();
+        let key = DeliveryKey { profile: ProfileNumber(7), id: DeliveryId::known("d") };
+        let attempts = crate::outbox::attempts(&mut tx, &key).await.unwrap();
+        let told: Vec<_> = attempts.iter().map(|one| (one.n, one.outcome.as_deref(), &*one.detail)).collect();
+        assert_eq!(told, [(1, Some("retry"), "451 later"), (2, None, "")]);
     }
 
     #[tokio::test]

@@ -26,6 +26,7 @@ mod hold;
 mod settle;
 
 pub(crate) use hold::{Held, hold};
+pub use hold::{InHand, in_hand};
 
 pub use doubt::{As, armed_without_owner, in_doubt, resolve};
 pub use settle::{Answer, Settlement, settle};
@@ -186,18 +187,18 @@ pub async fn void_leases(tx: &mut Tx) -> Result<u64, StateError> {
     tx.execute("void leases", &sql, vec![]).await
 }
 
-/// Makes rows irrevocable: those still leased under that fence, with time left. Only what is returned may be
-/// sent.
-pub async fn arm(
+/// Makes rows that were taken in hand irrevocable: those still leased under that fence, with time left. Only what is returned may
+/// be sent.
+pub fn arm(
     tx: &mut Tx,
+    InHand(held): InHand,
     rows: &[(DeliveryKey, i64, AddressHash)],
     now: Timestamp,
     lease_now: i64,
-) -> Result<Vec<Armed>, StateError> {
+) -> Vec<Armed> {
     let mut asked: Vec<&(DeliveryKey, i64, AddressHash)> = rows.iter().collect();
     asked.sort_unstable_by(|one, other| one.0.cmp(&other.0));
     asked.dedup_by(|one, other| one.0 == other.0);
-    let held = hold(tx, asked.iter().map(|(key, _, _)| key)).await?;
     let mut armed = Vec::with_capacity(held.len());
     let (mut arm, mut attempts) = (Rows::new(), Rows::new());
     for held in held {
@@ -229,7 +230,7 @@ pub async fn arm(
         ""
     );
     tx.later("keep attempts", &ATTEMPT, binds![attempts.finish(), row::ms(now)]);
-    Ok(armed)
+    armed
 }
 
 /// Locks people, so that no consent of theirs is recorded and no other row of theirs is armed until this
@@ -355,11 +356,13 @@ pub async fn queue(tx: &mut Tx) -> Result<BTreeMap<(DestinationName, DeliverySta
 type AttemptRow = (i64, i64, Option<String>, String, Option<i64>, String);
 
 /// The tries of a delivery, in order.
-pub async fn attempts(tx: &mut Tx, delivery: &DeliveryId) -> Result<Vec<Attempt>, StateError> {
+pub async fn attempts(tx: &mut Tx, delivery: &DeliveryKey) -> Result<Vec<Attempt>, StateError> {
     let sql = Sql::same(
-        "SELECT n, armed_at_ms, outcome, detail, finished_at_ms, address_hash FROM attempt WHERE delivery = $1 ORDER BY n",
+        "SELECT n, armed_at_ms, outcome, detail, finished_at_ms, address_hash FROM attempt
+        WHERE profile = $1 AND delivery = $2 ORDER BY n",
     );
-    let rows: Vec<AttemptRow> = tx.rows("read attempts", &sql, binds![delivery.as_str()]).await?;
+    let binds = binds![i64::from(delivery.profile.0), delivery.id.as_str()];
+    let rows: Vec<AttemptRow> = tx.rows("read attempts", &sql, binds).await?;
     rows.into_iter()
         .map(|(n, armed_at, outcome, detail, finished_at, address)| {
             Ok(Attempt {
@@ -375,6 +378,6 @@ pub async fn attempts(tx: &mut Tx, delivery: &DeliveryId) -> Result<Vec<Attempt>
 }
 
 /// The address a delivery went to, as suppression knows it; `None` if it was never armed.
-pub async fn address_of(tx: &mut Tx, delivery: &DeliveryId) -> Result<Option<AddressHash>, StateError> {
+pub async fn address_of(tx: &mut Tx, delivery: &DeliveryKey) -> Result<Option<AddressHash>, StateError> {
     Ok(attempts(tx, delivery).await?.pop().map(|attempt| attempt.address))
 }

@@ -85,6 +85,7 @@ async fn copy_table(from: &mut Inner, into: &mut Inner, table: &str) -> Result<(
     let (Inner::Postgres(from), Inner::Sqlite(into)) = (from, into) else {
         return Err(StateError::Broken { what: "a scratch state is copied from Postgres into SQLite" });
     };
+    let into = into.begun().await.map_err(failed)?;
     let columns = columns(into, table).await.map_err(failed)?;
     let names = columns.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
     let values = columns
@@ -102,7 +103,7 @@ async fn copy_table(from: &mut Inner, into: &mut Inner, table: &str) -> Result<(
     let safe = |sql: String| AssertSqlSafe(sql);
     let insert = format!("INSERT INTO {table} ({names}) SELECT {values} FROM json_each($1)");
     let declare = format!("DECLARE copied NO SCROLL CURSOR FOR SELECT to_jsonb(t)::text FROM {table} t");
-    sqlx::query(safe(format!("DELETE FROM {table}"))).execute(&mut **into).await.map_err(failed)?;
+    sqlx::query(safe(format!("DELETE FROM {table}"))).execute(&mut *into).await.map_err(failed)?;
     sqlx::query(safe(declare)).execute(&mut **from).await.map_err(failed)?;
     loop {
         let rows = sqlx::query("FETCH 1000 FROM copied").fetch_all(&mut **from).await.map_err(failed)?;
@@ -113,7 +114,7 @@ async fn copy_table(from: &mut Inner, into: &mut Inner, table: &str) -> Result<(
             rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(failed)?;
         sqlx::query(safe(insert.clone()))
             .bind(format!("[{}]", texts.join(",")))
-            .execute(&mut **into)
+            .execute(&mut *into)
             .await
             .map_err(failed)?;
     }

@@ -19,6 +19,7 @@ use model::{MessageClass, PurposeName, Reason};
 use serde_json::json;
 use state::StateError;
 use state::audit::Entry;
+use state::delivery::DeliveryKey;
 
 use crate::Site;
 use crate::page::{escape, page};
@@ -224,7 +225,7 @@ async fn opt_out(
         });
         state::audit::append(&mut tx, &[Entry { kind: "consent", at: now, body }]);
     }
-    if let (true, Some(address)) = (all, state::outbox::address_of(&mut tx, &claim.delivery).await?) {
+    if let (true, Some(address)) = (all, state::outbox::address_of(&mut tx, &key_of(claim)).await?) {
         let suppression = Suppression {
             subject: SuppressionSubject::Address(address),
             channel: Some(claim.channel),
@@ -241,12 +242,16 @@ async fn opt_out(
     Ok(())
 }
 
+fn key_of(claim: &Claim) -> DeliveryKey {
+    DeliveryKey { profile: claim.profile, id: claim.delivery.clone() }
+}
+
 /// Who speaks in the message a token came with: title and postal address of the brand.
 async fn voice(site: &Site, claim: &Claim) -> (String, String) {
     let settings = &site.daemon.project.settings;
     let found: Option<&Brand> = async {
         let mut tx = site.daemon.state.read().await.ok()?;
-        let row = state::delivery::get(&mut tx, &claim.delivery).await.ok()??;
+        let row = state::delivery::get_by_key(&mut tx, &key_of(claim)).await.ok()??;
         settings.brands.get(&row.delivery.traits.brand)
     }
     .await

@@ -3,6 +3,7 @@
 use model::DeliveryId;
 use serde_json::json;
 use state::audit::Entry;
+use state::delivery::DeliveryKey;
 use state::outbox::As;
 
 use crate::args::{InDoubt, Resolution};
@@ -36,7 +37,7 @@ pub(crate) async fn in_doubt(context: &Context, args: &InDoubt) -> Result<u8, Fa
                 "evidence",
             ]);
             for row in &doubts {
-                let attempts = state::outbox::attempts(&mut tx, &row.delivery.id).await?;
+                let attempts = state::outbox::attempts(&mut tx, &DeliveryKey::of(&row.delivery)).await?;
                 let evidence =
                     attempts.last().map(|attempt| attempt.detail.clone()).filter(|detail| !detail.is_empty());
                 rows.push([

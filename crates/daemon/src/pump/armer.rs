@@ -12,16 +12,14 @@ use engine::{ArmFacts, LastLook};
 use jiff::Timestamp;
 use model::consent::Suppression;
 use model::id::AddressHash;
-use model::playbook::SendWindow;
-use model::profile::Profile;
 use model::{DeliveryId, EnrollmentId, ProfileNumber};
 use state::Tx;
 use state::delivery::DeliveryKey;
-use state::outbox::{Back, Claimed};
+use state::outbox::Back;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Ready;
-use super::prepare::{back, under_way};
+use super::prepare::{self, back};
 use super::settler;
 use crate::daemon::{Daemon, DaemonError, Members, Surroundings, halts};
 use crate::people::{self, Facts, People};
@@ -31,10 +29,7 @@ pub(super) const BATCH_MAX: usize = 64;
 
 /// A message at the point of no return.
 pub(super) struct Request {
-    claimed: Claimed,
-    address: AddressHash,
-    profile: Option<Profile>,
-    window: Option<SendWindow>,
+    ready: Arc<Ready>,
     reply: oneshot::Sender<bool>,
 }
 
@@ -62,16 +57,9 @@ impl Handle {
     }
 
     /// Asks for the last look. True: the row is armed, durably. False: it is not, and why not is written.
-    pub(super) async fn arm(&self, ready: &Ready) -> bool {
+    pub(super) async fn arm(&self, ready: &Arc<Ready>) -> bool {
         let (reply, answer) = oneshot::channel();
-        let request = Request {
-            claimed: ready.claimed.clone(),
-            address: ready.address.clone(),
-            profile: ready.profile.clone(),
-            window: ready.window.clone(),
-            reply,
-        };
-        if self.sender.send(request).await.is_err() {
+        if self.sender.send(Request { ready: Arc::clone(ready), reply }).await.is_err() {
             return false;
         }
         // No answer is a no: the row stays leased, and comes back when the lease ends.
@@ -87,7 +75,7 @@ pub(super) async fn lock(
 ) -> Result<(), DaemonError> {
     state::outbox::lock_profiles(tx, &numbers(requests)).await?;
     let addresses: Vec<AddressHash> =
-        requests.iter().map(|request| &request.address).chain(dead.iter().copied()).cloned().collect();
+        requests.iter().map(|request| &request.ready.address).chain(dead.iter().copied()).cloned().collect();
     state::outbox::lock_addresses(tx, &addresses).await?;
     Ok(())
 }
@@ -101,26 +89,27 @@ pub(super) async fn arm(
     now: Timestamp,
 ) -> Result<Vec<DeliveryId>, DaemonError> {
     let numbers = numbers(requests);
-    let addresses: Vec<AddressHash> = requests.iter().map(|request| request.address.clone()).collect();
+    let addresses: Vec<AddressHash> = requests.iter().map(|request| request.ready.address.clone()).collect();
     let ids: Vec<_> = requests
         .iter()
-        .map(|one| (one.claimed.delivery.profile, one.claimed.delivery.enrollment.clone()))
+        .map(|one| (one.ready.claimed.delivery.profile, one.ready.claimed.delivery.enrollment.clone()))
         .collect();
     let known = people::known(&daemon.project.policy, &numbers, &addresses, now);
-    let ((mut known, halts), enrollments) =
-        tx.ask(known.and(halts()).and(state::enrollment::get_many(&ids))).await?;
+    let keys: Vec<_> = requests.iter().map(|one| DeliveryKey::of(&one.ready.claimed.delivery)).collect();
+    let under_way = state::enrollment::get_many(&ids).and(state::outbox::in_hand(&keys));
+    let ((mut known, halts), (enrollments, in_hand)) = tx.ask(known.and(halts()).and(under_way)).await?;
     let surroundings = Surroundings { members: Arc::clone(members), halts };
     let suppressions = std::mem::take(&mut known.suppressions);
     let mut facts: People = numbers.into_iter().map(|number| (number, Facts::default())).collect();
     known.fill(&mut facts);
     let active: BTreeSet<EnrollmentId> = enrollments
         .into_iter()
-        .filter(|row| under_way(&row.enrollment))
+        .filter(|row| prepare::under_way(&row.enrollment))
         .map(|row| row.enrollment.id)
         .collect();
     let (armings, backs) = look(daemon, &surroundings, requests, facts, &suppressions, &active, now);
     let lease_now = daemon.state.lease_now(tx).await?;
-    let armed = state::outbox::arm(tx, &armings, now, lease_now).await?;
+    let armed = state::outbox::arm(tx, in_hand, &armings, now, lease_now);
     settler::give_back_in(tx, &backs, now).await?;
     Ok(armed.into_iter().map(|armed| armed.delivery).collect())
 }
@@ -128,16 +117,16 @@ pub(super) async fn arm(
 /// Says what is committed to those who asked.
 pub(super) fn answer(requests: Vec<Request>, armed: &[DeliveryId]) {
     for request in requests {
-        let is_armed = armed.contains(&request.claimed.delivery.id);
+        let is_armed = armed.contains(&request.ready.claimed.delivery.id);
         if request.reply.send(is_armed).is_err() && is_armed {
-            tracing::warn!(delivery = %request.claimed.delivery.id, "A delivery was armed and nobody hands it over; it is in doubt after the next start.");
+            tracing::warn!(delivery = %request.ready.claimed.delivery.id, "A delivery was armed and nobody hands it over; it is in doubt after the next start.");
         }
     }
 }
 
 fn numbers(requests: &[Request]) -> Vec<ProfileNumber> {
     let numbers: BTreeSet<ProfileNumber> =
-        requests.iter().map(|request| request.claimed.delivery.profile).collect();
+        requests.iter().map(|request| request.ready.claimed.delivery.profile).collect();
     numbers.into_iter().collect()
 }
 
@@ -154,12 +143,12 @@ fn look(
     let world = surroundings.world(&daemon.project);
     let (mut armings, mut backs) = (Vec::new(), Vec::new());
     for request in requests {
-        let delivery = &request.claimed.delivery;
+        let delivery = &request.ready.claimed.delivery;
         let Some(facts) = people.get_mut(&delivery.profile) else { continue };
         // By the address that was rendered, which may not be the one that the person has now.
         let suppressions: Vec<_> = suppressions
             .iter()
-            .filter(|one| people::matches(one, delivery.profile, Some(&request.address)))
+            .filter(|one| people::matches(one, delivery.profile, Some(&request.ready.address)))
             .cloned()
             .collect();
         let look = engine::last_look(
@@ -167,24 +156,30 @@ fn look(
             delivery,
             &ArmFacts {
                 enrollment_active: active.contains(&delivery.enrollment),
-                profile: request.profile.as_ref(),
+                profile: request.ready.profile.as_ref(),
                 consents: &facts.consents,
                 suppressions: &suppressions,
                 touches: &facts.touches,
                 standings: &facts.standings,
-                window: request.window.as_ref(),
+                window: request.ready.window.as_ref(),
             },
             now,
         );
         match look {
             LastLook::Arm => {
-                armings.push((DeliveryKey::of(delivery), request.claimed.fence, request.address.clone()));
+                armings.push((
+                    DeliveryKey::of(delivery),
+                    request.ready.claimed.fence,
+                    request.ready.address.clone(),
+                ));
                 // The next of this batch sees it.
                 count(facts, delivery, now);
             }
-            other => {
-                backs.push((DeliveryKey::of(delivery), request.claimed.fence, back(other, &request.claimed)))
-            }
+            other => backs.push((
+                DeliveryKey::of(delivery),
+                request.ready.claimed.fence,
+                back(other, &request.ready.claimed),
+            )),
         }
     }
     (armings, backs)

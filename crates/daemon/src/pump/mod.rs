@@ -4,7 +4,8 @@
 //! What is due and what time it is are two questions: a pass that ends (`run --once`) takes what was due when it began, and no more,
 //! however long it takes; whether a message may go is judged by the clock.
 //!
-//! A pass is bounded in rows, so that its `now` is never far from the clock: quiet hours and opt-outs are judged by it.
+//! A pass takes rows in hand a few at a time, while the last are handed over, and ends after a second: its `now` is never far from
+//! the clock, by which quiet hours and opt-outs are judged.
 
 mod armer;
 pub(crate) mod prepare;
@@ -14,6 +15,7 @@ mod settler;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use connector::{Item, Outcome};
 use engine::Halts;
@@ -26,16 +28,17 @@ use model::{DestinationName, Reason, Refusal};
 use state::outbox::Claimed;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use self::scribe::Scribe;
 use self::settler::When;
 use crate::daemon::{Carrier, Daemon, DaemonError, Surroundings, halts};
 use crate::report::Pumped;
 
-/// Rows claimed in one pass for one destination.
-const CLAIM_MAX: u32 = 2_000;
-/// Rows prepared at once: read from the warehouse, looked at, rendered.
-const PREPARE_MAX: usize = 250;
+/// Rows claimed and prepared at once: read from the warehouse, looked at, rendered.
+const CLAIM_MAX: u32 = 250;
+/// A pass claims nothing more after so long.
+const PASS_LASTS: Duration = Duration::from_secs(1);
 /// How long a claim holds before others may take the row.
 const LEASE_MS: i64 = 120_000;
 /// A row that `deliver: colleagues` does not let go is looked at again after so long.
@@ -108,20 +111,10 @@ async fn pass(
     due_by: Timestamp,
     now: Timestamp,
 ) -> Result<Pumped, DaemonError> {
+    let began = Instant::now();
+    let mut allowance = allowance(daemon, destination);
     let mut pumped = Pumped::default();
-    let limit = claim_limit(daemon, destination);
-    let claimed = {
-        let mut tx = daemon.state.write().await?;
-        let lease_now = daemon.state.lease_now(&mut tx).await?;
-        let claimed =
-            state::outbox::claim(&mut tx, destination, due_by, lease_now, LEASE_MS, limit, &daemon.node)
-                .await?;
-        model::fault::point("claim.before_commit");
-        tx.commit().await?;
-        model::fault::point("claim.after_commit");
-        claimed
-    };
-    pumped.claimed = claimed.len() as u64;
+    let mut claimed = claim(daemon, destination, due_by, allowance).await?;
     if claimed.is_empty() {
         return Ok(pumped);
     }
@@ -133,58 +126,70 @@ async fn pass(
         })
     };
     let scribe = Scribe::start(Arc::clone(daemon), Arc::clone(&surroundings.members), now);
-    let (ready_in, ready_out) = mpsc::channel::<Ready>(PREPARE_MAX);
+    let (ready_in, ready_out) = mpsc::channel::<Ready>(CLAIM_MAX as usize);
     let workers = Workers::start(daemon, destination, carrier, &scribe, ready_out, now);
-    let mut refused: BTreeMap<Reason, u64> = BTreeMap::new();
-    let mut prepared = Ok(());
-    for rows in chunks(claimed) {
-        match prepare::prepare(daemon, &surroundings, rows, now).await {
-            Ok(done) => {
-                for (reason, count) in done.refused {
-                    *refused.entry(reason).or_default() += count;
-                }
-                for ready in done.ready {
-                    // A closed channel means that the workers gave up; what is left stays leased and comes back.
-                    if ready_in.send(ready).await.is_err() {
-                        break;
-                    }
+    let fed = async {
+        loop {
+            let count = claimed.len();
+            pumped.claimed += count as u64;
+            allowance = allowance.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+            let done = prepare::prepare(daemon, &surroundings, claimed, now).await?;
+            for (reason, count) in done.refused {
+                *pumped.refused.entry(reason).or_default() += count;
+            }
+            for ready in done.ready {
+                // A closed channel means that the workers gave up; what is left stays leased and comes back.
+                if ready_in.send(ready).await.is_err() {
+                    return Ok(());
                 }
             }
-            Err(error) => {
-                prepared = Err(error);
-                break;
+            let is_over = began.elapsed() >= PASS_LASTS
+                || count < CLAIM_MAX as usize
+                || allowance == 0
+                // What was given back would be claimed again at once.
+                || daemon.halted_destinations(now).contains_key(destination);
+            if is_over {
+                return Ok(());
             }
+            claimed = claim(daemon, destination, due_by, allowance).await?;
         }
-    }
+    };
+    let fed: Result<(), DaemonError> = fed.await;
     drop(ready_in);
     let worked = workers.finish().await;
     scribe.finish().await?;
-    prepared?;
+    fed?;
     pumped.add(worked?);
-    for (reason, count) in refused {
-        *pumped.refused.entry(reason).or_default() += count;
-    }
     Ok(pumped)
 }
 
-fn claim_limit(daemon: &Daemon, destination: &DestinationName) -> u32 {
+/// Takes what is due in hand, as far as it can be prepared at once.
+async fn claim(
+    daemon: &Daemon,
+    destination: &DestinationName,
+    due_by: Timestamp,
+    allowance: u32,
+) -> Result<Vec<Claimed>, DaemonError> {
+    let mut tx = daemon.state.write().await?;
+    let lease_now = daemon.state.lease_now(&mut tx).await?;
+    let limit = allowance.min(CLAIM_MAX);
+    let claimed =
+        state::outbox::claim(&mut tx, destination, due_by, lease_now, LEASE_MS, limit, &daemon.node).await?;
+    model::fault::point("claim.before_commit");
+    tx.commit().await?;
+    model::fault::point("claim.after_commit");
+    Ok(claimed)
+}
+
+/// How many rows one pass may claim: all it can, or what the throttle lets go soon.
+fn allowance(daemon: &Daemon, destination: &DestinationName) -> u32 {
     let throttle =
         daemon.project.settings.destinations.get(destination).and_then(|destination| destination.throttle);
-    throttle.map_or(CLAIM_MAX, |throttle| {
+    throttle.map_or(u32::MAX, |throttle| {
         let per_seconds = u64::try_from(throttle.per.as_secs()).unwrap_or(1).max(1);
         let soon =
             u64::from(throttle.count) * THROTTLE_HORIZON_SECONDS / per_seconds + u64::from(throttle.burst);
-        u32::try_from(soon).unwrap_or(CLAIM_MAX).clamp(1, CLAIM_MAX)
-    })
-}
-
-fn chunks(mut rows: Vec<Claimed>) -> impl Iterator<Item = Vec<Claimed>> {
-    std::iter::from_fn(move || {
-        if rows.is_empty() {
-            return None;
-        }
-        let rest = rows.split_off(rows.len().min(PREPARE_MAX));
-        Some(std::mem::replace(&mut rows, rest))
+        u32::try_from(soon).unwrap_or(u32::MAX).max(1)
     })
 }
 
@@ -256,15 +261,16 @@ struct Worker {
 impl Worker {
     /// One conversation: up to the point of no return, the last look, and what came of it.
     async fn deliver(&self, ready: Ready, pumped: &mut Pumped) -> Result<(), DaemonError> {
-        let claimed = ready.claimed.clone();
+        let ready = Arc::new(ready);
+        let claimed = &ready.claimed;
         if self.daemon.halted_destinations(self.now).contains_key(&self.destination) {
-            return self.settler.give_back(&claimed, claimed.delivery.due_at).await;
+            return self.settler.give_back(claimed, claimed.delivery.due_at).await;
         }
         let armed = AtomicBool::new(false);
         let outcome = match &self.carrier {
             Carrier::Driver(driver) => {
                 if let Err(refusal) = driver.may_go(&ready.item.rcpt_to) {
-                    return self.not_from_here(&claimed, refusal, pumped).await;
+                    return self.not_from_here(claimed, refusal, pumped).await;
                 }
                 driver.pace().await;
                 let _under_way = self.armer.begin();
@@ -298,11 +304,11 @@ impl Worker {
                     let schedule = connector::Schedule::Connect;
                     let again = Outcome::Retry { reason, after, schedule, detail: refusal.saw.clone() };
                     pumped.halted.insert(self.destination.clone(), refusal);
-                    return self.settler.settle(&claimed, &ready.address, again, when, pumped).await;
+                    return self.settler.settle(claimed, &ready.address, again, when, pumped).await;
                 }
-                self.halt(&claimed, refusal, pumped).await
+                self.halt(claimed, refusal, pumped).await
             }
-            other => self.settler.settle(&claimed, &ready.address, other, when, pumped).await,
+            other => self.settler.settle(claimed, &ready.address, other, when, pumped).await,
         }
     }
 

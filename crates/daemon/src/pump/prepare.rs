@@ -19,6 +19,7 @@ use state::outbox::{Back, Claimed};
 
 use super::{Ready, refuse};
 use crate::daemon::{Daemon, DaemonError, Pinned, Surroundings};
+use crate::links::Links;
 use crate::people::{self, Facts};
 use crate::uses;
 
@@ -189,9 +190,8 @@ fn make(
         pinned.compiled.get(&send.template).ok_or_else(|| missing("the template is not in the version"))?;
     let (purpose, brand) = voice(daemon, delivery)
         .ok_or_else(|| missing("the purpose or the brand is gone from the project"))?;
-    let rendered =
-        render(daemon, compiled, playbook, send, purpose, brand, enrollment, facts, delivery, now)?;
-    let links = crate::links::Links::of(daemon, delivery, purpose, brand);
+    let links = Links::of(daemon, delivery, purpose, brand);
+    let rendered = render(daemon, compiled, playbook, send, brand, &links, enrollment, facts, delivery, now)?;
     let mail = message::compose(&Letter {
         rendered: &rendered,
         from: &brand.from,
@@ -215,8 +215,8 @@ pub(crate) fn render(
     compiled: &message::Compiled,
     playbook: &Playbook,
     send: &Send,
-    purpose: &Purpose,
     brand: &Brand,
+    links: &Links,
     enrollment: &Enrollment,
     facts: &Facts,
     delivery: &Delivery,
@@ -229,7 +229,6 @@ pub(crate) fn render(
     let locale = profile.map_or(default_locale, |profile| profile.locale(default_locale));
     let zone =
         profile.and_then(model::profile::Profile::timezone).unwrap_or_else(|| settings.timezone.clone());
-    let links = crate::links::Links::of(daemon, delivery, purpose, brand);
     compiled.render(&Scope {
         profile: profile.map_or(&nothing, |profile| &profile.attributes),
         profile_id: &facts.id,

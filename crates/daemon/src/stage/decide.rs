@@ -3,6 +3,7 @@
 //! A page is read, decided by the pure engine, and committed in one transaction: enrollments, deliveries and audit entries together.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use engine::{Advanced, Cause};
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use state::audit::Entry;
 use state::delivery::DeliveryKey;
 use state::enrollment::Row;
 
-use crate::daemon::{Daemon, DaemonError, Surroundings};
+use crate::daemon::{Daemon, DaemonError, Pinned, Surroundings};
 use crate::people;
 use crate::report::Ticked;
 use crate::source::{PAGE_LIMIT, PAGE_ROWS, View};
@@ -127,7 +128,7 @@ pub enum Look {
     All,
 }
 
-/// Looks at the enrollments of one playbook, page by page.
+/// Looks at the enrollments of one playbook, page by page. The next page is read while one is committed: nobody is on two.
 pub async fn look(
     daemon: &Daemon,
     view: &mut View,
@@ -137,23 +138,47 @@ pub async fn look(
     now: Timestamp,
     ticked: &mut Ticked,
 ) -> Result<(), DaemonError> {
-    let (mut after_due, mut after) = (None, None);
-    loop {
-        let mut tx = daemon.state.read().await?;
-        let rows = match look {
-            Look::Due => state::enrollment::due(&mut tx, playbook, now, PAGE_LIMIT, after_due).await?,
-            Look::All => state::enrollment::active(&mut tx, playbook, after, PAGE_LIMIT).await?,
-        };
-        drop(tx);
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = Some(last.enrollment.profile);
-        after_due = last.look_at.map(|at| (at, last.enrollment.profile));
-        let full = rows.len() == PAGE_ROWS;
-        advance(daemon, view, surroundings, rows, Cause::Look, now, ticked).await?;
-        if !full {
-            return Ok(());
-        }
+    let mut place = Some(Place::default());
+    let mut known = next(daemon, view, playbook, look, &mut place, now).await?;
+    while let Some(read) = known {
+        let page = decide(daemon, surroundings, read, Cause::Look, now)?;
+        let (committed, read) =
+            tokio::join!(commit(daemon, &page, now), next(daemon, view, playbook, look, &mut place, now));
+        committed?;
+        page.count(playbook, ticked);
+        known = read?;
     }
+    Ok(())
+}
+
+/// How far a look has come.
+#[derive(Debug, Default)]
+struct Place {
+    due: Option<(Timestamp, ProfileNumber)>,
+    profile: Option<ProfileNumber>,
+}
+
+/// The page at a place, and the place behind it; `None`: there is none.
+async fn next(
+    daemon: &Daemon,
+    view: &mut View,
+    playbook: &PlaybookName,
+    look: Look,
+    place: &mut Option<Place>,
+    now: Timestamp,
+) -> Result<Option<Known>, DaemonError> {
+    let Some(Place { due, profile }) = place.take() else { return Ok(None) };
+    let mut tx = daemon.state.read().await?;
+    let rows = match look {
+        Look::Due => state::enrollment::due(&mut tx, playbook, now, PAGE_LIMIT, due).await?,
+        Look::All => state::enrollment::active(&mut tx, playbook, profile, PAGE_LIMIT).await?,
+    };
+    drop(tx);
+    let Some(last) = rows.last() else { return Ok(None) };
+    let profile = last.enrollment.profile;
+    *place = (rows.len() == PAGE_ROWS)
+        .then_some(Place { due: last.look_at.map(|at| (at, profile)), profile: Some(profile) });
+    read(daemon, view, rows, now).await.map(Some)
 }
 
 /// Advances a page of enrollments of one playbook and commits what came of it.
@@ -167,7 +192,26 @@ pub async fn advance(
     ticked: &mut Ticked,
 ) -> Result<(), DaemonError> {
     let Some(playbook) = rows.first().map(|row| row.enrollment.playbook.clone()) else { return Ok(()) };
-    let world = surroundings.world(&daemon.project);
+    let page = decide(daemon, surroundings, read(daemon, view, rows, now).await?, cause, now)?;
+    commit(daemon, &page, now).await?;
+    page.count(&playbook, ticked);
+    Ok(())
+}
+
+/// A page of enrollments, and what is known of them.
+struct Known {
+    rows: Vec<Row>,
+    versions: BTreeMap<String, Arc<Pinned>>,
+    people: people::People,
+    deliveries: BTreeMap<EnrollmentId, Vec<Delivery>>,
+}
+
+async fn read(
+    daemon: &Daemon,
+    view: &mut View,
+    rows: Vec<Row>,
+    now: Timestamp,
+) -> Result<Known, DaemonError> {
     let numbers: Vec<ProfileNumber> = rows.iter().map(|row| row.enrollment.profile).collect();
     let ids: Vec<(ProfileNumber, EnrollmentId)> =
         rows.iter().map(|row| (row.enrollment.profile, row.enrollment.id.clone())).collect();
@@ -179,7 +223,18 @@ pub async fn advance(
     for delivery in state::delivery::of_enrollments(&mut tx, &ids).await? {
         deliveries.entry(delivery.enrollment.clone()).or_default().push(delivery);
     }
-    drop(tx);
+    Ok(Known { rows, versions, people, deliveries })
+}
+
+fn decide(
+    daemon: &Daemon,
+    surroundings: &Surroundings,
+    known: Known,
+    cause: Cause,
+    now: Timestamp,
+) -> Result<Page, DaemonError> {
+    let Known { rows, versions, people, mut deliveries } = known;
+    let world = surroundings.world(&daemon.project);
     let mut page = Page::default();
     for row in rows {
         let (Some(facts), Some(pinned)) =
@@ -193,9 +248,7 @@ pub async fn advance(
         let person = facts.person(enrollment.profile);
         page.add(engine::advance(&world, &pinned.version, &person, enrollment, &own, cause, now));
     }
-    commit(daemon, &page, now).await?;
-    page.count(&playbook, ticked);
-    Ok(())
+    Ok(page)
 }
 
 async fn commit(daemon: &Daemon, page: &Page, now: Timestamp) -> Result<(), DaemonError> {

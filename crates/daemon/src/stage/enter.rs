@@ -4,6 +4,9 @@
 //! a page's enrollments, deliveries, audit entries and the place reached are one transaction; when all pages are in, seen is members.
 //! After a crash the run being applied is finished first.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use engine::{Cause, Entered};
 use jiff::Timestamp;
 use model::playbook::{Backfill, Playbook};
@@ -14,7 +17,7 @@ use state::audit::Entry;
 use state::playbook::{Applying, PlaybookState, Status};
 
 use super::decide::{self, Page};
-use crate::daemon::{Daemon, DaemonError, Surroundings};
+use crate::daemon::{Daemon, DaemonError, Pinned, Surroundings};
 use crate::people;
 use crate::report::{Hold, Ticked};
 use crate::source::{PAGE_ROWS, View};
@@ -77,8 +80,19 @@ pub async fn enter(
     let after = at.applying.as_ref().map_or(0, |applying| applying.after);
     let ahead: Vec<ProfileNumber> =
         entered.iter().filter(|number| *number > after).map(ProfileNumber).collect();
-    for numbers in ahead.chunks(PAGE_ROWS) {
-        page(daemon, view, surroundings, playbook, numbers, &run_id, &mut at, now, ticked).await?;
+    // The next page is read while one is committed: nobody is on two.
+    let mut ahead = ahead.chunks(PAGE_ROWS);
+    let mut known = next(daemon, view, playbook, ahead.next(), now).await?;
+    while let Some(read) = known {
+        if let (Some(applying), Some(last)) = (at.applying.as_mut(), read.numbers.last()) {
+            applying.after = if model::fault::mutant("resume_from_start") { 0 } else { last.0 };
+        }
+        let page = decide(daemon, surroundings, read, &run_id, now)?;
+        let (committed, read) =
+            tokio::join!(commit(daemon, &page, &at, now), next(daemon, view, playbook, ahead.next(), now));
+        committed?;
+        page.count(&playbook.name, ticked);
+        known = read?;
     }
     at.seen = current.members;
     at.applied_run = Some(run_id);
@@ -202,29 +216,39 @@ async fn leave(
     Ok(())
 }
 
-/// One page of those who came in: read, decided, committed with the place reached.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the page and its surroundings; a struct would only rename them"
-)]
-async fn page(
+/// A page of those who came in, and what is known of them.
+struct Known<'a> {
+    numbers: &'a [ProfileNumber],
+    pinned: Arc<Pinned>,
+    people: people::People,
+    entries: BTreeMap<ProfileNumber, Vec<u8>>,
+}
+
+async fn next<'a>(
     daemon: &Daemon,
     view: &mut View,
-    surroundings: &Surroundings,
     playbook: &Playbook,
-    numbers: &[ProfileNumber],
-    run_id: &str,
-    at: &mut PlaybookState,
+    numbers: Option<&'a [ProfileNumber]>,
     now: Timestamp,
-    ticked: &mut Ticked,
-) -> Result<(), DaemonError> {
-    let world = surroundings.world(&daemon.project);
+) -> Result<Option<Known<'a>>, DaemonError> {
+    let Some(numbers) = numbers else { return Ok(None) };
     let mut tx = daemon.state.read().await?;
     let pinned = daemon.pinned(&mut tx, &playbook.name, &playbook.version).await?;
     let accounts = uses::accounts(daemon, [pinned.as_ref()]);
     let people = people::read(daemon, &mut tx, view, accounts, numbers, now).await?;
-    let mut entries = state::entering::take(&mut tx, &playbook.name, numbers).await?;
-    drop(tx);
+    let entries = state::entering::take(&mut tx, &playbook.name, numbers).await?;
+    Ok(Some(Known { numbers, pinned, people, entries }))
+}
+
+fn decide(
+    daemon: &Daemon,
+    surroundings: &Surroundings,
+    known: Known<'_>,
+    run_id: &str,
+    now: Timestamp,
+) -> Result<Page, DaemonError> {
+    let Known { numbers, pinned, people, mut entries } = known;
+    let world = surroundings.world(&daemon.project);
     let mut page = Page::default();
     for number in numbers {
         let Some(facts) = people.get(number) else { continue };
@@ -234,17 +258,18 @@ async fn page(
             Entered::Refused(delivery) => page.deliveries.push(delivery),
         }
     }
-    if let (Some(applying), Some(last)) = (at.applying.as_mut(), numbers.last()) {
-        applying.after = if model::fault::mutant("resume_from_start") { 0 } else { last.0 };
-    }
+    Ok(page)
+}
+
+/// Commits a page with the place reached.
+async fn commit(daemon: &Daemon, page: &Page, at: &PlaybookState, now: Timestamp) -> Result<(), DaemonError> {
     let mut tx = daemon.state.write().await?;
     page.write(daemon, &mut tx, now).await?;
     if let Some(applying) = &at.applying {
-        state::playbook::advance(&mut tx, &playbook.name, applying).await?;
+        state::playbook::advance(&mut tx, &at.name, applying).await?;
     }
     model::fault::point("enter.before_commit");
     tx.commit().await?;
     model::fault::point("enter.after_commit");
-    page.count(&playbook.name, ticked);
     Ok(())
 }

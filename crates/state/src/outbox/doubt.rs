@@ -32,7 +32,7 @@ pub async fn armed_without_owner(tx: &mut Tx, now: Timestamp) -> Result<Vec<Deli
     let armed: Vec<(u32, String, String)> = tx.page("look for armed deliveries", &ARMED, vec![]).await?;
     let sql = Sql::same(
         "UPDATE attempt SET outcome = 'in_doubt', detail = 'the process ended before there was an answer', finished_at_ms = $1
-        WHERE outcome IS NULL AND delivery IN (SELECT id FROM delivery WHERE state = 'armed')",
+        WHERE outcome IS NULL AND (profile, delivery) IN (SELECT profile, id FROM delivery WHERE state = 'armed')",
     );
     tx.execute("settle attempts", &sql, binds![row::ms(now)]).await?;
     let sql = Sql::same(
@@ -89,13 +89,13 @@ pub async fn resolve(
         As::Resend => ("resent", DeliveryState::Pending, Reason::OutcomeUnknown, None),
     };
     let sql = Sql::same(
-        "UPDATE attempt SET outcome = $3, detail = $4, finished_at_ms = $5 WHERE delivery = $1 AND n = $2",
+        "UPDATE attempt SET outcome = $4, detail = $5, finished_at_ms = $6 WHERE profile = $1 AND delivery = $2 AND n = $3",
     );
     let detail = format!("{actor}: {reason}");
     tx.execute(
         "close a doubt",
         &sql,
-        binds![id.as_str(), attempt, outcome, row::bounded(&detail, 1000), row::ms(now)],
+        binds![number, id.as_str(), attempt, outcome, row::bounded(&detail, 1000), row::ms(now)],
     )
     .await?;
     let sql = Sql::same(

@@ -5,12 +5,11 @@
 
 use model::{DeliveryId, DeliveryState, ProfileNumber};
 
-use crate::StateError;
-use crate::Tx;
 use crate::db::binds;
 use crate::delivery::{DeliveryKey, keys};
 use crate::dialect::{Sql, page_locked};
 use crate::row;
+use crate::{Question, StateError, Tx};
 
 /// A row that nobody else changes until the transaction ends.
 pub(crate) struct Held {
@@ -28,22 +27,33 @@ pub(crate) struct Held {
 
 type HeldRow = (u32, String, String, String, i64, Option<i64>, u32, i64, Option<String>);
 
-/// The rows of these keys, as far as they exist, in order.
-pub(crate) async fn hold<'a>(
-    tx: &mut Tx,
-    list: impl IntoIterator<Item = &'a DeliveryKey>,
-) -> Result<Vec<Held>, StateError> {
+/// Rows that nobody else changes until the transaction ends.
+pub struct InHand(pub(crate) Vec<Held>);
+
+/// Takes the rows of these keys in hand, as far as they exist.
+pub fn in_hand<'a>(list: impl IntoIterator<Item = &'a DeliveryKey>) -> Question<InHand> {
     const SQL: Sql = page_locked!(
         "profile, id, enrollment, state, fence, lease_until, attempts, due_at_ms, last_outcome",
         "SELECT profile, id, enrollment, state, fence, lease_until, attempts, due_at_ms,
             (SELECT COALESCE(outcome, '') FROM attempt
-                WHERE attempt.delivery = delivery.id AND attempt.n = delivery.attempts) AS last_outcome FROM",
+                WHERE attempt.profile = delivery.profile AND attempt.delivery = delivery.id AND attempt.n = delivery.attempts) AS last_outcome FROM",
         each,
         "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1
         ORDER BY profile, id",
         "FOR UPDATE OF delivery"
     );
-    let rows: Vec<HeldRow> = tx.page("take deliveries in hand", &SQL, binds![keys(list)]).await?;
+    Question::new("take deliveries in hand", &SQL, binds![keys(list)], in_order)
+}
+
+/// The same, asked by itself; in order.
+pub(crate) async fn hold<'a>(
+    tx: &mut Tx,
+    list: impl IntoIterator<Item = &'a DeliveryKey>,
+) -> Result<Vec<Held>, StateError> {
+    Ok(tx.ask(in_hand(list)).await?.0)
+}
+
+fn in_order(rows: Vec<HeldRow>) -> Result<InHand, StateError> {
     let mut held = rows
         .into_iter()
         .map(|(profile, id, enrollment, state, fence, lease_until, attempts, due_at, last_outcome)| {
@@ -60,5 +70,5 @@ pub(crate) async fn hold<'a>(
         })
         .collect::<Result<Vec<_>, StateError>>()?;
     held.sort_by(|one, other| one.key.cmp(&other.key));
-    Ok(held)
+    Ok(InHand(held))
 }

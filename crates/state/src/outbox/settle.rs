@@ -150,7 +150,13 @@ impl Writes {
         let Held { key, attempts: attempt, enrollment, due_at, .. } = held;
         let number = i64::from(key.profile.0);
         let attempts = self.attempts.get_or_insert_with(Rows::new);
-        attempts.row().text(key.id.as_str()).integer(i64::from(*attempt)).text(change.outcome).text(detail);
+        attempts
+            .row()
+            .integer(number)
+            .text(key.id.as_str())
+            .integer(i64::from(*attempt))
+            .text(change.outcome)
+            .text(detail);
         let settled = change.state.is_settled();
         self.deliveries
             .get_or_insert_with(Rows::new)
@@ -169,8 +175,9 @@ impl Writes {
 
     fn write(self, tx: &mut Tx, now: Timestamp) -> Vec<DeliveryKey> {
         const ATTEMPT: Sql = each!(
-            "UPDATE attempt SET outcome = each.value ->> 2, detail = each.value ->> 3, finished_at_ms = $2 FROM",
-            "WHERE attempt.delivery = each.value ->> 0 AND attempt.n = CAST(each.value ->> 1 AS BIGINT)"
+            "UPDATE attempt SET outcome = each.value ->> 3, detail = each.value ->> 4, finished_at_ms = $2 FROM",
+            "WHERE attempt.profile = CAST(each.value ->> 0 AS BIGINT) AND attempt.delivery = each.value ->> 1
+            AND attempt.n = CAST(each.value ->> 2 AS BIGINT)"
         );
         // A row that goes back to pending is armed no more: it counts from its next due time again.
         const DELIVERY: Sql = each!(

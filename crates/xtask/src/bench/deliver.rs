@@ -1,5 +1,8 @@
 //! Delivery: a project whose whole audience gets one message through SMTP on loopback, with all gates, arming and audit, against
 //! `smtp-source -d` sending messages of the same size into the same `smtp-sink` over as many connections.
+//!
+//! What is measured is a whole run, and what of it comes after deciding: the whole less a run of the same project whose destination
+//! is halted, which starts, refreshes and decides, and hands over nothing.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,7 +18,8 @@ use crate::process;
 
 /// The size of a message, in bytes, headers included.
 const MESSAGE_BYTES: usize = 4_096;
-const CONNECTIONS: u32 = 8;
+/// As many as a destination has if nothing is said, and many.
+const CONNECTIONS: [u32; 2] = [8, 64];
 /// A Monday morning in Berlin, where everybody here lives: nobody is asleep.
 const NOW: &str = "2026-03-02T09:00:00Z";
 
@@ -25,47 +29,55 @@ pub(super) fn run(items: u64) -> Result<Value> {
     let folder = process::target_dir()?.join("bench/deliver");
     let filler = MESSAGE_BYTES.saturating_sub(message_bytes(&binary, &folder, 0)?);
     let bytes = message_bytes(&binary, &folder, filler)?;
-    println!("{items} messages of {bytes} bytes over {CONNECTIONS} connections");
-
     let sink = Sink::start(&sink)?;
-    let limit = |sink: &Sink| -> Result<Took> {
-        let mut command = Command::new(&source);
-        command.args([
-            "-d",
-            "-s",
-            &CONNECTIONS.to_string(),
-            "-m",
-            &items.to_string(),
-            "-l",
-            &bytes.to_string(),
-        ]);
-        command.args(["-f", "bench@shop.test", "-t", "customer@example.test", &sink.address.to_string()]);
-        measure::took(&mut command)
-    };
-    let before = limit(&sink)?;
-    let mail = format!(
-        "{{connector: smtp, host: 127.0.0.1, port: {}, tls: none, connections: {CONNECTIONS}, messages_per_connection: 1000000}}",
-        sink.address.port()
-    );
     let project = folder.join("project");
-    make(&project, items, &mail, filler)?;
-    let (ours, report) = measure::pass(&binary, &project, NOW)?;
-    let accepted = report.pointer("/deliveries/accepted").and_then(Value::as_u64);
-    if accepted != Some(items) {
-        bail!("{items} messages were to be accepted, and the report says: {report}");
+    let mut over = Vec::new();
+    for connections in CONNECTIONS {
+        println!("{items} messages of {bytes} bytes over {connections} connections");
+        let limit = || -> Result<Took> {
+            let mut command = Command::new(&source);
+            command.args([
+                "-d",
+                "-s",
+                &connections.to_string(),
+                "-m",
+                &items.to_string(),
+                "-l",
+                &bytes.to_string(),
+            ]);
+            command.args(["-f", "bench@shop.test", "-t", "customer@example.test", &sink.address.to_string()]);
+            measure::took(&mut command)
+        };
+        let mail = format!(
+            "{{connector: smtp, host: 127.0.0.1, port: {}, tls: none, connections: {connections}, messages_per_connection: 1000000}}",
+            sink.address.port()
+        );
+        let before = limit()?;
+        make(&project, items, &mail, filler)?;
+        let halt = ["halt", "--scope", "destination.mail", "--reason", "to measure what comes before"];
+        process::output(Command::new(&binary).arg("-C").arg(&project).args(halt))?;
+        let (deciding, _) = measure::pass(&binary, &project, NOW)?;
+        make(&project, items, &mail, filler)?;
+        let (whole, report) = measure::pass(&binary, &project, NOW)?;
+        let accepted = report.pointer("/deliveries/accepted").and_then(Value::as_u64);
+        if accepted != Some(items) {
+            bail!("{items} messages were to be accepted, and the report says: {report}");
+        }
+        let after = limit()?;
+        // The machine may have been busy during one of the two.
+        let best = if before.wall < after.wall { before } else { after };
+        let delivering = Took { wall: whole.wall - deciding.wall, cpu: whole.cpu - deciding.cpu };
+        over.push(json!({
+            "connections": connections,
+            "per_second": round(measure::per(items) / delivering.wall),
+            "ratio_to_smtp_source": round(best.wall / delivering.wall),
+            "ratio_of_the_whole_run": round(best.wall / whole.wall),
+            "delivering": delivering.figures(items),
+            "whole_run": whole.figures(items),
+            "smtp_source": best.figures(items),
+        }));
     }
-    let after = limit(&sink)?;
-    // The machine may have been busy during one of the two.
-    let best = if before.wall < after.wall { before } else { after };
-    Ok(json!({
-        "items": items,
-        "bytes": bytes,
-        "connections": CONNECTIONS,
-        "per_second": round(measure::per(items) / ours.wall),
-        "ratio_to_smtp_source": round(best.wall / ours.wall),
-        "ours": ours.figures(items),
-        "smtp_source": best.figures(items),
-    }))
+    Ok(json!({ "items": items, "bytes": bytes, "over": over }))
 }
 
 fn program(name: &str) -> Result<std::path::PathBuf> {

@@ -6,6 +6,7 @@ use state::delivery::{self, DeliveryKey, Filter};
 use state::playbook::{PlaybookState, Status};
 use state::{State, StateError, enrollment, outbox, playbook};
 
+use super::outbox::arm;
 use crate::world::{at, decide, delivery as pending, destination, enrollment_id, playbook as name, waiting};
 
 fn with(state: DeliveryState, reason: Reason, delivery: Delivery) -> Delivery {
@@ -104,10 +105,7 @@ pub(crate) async fn cancelling_stops_before_arming_only(state: &State) {
     decide(state, &all).await;
     let mut tx = state.write().await.unwrap();
     let claimed = outbox::claim(&mut tx, &destination(), at(20), 0, 100, 3, "node").await.unwrap();
-    let row = |claimed: &outbox::Claimed| {
-        (DeliveryKey::of(&claimed.delivery), claimed.fence, model::id::AddressHash::known("hash"))
-    };
-    assert_eq!(outbox::arm(&mut tx, &[row(&claimed[0])], at(20), 1).await.unwrap().len(), 1);
+    assert_eq!(arm(&mut tx, &claimed[0], 1).await.len(), 1);
     let asked: Vec<_> = all.iter().map(|one| (DeliveryKey::of(one), Reason::GoalReached)).collect();
     let cancelled = delivery::cancel(&mut tx, &asked, at(21)).await.unwrap();
     let expected: Vec<_> = all[1..].iter().map(DeliveryKey::of).collect();
@@ -118,7 +116,7 @@ pub(crate) async fn cancelling_stops_before_arming_only(state: &State) {
         (DeliveryState::Cancelled, Reason::GoalReached)
     );
     assert_eq!(logged.settled_at, Some(at(21)));
-    assert_eq!(outbox::arm(&mut tx, &[row(&claimed[1])], at(22), 1).await.unwrap(), [], "its lease is over");
+    assert_eq!(arm(&mut tx, &claimed[1], 1).await, [], "its lease is over");
     assert_eq!(delivery::cancel(&mut tx, &asked, at(23)).await.unwrap(), []);
 }
 

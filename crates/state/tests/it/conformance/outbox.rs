@@ -18,10 +18,10 @@ async fn claim(tx: &mut Tx, lease_now: i64, limit: u32) -> Vec<Claimed> {
     outbox::claim(tx, &destination(), at(20), lease_now, 100, limit, "node").await.unwrap()
 }
 
-async fn arm(tx: &mut Tx, claimed: &Claimed, lease_now: i64) -> Vec<Armed> {
-    outbox::arm(tx, &[(DeliveryKey::of(&claimed.delivery), claimed.fence, hash())], at(21), lease_now)
-        .await
-        .unwrap()
+pub(super) async fn arm(tx: &mut Tx, claimed: &Claimed, lease_now: i64) -> Vec<Armed> {
+    let key = DeliveryKey::of(&claimed.delivery);
+    let in_hand = tx.ask(outbox::in_hand([&key])).await.unwrap();
+    outbox::arm(tx, in_hand, &[(key, claimed.fence, hash())], at(21), lease_now)
 }
 
 async fn settle(tx: &mut Tx, delivery: &Delivery, attempt: u32, result: Answer) -> usize {
@@ -125,7 +125,7 @@ pub(crate) async fn a_lease_that_ran_out_goes_back_and_its_fence_is_dead(state: 
     assert_eq!(state_of(&mut tx, &delivery).await.0, DeliveryState::Leased);
     assert_eq!(arm(&mut tx, &second[0], 300).await.len(), 1);
     assert_eq!(arm(&mut tx, &second[0], 300).await, [], "once");
-    assert_eq!(outbox::attempts(&mut tx, &delivery.id).await.unwrap().len(), 1);
+    assert_eq!(outbox::attempts(&mut tx, &DeliveryKey::of(&delivery)).await.unwrap().len(), 1);
 }
 
 pub(crate) async fn what_is_armed_never_goes_back_by_time(state: &State) {
@@ -176,9 +176,9 @@ pub(crate) async fn an_attempt_is_settled_once(state: &State) {
         (logged.delivery.state, logged.delivery.reason),
         (DeliveryState::Accepted, Reason::OkAccepted)
     );
-    let attempts = outbox::attempts(&mut tx, &delivery.id).await.unwrap();
+    let attempts = outbox::attempts(&mut tx, &DeliveryKey::of(&delivery)).await.unwrap();
     assert_eq!((attempts[0].outcome.as_deref(), &*attempts[0].detail), (Some("accepted"), "250 \"ok\""));
-    assert_eq!(outbox::address_of(&mut tx, &delivery.id).await.unwrap(), Some(hash()));
+    assert_eq!(outbox::address_of(&mut tx, &DeliveryKey::of(&delivery)).await.unwrap(), Some(hash()));
     let touches = tx.ask(delivery::touches(&[delivery.profile], at(0))).await.unwrap();
     assert_eq!(touches[0].at, at(30));
 }
@@ -211,7 +211,7 @@ pub(crate) async fn a_retry_is_pending_again(state: &State) {
     assert_eq!(arm(&mut tx, &claimed[0], 50).await, [Armed { delivery: delivery.id.clone(), attempt: 2 }]);
     assert_eq!(settle(&mut tx, &delivery, 1, Answer::InDoubt).await, 0, "the first attempt is history");
     assert_eq!(settle(&mut tx, &delivery, 2, Answer::Accepted { receipt: String::new() }).await, 1);
-    let outcomes: Vec<_> = outbox::attempts(&mut tx, &delivery.id)
+    let outcomes: Vec<_> = outbox::attempts(&mut tx, &DeliveryKey::of(&delivery))
         .await
         .unwrap()
         .into_iter()
@@ -279,7 +279,7 @@ pub(crate) async fn a_dead_process_leaves_doubts_and_no_leases(state: &State) {
     let again: Vec<u32> =
         claim(&mut tx, 0, 10).await.iter().map(|claimed| claimed.delivery.profile.0).collect();
     assert_eq!(again, [1, 3]);
-    let attempts = outbox::attempts(&mut tx, &all[1].id).await.unwrap();
+    let attempts = outbox::attempts(&mut tx, &DeliveryKey::of(&all[1])).await.unwrap();
     assert_eq!(attempts[0].outcome.as_deref(), Some("in_doubt"));
 }
 
@@ -300,7 +300,7 @@ pub(crate) async fn a_person_closes_a_doubt(state: &State) {
     assert!(resolve(&all[2], As::Resend).await.is_some());
     assert_eq!(state_of(&mut tx, &all[0]).await, (DeliveryState::Accepted, Reason::OkAssumed));
     assert_eq!(state_of(&mut tx, &all[1]).await, (DeliveryState::Rejected, Reason::CancelOperator));
-    let attempts = outbox::attempts(&mut tx, &all[2].id).await.unwrap();
+    let attempts = outbox::attempts(&mut tx, &DeliveryKey::of(&all[2])).await.unwrap();
     assert_eq!(
         (attempts[0].outcome.as_deref(), &*attempts[0].detail),
         (Some("resent"), "ana: asked the provider")
