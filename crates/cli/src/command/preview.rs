@@ -104,7 +104,7 @@ pub(crate) async fn send_test(context: &Context, args: &SendTest) -> Result<u8, 
         return Err(Failure::new(format!("there is no destination `{}`", previewed.destination)));
     };
     driver.may_go(&to).map_err(|refusal| Failure::new(refusal.saw))?;
-    match driver.deliver(&item, async || true).await {
+    match driver.deliver(&item, async || true, || None).await {
         Outcome::Accepted { receipt } => {
             say(&format!("sent; `{}` says: {}", previewed.destination, printable(&receipt)));
             Ok(code::DONE)

@@ -16,10 +16,11 @@ mod wire;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use connector::golden::STEPS_MAX;
-use connector::{Connector, Item, Outcome, Reach, Reply, Request, Step};
+use connector::{Call, Connector, Item, Outcome, Reach, Reply, Request, SmtpRequest, Step};
 use model::settings::{Deliver, Destination};
 use model::{DestinationName, EmailAddress, Reason, Refusal};
 use tokio::time::Instant;
@@ -141,16 +142,23 @@ impl Driver {
         self.pace.as_ref().map_or(Duration::ZERO, Pace::ready_in)
     }
 
-    /// Delivers one message: the conversation up to the point of no return, `arm`, and the rest.
+    /// Delivers one message: the conversation up to the point of no return, `arm`, and the rest. `ahead` is asked, once this one is
+    /// armed, for the message that will be delivered right after it, if that is known: where a server allows it, its conversation
+    /// is begun meanwhile, up to its own point of no return.
     ///
     /// `arm` commits the row as armed and says whether it did; it is called at most once, and not at all if the provider
     /// refuses before. If this future is dropped after `arm`, nobody knows what became of the message.
-    pub async fn deliver<A: Into<Armed>>(&self, item: &Item, arm: impl AsyncFnOnce() -> A) -> Outcome {
+    pub async fn deliver<A: Into<Armed>>(
+        &self,
+        item: &Item,
+        arm: impl AsyncFnOnce() -> A,
+        ahead: impl FnOnce() -> Option<Arc<Item>>,
+    ) -> Outcome {
         if let Err(refusal) = self.may_go(&item.rcpt_to) {
             return Outcome::Halt { reason: refusal.reason, detail: refusal.saw };
         }
         let mut exchange = self.connector.exchange(item);
-        let mut arm = Some(arm);
+        let mut arm = Some((arm, ahead));
         let mut reply = None;
         for _ in 0..STEPS_MAX {
             let call = match exchange.next(reply.take()) {
@@ -158,10 +166,10 @@ impl Driver {
                 Step::Call(call) => call,
             };
             // Mail and files are irrevocable, so they are handed over by the one call that arms or not at all.
-            let Some(arm) = arm.take().filter(|_| call.arms) else {
+            let Some((arm, ahead)) = arm.take().filter(|_| call.arms) else {
                 return broken("the connector hands over without the last look");
             };
-            match self.call(&call.request, arm).await {
+            match self.call(&call.request, arm, ahead).await {
                 Ok(came) => reply = Some(came),
                 Err(refusal) => return Outcome::Halt { reason: refusal.reason, detail: refusal.saw },
             }
@@ -173,10 +181,23 @@ impl Driver {
         &self,
         request: &Request,
         arm: impl AsyncFnOnce() -> A,
+        ahead: impl FnOnce() -> Option<Arc<Item>>,
     ) -> Result<Reply, Refusal> {
         match request {
-            Request::Smtp(request) => self.smtp.call(request, arm).await,
+            Request::Smtp(request) => self.smtp.call(request, arm, || self.begun(&*ahead()?)).await,
             Request::File(request) => Ok(self.files.call(request, arm).await),
+        }
+    }
+
+    /// The mail that a message will be, if it may be begun now.
+    fn begun(&self, item: &Item) -> Option<SmtpRequest> {
+        // Where there is a pace, a server would wait for the message as long as it does.
+        if self.pace.is_some() || self.may_go(&item.rcpt_to).is_err() {
+            return None;
+        }
+        match self.connector.exchange(item).next(None) {
+            Step::Call(Call { arms: true, request: Request::Smtp(request) }) => Some(request),
+            Step::Call(_) | Step::Done(_) => None,
         }
     }
 

@@ -1,5 +1,8 @@
-//! Mail transactions over pooled connections: MAIL, RCPT, DATA (in one go, where the server takes that), 354, the last look, then
-//! body and dot in one go.
+//! Mail transactions over pooled connections: MAIL, RCPT, DATA, 354, the last look, then body and dot in one go.
+//!
+//! Where the server takes that (RFC 2920), MAIL, RCPT and DATA leave in one go, too, and those of the message that comes next on the
+//! connection right behind the dot of this one: a message is one turn of the network. The next one is armed no earlier for that: its
+//! last look comes after its own 354.
 //!
 //! The conversation is lettre's, connection by connection; the stream under it is ours ([`super::wire`]), so that after a
 //! failure we know whether the message was handed over. lettre's own pool is deliberately absent: it sends whole messages
@@ -49,6 +52,9 @@ struct Live {
     messages: u32,
     /// The transaction before ended early and must be taken back first.
     needs_reset: bool,
+    /// What was sent behind the last message and is not answered yet: the envelope of the next one. The connection is of no use for
+    /// any other.
+    ahead: Option<String>,
     /// The server is somewhere else than we think: of no use for another message.
     out_of_step: bool,
     used_at: Instant,
@@ -74,13 +80,15 @@ impl Smtp {
         Self { limits, loopback_only, project_dir, trust: Trust::default(), idle: Mutex::default() }
     }
 
-    /// One transaction. `Err`: the server may not be spoken to from here.
+    /// One transaction. `ahead` is asked for the one that comes next, if that is known, once this one is armed.
+    /// `Err`: the server may not be spoken to from here.
     pub(super) async fn call<A: Into<Armed>>(
         &self,
         request: &SmtpRequest,
         arm: impl AsyncFnOnce() -> A,
+        ahead: impl FnOnce() -> Option<SmtpRequest>,
     ) -> Result<Reply, Refusal> {
-        let mut idle = self.take_idle(&request.server);
+        let mut idle = self.take_idle(request);
         loop {
             let is_reused = idle.is_some();
             let mut live = match idle.take() {
@@ -92,7 +100,7 @@ impl Smtp {
                 },
             };
             return match self.envelope(&mut live, request).await {
-                Ok(()) => Ok(self.message(live, request, arm).await),
+                Ok(()) => Ok(self.message(live, request, arm, ahead).await),
                 // The server had closed it meanwhile. Once more, over a new one.
                 Err(reply) if is_reused && is_stale(&reply) => continue,
                 Err(reply) => {
@@ -122,33 +130,35 @@ impl Smtp {
                 failed(false, Failure::Closed, "the server did not take back the transaction before")
             })?;
         }
-        let parameters = parameters(live, request)?;
-        let from = address(&request.mail_from)?;
-        let mail = Mail::new(Some(from), parameters).to_string();
-        let to = Rcpt::new(address(rcpt)?, vec![]).to_string();
-        let answer = if live.progress.pipelining() {
-            self.in_one_go(live, format!("{mail}{to}{Data}"), rcpt).await?
+        let answer = if live.ahead.take().is_some() {
+            self.in_one_go(live, None, rcpt).await?
         } else {
-            self.command(live, SmtpPhase::Mail, mail, rcpt).await?;
-            self.command(live, SmtpPhase::Rcpt, to, rcpt).await?;
-            self.command(live, SmtpPhase::Data, Data, rcpt).await?
+            let envelope = Envelope::of(live, request)?;
+            if live.progress.pipelining() {
+                self.in_one_go(live, Some(envelope.in_one_go()), rcpt).await?
+            } else {
+                self.command(live, SmtpPhase::Mail, envelope.mail, rcpt).await?;
+                self.command(live, SmtpPhase::Rcpt, envelope.rcpt, rcpt).await?;
+                self.command(live, SmtpPhase::Data, Data, rcpt).await?
+            }
         };
         // Anything but "go ahead" would make the message a line of commands.
         if answer.has_code(354) { Ok(()) } else { Err(reply(SmtpPhase::Data, &answer, rcpt)) }
     }
 
-    /// MAIL, RCPT and DATA as one group (RFC 2920): three replies, of which the first refusal counts. Gives that to DATA.
+    /// MAIL, RCPT and DATA as one group (RFC 2920), `None`: it was sent before. Three replies, of which the first refusal counts.
+    /// Gives that to DATA.
     async fn in_one_go(
         &self,
         live: &mut Live,
-        group: String,
+        mut group: Option<String>,
         rcpt: &EmailAddress,
     ) -> Result<Response, Reply> {
         let mut refusal = None;
         for at in [SmtpPhase::Mail, SmtpPhase::Rcpt] {
-            let answer = match at {
-                SmtpPhase::Mail => self.command(live, at, &group, rcpt).await,
-                _ => self.answer(live, at, rcpt).await,
+            let answer = match group.take() {
+                Some(group) => self.command(live, at, group, rcpt).await,
+                None => self.answer(live, at, rcpt).await,
             };
             match answer {
                 Ok(_) => {}
@@ -201,6 +211,7 @@ impl Smtp {
         mut live: Live,
         request: &SmtpRequest,
         arm: impl AsyncFnOnce() -> A,
+        ahead: impl FnOnce() -> Option<SmtpRequest>,
     ) -> Reply {
         model::fault::point("smtp.before_arm");
         let armed_at = match arm().await.into() {
@@ -214,9 +225,16 @@ impl Smtp {
         model::fault::point("send.before_terminator");
         // The final dot brings its own line break.
         let body = request.body.strip_suffix(b"\r\n").unwrap_or(&request.body);
+        if live.progress.pipelining() && live.messages + 1 < live.server.messages_per_connection {
+            live.ahead = ahead()
+                .filter(|next| next.server == live.server)
+                .and_then(|next| Envelope::of(&live, &next).ok())
+                .map(|envelope| envelope.in_one_go());
+            live.progress.send_behind(live.ahead.as_deref().unwrap_or_default());
+        }
         live.progress.message_begins();
         let result = timeout(self.limits.body, live.connection.message(body)).await;
-        // Dots that were doubled make it longer on the wire, never shorter: this errs towards doubt.
+        // Dots that were doubled, and what goes behind it, make it longer on the wire, never shorter: this errs towards doubt.
         let handed_over = live.progress.message_ends() >= body.len().max(1) as u64;
         model::fault::point("reply.after_read");
         let reply = match result {
@@ -233,10 +251,18 @@ impl Smtp {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_idle(&self, server: &SmtpServer) -> Option<Live> {
+    /// A connection on which this message was begun, or else one on which none was.
+    fn take_idle(&self, request: &SmtpRequest) -> Option<Live> {
         let mut idle = self.lock();
         idle.retain(|live| live.used_at.elapsed() <= self.limits.idle);
-        let found = idle.iter().rposition(|live| live.server == *server)?;
+        let begun = |live: &Live| {
+            let envelope = live.ahead.is_some().then(|| Envelope::of(live, request).ok()).flatten();
+            envelope.is_some_and(|envelope| live.ahead == Some(envelope.in_one_go()))
+        };
+        let found =
+            idle.iter().rposition(|live| live.server == request.server && begun(live)).or_else(|| {
+                idle.iter().rposition(|live| live.server == request.server && live.ahead.is_none())
+            })?;
         Some(idle.remove(found))
     }
 
@@ -286,6 +312,7 @@ impl Smtp {
             server: server.clone(),
             messages: 0,
             needs_reset: false,
+            ahead: None,
             out_of_step: false,
             used_at: Instant::now(),
         })
@@ -405,6 +432,24 @@ impl Smtp {
     }
 }
 
+/// The commands before DATA, as they are sent.
+struct Envelope {
+    mail: String,
+    rcpt: String,
+}
+
+impl Envelope {
+    fn of(live: &Live, request: &SmtpRequest) -> Result<Self, Reply> {
+        let mail = Mail::new(Some(address(&request.mail_from)?), parameters(live, request)?).to_string();
+        Ok(Self { mail, rcpt: Rcpt::new(address(&request.rcpt_to)?, vec![]).to_string() })
+    }
+
+    fn in_one_go(&self) -> String {
+        let Self { mail, rcpt } = self;
+        format!("{mail}{rcpt}{Data}")
+    }
+}
+
 /// What MAIL must say of a message that is not all ASCII (RFC 6152, RFC 6531).
 fn parameters(live: &Live, request: &SmtpRequest) -> Result<Vec<MailParameter>, Reply> {
     let server = live.connection.server_info();
@@ -450,6 +495,10 @@ fn is_stale(reply: &Reply) -> bool {
 }
 
 async fn goodbye(mut live: Live) {
+    if live.ahead.is_some() {
+        // It would be a line of a message that was begun: there is only hanging up.
+        return;
+    }
     // It is over either way.
     drop(timeout(GOODBYE, live.connection.quit()).await);
 }

@@ -8,8 +8,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use lettre::transport::smtp::client::AsyncTokioStream;
@@ -42,13 +42,14 @@ impl Line for TlsStream<TcpStream> {
     }
 }
 
-/// How much of a message was handed over: to the kernel, or to TLS, which is as if to the kernel. And what the server was
-/// heard to offer that lettre has no word for.
+/// How much of a message was handed over: to the kernel, or to TLS, which is as if to the kernel. And what lettre has no word
+/// for: what the server was heard to offer, and what goes with a message.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     bytes: AtomicU64,
     of_message: AtomicBool,
     pipelining: AtomicBool,
+    behind: Mutex<String>,
 }
 
 impl Progress {
@@ -58,12 +59,21 @@ impl Progress {
         self.of_message.store(true, Ordering::SeqCst);
     }
 
+    /// Commands that are to leave in one go with the message, right behind its final dot (RFC 2920, section 3.1).
+    pub(super) fn send_behind(&self, commands: &str) {
+        commands.clone_into(&mut self.behind());
+    }
+
+    fn behind(&self) -> MutexGuard<'_, String> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether the server takes several commands at once (RFC 2920).
     pub(super) fn pipelining(&self) -> bool {
         self.pipelining.load(Ordering::SeqCst)
     }
 
-    /// The message is over; gives how many bytes of it, dots and all, were handed over.
+    /// The message is over; gives how many bytes, dots and what goes behind it included, were handed over.
     pub(super) fn message_ends(&self) -> u64 {
         self.of_message.store(false, Ordering::SeqCst);
         self.bytes.load(Ordering::SeqCst)
@@ -77,6 +87,8 @@ pub(super) struct Wire<L: Line> {
     line: Option<L>,
     progress: Arc<Progress>,
     outgoing: Vec<u8>,
+    /// Commands in it behind a message.
+    behind: u32,
     sent: usize,
     flushing: bool,
     greeting: &'static [u8],
@@ -92,6 +104,7 @@ impl<L: Line> Wire<L> {
             line: Some(line),
             progress,
             outgoing: Vec::new(),
+            behind: 0,
             sent: 0,
             flushing: false,
             greeting: &[],
@@ -123,6 +136,12 @@ impl<L: Line> Wire<L> {
 
     /// Writes what is held.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let of_message = self.progress.of_message.load(Ordering::SeqCst);
+        if of_message {
+            let behind = std::mem::take(&mut *self.progress.behind());
+            self.outgoing.extend_from_slice(behind.as_bytes());
+            self.behind += lines(behind.as_bytes());
+        }
         while self.sent < self.outgoing.len() {
             let line = self.line.as_mut().ok_or(io::ErrorKind::NotConnected)?;
             let written = ready!(Pin::new(line).poll_write(context, &self.outgoing[self.sent..]))?;
@@ -137,10 +156,8 @@ impl<L: Line> Wire<L> {
             ready!(self.line()?.poll_flush(context))?;
             self.flushing = false;
             // A message is one turn, of as many lines as it has; a command is a line.
-            let of_message = self.progress.of_message.load(Ordering::SeqCst);
-            let lines =
-                if of_message { 1 } else { self.outgoing.iter().filter(|byte| **byte == b'\n').count() };
-            self.turns.awaited += u32::try_from(lines).unwrap_or(u32::MAX);
+            let due = if of_message { 1 + std::mem::take(&mut self.behind) } else { lines(&self.outgoing) };
+            self.turns.awaited += due;
             self.sent = 0;
             self.outgoing.clear();
             self.outgoing.shrink_to(KEPT_BYTES_MAX);
@@ -150,6 +167,11 @@ impl<L: Line> Wire<L> {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// How many commands these are.
+fn lines(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(u32::MAX)
 }
 
 /// Gives back what lies below, if it was lent and nothing that was said is lost with us.

@@ -50,7 +50,7 @@ const THROTTLE_HORIZON_SECONDS: u64 = 2;
 #[derive(Debug)]
 pub(crate) struct Ready {
     pub(crate) claimed: Claimed,
-    pub(crate) item: Item,
+    pub(crate) item: Arc<Item>,
     pub(crate) rendered: Rendered,
     pub(crate) address: model::id::AddressHash,
     /// As it was rendered: in whose zone the last look reads the clock.
@@ -225,11 +225,20 @@ impl Workers {
             let ready = Arc::clone(&ready);
             tasks.spawn(async move {
                 let mut pumped = Pumped::default();
-                loop {
-                    let next = ready.lock().await.recv().await;
-                    let Some(next) = next else { return Ok(pumped) };
-                    worker.deliver(next, &mut pumped).await?;
+                let mut next = ready.lock().await.recv().await.map(Arc::new);
+                while let Some(one) = next {
+                    let mut ahead = None;
+                    let look_ahead = || {
+                        ahead = ready.try_lock().ok()?.try_recv().ok().map(Arc::new);
+                        ahead.as_ref().map(|ahead| Arc::clone(&ahead.item))
+                    };
+                    worker.deliver(&one, look_ahead, &mut pumped).await?;
+                    next = match ahead {
+                        Some(ahead) => Some(ahead),
+                        None => ready.lock().await.recv().await.map(Arc::new),
+                    };
                 }
+                Ok(pumped)
             });
         }
         Self { tasks }
@@ -259,9 +268,13 @@ struct Worker {
 }
 
 impl Worker {
-    /// One conversation: up to the point of no return, the last look, and what came of it.
-    async fn deliver(&self, ready: Ready, pumped: &mut Pumped) -> Result<(), DaemonError> {
-        let ready = Arc::new(ready);
+    /// One conversation: up to the point of no return, the last look, and what came of it. `ahead` is what this worker delivers next.
+    async fn deliver(
+        &self,
+        ready: &Arc<Ready>,
+        ahead: impl FnOnce() -> Option<Arc<Item>>,
+        pumped: &mut Pumped,
+    ) -> Result<(), DaemonError> {
         let claimed = &ready.claimed;
         if self.daemon.halted_destinations(self.now).contains_key(&self.destination) {
             return self.settler.give_back(claimed, claimed.delivery.due_at).await;
@@ -275,14 +288,14 @@ impl Worker {
                 driver.pace().await;
                 let _under_way = self.armer.begin();
                 let arm = async || {
-                    armed.store(self.armer.arm(&ready).await, Ordering::SeqCst);
+                    armed.store(self.armer.arm(ready).await, Ordering::SeqCst);
                     armed.load(Ordering::SeqCst)
                 };
-                driver.deliver(&ready.item, arm).await
+                driver.deliver(&ready.item, arm, ahead).await
             }
             Carrier::Made(provider) => match provider.envelope(&ready.item) {
                 Some(outcome) => outcome,
-                None if self.armer.arm(&ready).await => {
+                None if self.armer.arm(ready).await => {
                     armed.store(true, Ordering::SeqCst);
                     model::fault::point("arm.after_commit");
                     provider.take(&ready.item, &ready.rendered)

@@ -78,6 +78,7 @@ pub(super) async fn prepare(
             Ok(made) => {
                 let (item, rendered, address) = made;
                 let profile = facts.profile.clone();
+                let item = Arc::new(item);
                 prepared.ready.push(Ready { claimed, item, rendered, address, profile, window });
             }
             Err(back) => {

@@ -1,5 +1,6 @@
 //! Delivery against a mail server on loopback that does as it is told.
 
+mod ahead;
 mod fake;
 
 use std::path::Path;
@@ -61,7 +62,7 @@ async fn one(script: Script) -> (Reply, Fake, usize) {
         noted.note("armed");
         true
     };
-    let reply = smtp(LIMITS).call(&request(&fake), arm).await.unwrap();
+    let reply = smtp(LIMITS).call(&request(&fake), arm, || None).await.unwrap();
     (reply, fake, arms.into_inner())
 }
 
@@ -140,9 +141,9 @@ async fn what_follows_a_refusal_in_a_group_is_read_before_the_next_message() {
         let replies = vec![("RCPT", "550 5.1.1 unknown"), after];
         let fake = Fake::start(Script { extensions: &["PIPELINING"], replies, ..Script::default() }).await;
         let (smtp, request) = (smtp(LIMITS), request(&fake));
-        let refused = smtp.call(&request, async || true).await.unwrap();
+        let refused = smtp.call(&request, async || true, || None).await.unwrap();
         assert!(smtp_reply(SmtpPhase::Rcpt, 550)(&refused), "{refused:?}");
-        let taken = smtp.call(&request, async || true).await.unwrap();
+        let taken = smtp.call(&request, async || true, || None).await.unwrap();
         assert!(smtp_reply(SmtpPhase::Body, 250)(&taken), "{taken:?}\n{:?}", fake.events());
         assert_eq!((fake.count("connect"), fake.messages().len()), (connections, 1), "{:?}", fake.events());
     }
@@ -199,7 +200,7 @@ async fn a_cut_in_the_middle_of_a_large_message_is_no_acceptance() {
     let fake = Fake::start(Script { cut: Cut::After354, ..Script::default() }).await;
     let mut request = request(&fake);
     request.body = Arc::from("0123456789abcdef\r\n".repeat(2_000_000).into_bytes());
-    let reply = smtp(LIMITS).call(&request, async || true).await.unwrap();
+    let reply = smtp(LIMITS).call(&request, async || true, || None).await.unwrap();
     assert!(lost(false, Failure::Closed)(&reply), "{reply:?}");
     assert!(fake.messages().is_empty());
 }
@@ -208,7 +209,7 @@ async fn a_cut_in_the_middle_of_a_large_message_is_no_acceptance() {
 async fn no_answer_in_time_after_the_message_leaves_it_in_doubt() {
     let fake = Fake::start(Script { mute: true, ..Script::default() }).await;
     let limits = Limits { body: Duration::from_millis(300), ..LIMITS };
-    let reply = smtp(limits).call(&request(&fake), async || true).await.unwrap();
+    let reply = smtp(limits).call(&request(&fake), async || true, || None).await.unwrap();
     assert!(lost(true, Failure::Timeout)(&reply), "{reply:?}");
     assert_eq!(fake.messages().len(), 1);
 }
@@ -219,7 +220,7 @@ async fn nobody_there_is_a_refused_connection() {
     let mut request = request(&fake);
     // Bound and released: nobody listens there now.
     request.server.port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let reply = smtp(LIMITS).call(&request, async || true).await.unwrap();
+    let reply = smtp(LIMITS).call(&request, async || true, || None).await.unwrap();
     assert!(lost(false, Failure::Refused)(&reply), "{reply:?}");
 }
 
@@ -227,7 +228,7 @@ async fn nobody_there_is_a_refused_connection() {
 async fn a_last_look_that_says_no_hands_over_nothing_and_hangs_up() {
     let fake = Fake::start(Script::default()).await;
     let smtp = smtp(LIMITS);
-    assert_eq!(smtp.call(&request(&fake), async || false).await, Ok(Reply::NotArmed));
+    assert_eq!(smtp.call(&request(&fake), async || false, || None).await, Ok(Reply::NotArmed));
     fake.until("closed", 1).await;
     assert_eq!((fake.count("first body byte"), fake.count("QUIT"), fake.messages().len()), (0, 0, 0));
 }
@@ -236,7 +237,7 @@ async fn a_last_look_that_says_no_hands_over_nothing_and_hangs_up() {
 async fn a_last_look_that_is_too_long_ago_hands_over_nothing() {
     let fake = Fake::start(Script::default()).await;
     let long_ago = Instant::now().checked_sub(Duration::from_secs(6)).unwrap();
-    let reply = smtp(LIMITS).call(&request(&fake), async || Armed::At(long_ago)).await.unwrap();
+    let reply = smtp(LIMITS).call(&request(&fake), async || Armed::At(long_ago), || None).await.unwrap();
     assert!(lost(false, Failure::ArmExpired)(&reply), "{reply:?}");
     fake.until("closed", 1).await;
     assert_eq!((fake.count("first body byte"), fake.messages().len()), (0, 0));
@@ -249,7 +250,7 @@ async fn messages_share_a_connection_until_it_has_carried_enough() {
     let mut request = request(&fake);
     request.server.messages_per_connection = 2;
     for _ in 0..4 {
-        let reply = smtp.call(&request, async || true).await.unwrap();
+        let reply = smtp.call(&request, async || true, || None).await.unwrap();
         assert!(smtp_reply(SmtpPhase::Body, 250)(&reply), "{reply:?}");
     }
     assert_eq!((fake.count("connect"), fake.count("QUIT"), fake.messages().len()), (2, 2, 4));
@@ -259,8 +260,8 @@ async fn messages_share_a_connection_until_it_has_carried_enough() {
 async fn a_refused_recipient_costs_neither_the_connection_nor_the_next_message() {
     let fake = Fake::start(told("RCPT", "550 5.1.1 unknown")).await;
     let smtp = smtp(LIMITS);
-    let first = smtp.call(&request(&fake), async || true).await.unwrap();
-    let second = smtp.call(&request(&fake), async || true).await.unwrap();
+    let first = smtp.call(&request(&fake), async || true, || None).await.unwrap();
+    let second = smtp.call(&request(&fake), async || true, || None).await.unwrap();
     assert!(
         smtp_reply(SmtpPhase::Rcpt, 550)(&first) && smtp_reply(SmtpPhase::Body, 250)(&second),
         "{first:?} {second:?}"
@@ -274,8 +275,8 @@ async fn a_server_that_does_not_take_back_a_transaction_gets_a_new_connection() 
         Script { replies: vec![("RCPT", "550 5.1.1 unknown"), ("RSET", "502 what")], ..Script::default() };
     let fake = Fake::start(script).await;
     let smtp = smtp(LIMITS);
-    smtp.call(&request(&fake), async || true).await.unwrap();
-    let second = smtp.call(&request(&fake), async || true).await.unwrap();
+    smtp.call(&request(&fake), async || true, || None).await.unwrap();
+    let second = smtp.call(&request(&fake), async || true, || None).await.unwrap();
     assert!(smtp_reply(SmtpPhase::Body, 250)(&second), "{second:?}");
     assert_eq!((fake.count("connect"), fake.messages().len()), (2, 1));
 }
@@ -285,7 +286,7 @@ async fn a_connection_that_the_server_closed_meanwhile_is_replaced() {
     let fake = Fake::start(Script { cut: Cut::AfterReply, ..Script::default() }).await;
     let smtp = smtp(LIMITS);
     for sent in 1..=3 {
-        let reply = smtp.call(&request(&fake), async || true).await.unwrap();
+        let reply = smtp.call(&request(&fake), async || true, || None).await.unwrap();
         assert!(smtp_reply(SmtpPhase::Body, 250)(&reply), "{reply:?}");
         fake.until("closed", sent).await;
     }
@@ -295,7 +296,7 @@ async fn a_connection_that_the_server_closed_meanwhile_is_replaced() {
 #[tokio::test]
 async fn a_server_that_answers_ahead_is_not_believed() {
     let fake = Fake::start(told("DATA", "354 go ahead\r\n250 2.0.0 queued already")).await;
-    let reply = smtp(LIMITS).call(&request(&fake), async || true).await.unwrap();
+    let reply = smtp(LIMITS).call(&request(&fake), async || true, || None).await.unwrap();
     assert!(lost(false, Failure::Io)(&reply), "{reply:?}");
     assert!(fake.messages().is_empty());
 }
@@ -308,7 +309,7 @@ async fn dots_at_the_beginning_of_lines_arrive_as_they_were() {
     for body in bodies {
         let mut request = request(&fake);
         request.body = Arc::from(body.as_bytes());
-        let reply = smtp.call(&request, async || true).await.unwrap();
+        let reply = smtp.call(&request, async || true, || None).await.unwrap();
         assert!(smtp_reply(SmtpPhase::Body, 250)(&reply), "{body:?}: {reply:?}");
     }
     let received: Vec<String> =
@@ -323,7 +324,7 @@ async fn a_message_of_many_bytes_arrives_whole() {
     let fake = Fake::start(Script::default()).await;
     let mut request = request(&fake);
     request.body = Arc::from("0123456789abcdef\r\n".repeat(200_000).into_bytes());
-    let reply = smtp(LIMITS).call(&request, async || true).await.unwrap();
+    let reply = smtp(LIMITS).call(&request, async || true, || None).await.unwrap();
     assert!(smtp_reply(SmtpPhase::Body, 250)(&reply), "{reply:?}");
     assert_eq!(fake.messages(), [request.body.to_vec()]);
 }
@@ -335,7 +336,7 @@ async fn what_is_outside_ascii_needs_a_server_that_takes_it() {
         let mut request = request(&fake);
         request.rcpt_to = EmailAddress::parse("jörg@example.test").unwrap();
         request.body = Arc::from("Grüße\r\n".as_bytes());
-        (smtp(LIMITS).call(&request, async || true).await.unwrap(), fake.events())
+        (smtp(LIMITS).call(&request, async || true, || None).await.unwrap(), fake.events())
     };
     let (reply, _) = ask(&[]).await;
     assert!(lost(false, Failure::NotInternational)(&reply), "{reply:?}");
@@ -354,7 +355,7 @@ async fn the_password_is_sent_once_and_a_refused_one_ends_the_attempt() {
         let smtp = smtp(LIMITS);
         let mut request = request(&fake);
         request.server.credentials = Some(("u".to_owned(), Secret::new("p")));
-        let first = smtp.call(&request, async || true).await.unwrap();
+        let first = smtp.call(&request, async || true, || None).await.unwrap();
         assert!(matches!(first, Reply::Smtp { at, .. } if at == expected), "{first:?}");
         assert_eq!(fake.count("AUTH PLAIN AHUAcA=="), 1);
     }
@@ -365,10 +366,10 @@ async fn a_server_without_login_or_encryption_is_not_spoken_to_without() {
     let fake = Fake::start(Script::default()).await;
     let mut request = request(&fake);
     request.server.credentials = Some(("u".to_owned(), Secret::new("p")));
-    let reply = smtp(LIMITS).call(&request, async || true).await.unwrap();
+    let reply = smtp(LIMITS).call(&request, async || true, || None).await.unwrap();
     assert!(lost(false, Failure::NoAuth)(&reply), "{reply:?}");
     request.server.tls = Tls::Starttls;
-    let reply = smtp(LIMITS).call(&request, async || true).await.unwrap();
+    let reply = smtp(LIMITS).call(&request, async || true, || None).await.unwrap();
     assert!(lost(false, Failure::Tls)(&reply), "{reply:?}");
     assert_eq!((fake.count("MAIL FROM:<return@acme.test>"), fake.messages().len()), (0, 0));
 }
@@ -383,7 +384,7 @@ async fn words_slipped_in_behind_starttls_end_the_connection() {
     let fake = Fake::start(script).await;
     let mut request = request(&fake);
     request.server.tls = Tls::Starttls;
-    let reply = smtp(LIMITS).call(&request, async || true).await.unwrap();
+    let reply = smtp(LIMITS).call(&request, async || true, || None).await.unwrap();
     assert!(lost(false, Failure::Tls)(&reply), "{reply:?}");
 }
 
@@ -464,10 +465,10 @@ async fn a_delivery_goes_from_its_item_to_its_outcome() {
             tokio::task::yield_now().await;
             asked.fetch_add(1, Ordering::SeqCst) == 0
         };
-        shared.deliver(&item, arm).await
+        shared.deliver(&item, arm, || None).await
     });
     assert_eq!(task.await.unwrap(), Outcome::Accepted { receipt: "2.0.0 queued".to_owned() });
-    assert_eq!(driver.deliver(&sample_item(), async || false).await, Outcome::NotArmed);
+    assert_eq!(driver.deliver(&sample_item(), async || false, || None).await, Outcome::NotArmed);
     driver.close().await;
     fake.until("closed", 1).await;
     assert_eq!(fake.messages().len(), 1);
@@ -485,7 +486,7 @@ async fn deliver_local_speaks_to_nobody_but_this_machine() {
             armed.fetch_add(1, Ordering::SeqCst);
             true
         };
-        let outcome = driver(server, Deliver::Local, true).deliver(&sample_item(), arm).await;
+        let outcome = driver(server, Deliver::Local, true).deliver(&sample_item(), arm, || None).await;
         let Outcome::Halt { reason: Reason::SysConnectorDisabled, detail } = outcome else {
             panic!("{outcome:?}")
         };
@@ -497,8 +498,9 @@ async fn deliver_local_speaks_to_nobody_but_this_machine() {
 #[tokio::test]
 async fn a_connector_that_hands_over_without_the_last_look_is_stopped() {
     let fake = Fake::start(Script::default()).await;
-    let outcome =
-        driver(request(&fake).server, Deliver::Local, false).deliver(&sample_item(), async || true).await;
+    let outcome = driver(request(&fake).server, Deliver::Local, false)
+        .deliver(&sample_item(), async || true, || None)
+        .await;
     assert!(matches!(outcome, Outcome::Halt { reason: Reason::FailInternal, .. }), "{outcome:?}");
     assert!(fake.events().is_empty());
 }
@@ -511,7 +513,7 @@ async fn no_turn_waits_for_a_delayed_acknowledgement() {
     let request = request(&fake);
     let begun = Instant::now();
     for _ in 0..200 {
-        smtp.call(&request, async || true).await.unwrap();
+        smtp.call(&request, async || true, || None).await.unwrap();
     }
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(3), "{took:?}");
