@@ -86,6 +86,11 @@ impl Context {
         self.now.map_or_else(Clock::system, Clock::showing)
     }
 
+    /// The time of this command: to the millisecond what `--now` says, so that saying it again is the same time again.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now.unwrap_or_else(|| Clock::system().now())
+    }
+
     /// The state, to be read; with a clear word where there is none yet.
     pub(crate) async fn state(&self, project: &Project) -> Result<State, Failure> {
         match State::open(&project.settings.state, &project.dir, Access::ReadOnly).await {
@@ -106,13 +111,13 @@ impl Context {
 
     /// The keys, made where there are none.
     pub(crate) async fn keys(&self, project: &Project, state: &State) -> Result<Keys, Failure> {
-        Ok(daemon::open::keys(project, state, self.clock().now()).await?)
+        Ok(daemon::open::keys(project, state, self.now()).await?)
     }
 
     /// Everything, for a process that decides and delivers.
     pub(crate) async fn daemon(&self, project: Arc<Project>) -> Result<Daemon, Failure> {
         let node = format!("{}-{}", hostname(), std::process::id());
-        let daemon = daemon::open::daemon(project, connectors::ALL, node, self.clock().now()).await?;
+        let daemon = daemon::open::daemon(project, connectors::ALL, node, self.now()).await?;
         self.refuse_going_back(&daemon.state).await?;
         Ok(daemon)
     }
@@ -134,8 +139,7 @@ impl Context {
             Err(_) => {
                 let scratch = State::scratch(None).await?;
                 let mut tx = scratch.write().await?;
-                let keys =
-                    Keys::load_or_create(&mut tx, &state::RootKey::generate()?, self.clock().now()).await?;
+                let keys = Keys::load_or_create(&mut tx, &state::RootKey::generate()?, self.now()).await?;
                 tx.commit().await?;
                 let source = daemon::open::source(&project).await?;
                 Ok(Daemon::new(
@@ -154,7 +158,7 @@ impl Context {
     /// refused, and a person may be gone from the warehouse already. A warehouse that cannot be asked is no reason to fail either.
     pub(crate) async fn warn_of_stranger(&self, project: &Project, id: &str) {
         let found = async {
-            let mut view = daemon::open::source(project).await?.view(self.clock().now()).await?;
+            let mut view = daemon::open::source(project).await?.view(self.now()).await?;
             let found = view.profiles(&project.data.profiles, std::slice::from_ref(&id.to_owned())).await;
             view.close().await;
             Ok::<bool, Failure>(found?.contains_key(id))
@@ -178,7 +182,7 @@ impl Context {
         let last = state::meta::get(&mut tx, daemon::run::LAST_TICK).await?;
         let last = last.and_then(|text| Timestamp::from_millisecond(text.parse().ok()?).ok());
         match last {
-            // A clock is read a moment after it was told the time: the same `--now` again is not earlier.
+            // The daemon's clock goes on from the time it was told: the same `--now` again is not earlier.
             Some(last) if now.as_second() < last.as_second() => {
                 Err(Failure::new(format!("`--now {now}` lies before the last run in this state, which was at {last}"))
                     .hint("a state only goes forward; use another one (`state:` in drumbeat.yml) to play at an earlier time"))

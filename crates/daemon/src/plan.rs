@@ -40,7 +40,7 @@ pub async fn plan(daemon: &Daemon, scratch: state::State, now: Timestamp) -> Res
         "plan".to_owned(),
     ));
     let sent = sent_since(&copy, now).await?;
-    let passed = run_once(&copy, || now, &Silent).await?;
+    let passed = run_once(&copy, now, || now, &Silent).await?;
     let hours = hours(&copy, now, &sent).await?;
     Ok(Plan { passed, hours })
 }

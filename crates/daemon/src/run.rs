@@ -49,15 +49,15 @@ const TURNS_MAX: usize = 100_000;
 
 /// One pass: refresh every segment that never ran or was due since it did, decide, deliver until nothing is due.
 ///
-/// Everything is decided as of the time at which it began, so that a plan of that moment foretells it, however long the providers
-/// take: what comes to be due meanwhile is the next pass's. Whether a message may still go is judged by the clock that `now` reads,
+/// Everything is decided as of one time, that at which it begins, so that a plan of that moment foretells it, however long the
+/// providers take: what comes to be due meanwhile is the next pass's. Whether a message may still go is judged by the clock that `now` reads,
 /// at the last look: quiet hours that begin meanwhile, an opt-out that comes, and a cap that counts what went meanwhile.
 pub async fn run_once(
     daemon: &Arc<Daemon>,
+    as_of: Timestamp,
     now: impl Fn() -> Timestamp,
     progress: &dyn Progress,
 ) -> Result<Passed, DaemonError> {
-    let as_of = now();
     let orphans = take_over(daemon, as_of).await?;
     remember_tick(daemon, as_of).await?;
     let mut passed = Passed { as_of, orphans, ..Passed::default() };

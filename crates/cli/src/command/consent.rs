@@ -95,7 +95,7 @@ async fn record(
     let purpose = purpose_of(project, &change.purpose)?;
     let state = context.state_to_write(project).await?;
     let keys = context.keys(project, &state).await?;
-    let now = context.clock().now();
+    let now = context.now();
     let mut tx = state.write().await?;
     let number = state::profile::intern(&mut tx, &keys, std::slice::from_ref(&change.profile))
         .await?
@@ -147,7 +147,7 @@ async fn lift_opt_out(
         return Ok(false);
     }
     let Some(id) = state::profile::ids_of(tx, &[number]).await?.remove(&number) else { return Ok(false) };
-    let mut view = daemon::open::source(project).await?.view(context.clock().now()).await?;
+    let mut view = daemon::open::source(project).await?.view(context.now()).await?;
     let found = people::profiles(&mut view, &project.data.profiles, None, &[(number, id)].into()).await;
     view.close().await;
     let Some(profile) = found?.remove(&number) else { return Ok(false) };
@@ -157,7 +157,7 @@ async fn lift_opt_out(
 }
 
 async fn import(context: &Context, project: &Project, file: &Path) -> Result<u8, Failure> {
-    let now = context.clock().now();
+    let now = context.now();
     let mut reader = csv::Reader::from_path(file)
         .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
     let header = reader

@@ -52,7 +52,7 @@ pub(crate) async fn demo(context: &Context, args: &Demo) -> Result<u8, Failure> 
         if made.exists() {
             std::fs::remove_file(&made)?;
         }
-        generate(&made, context.clock().now()).await?;
+        generate(&made, context.now()).await?;
         std::fs::rename(&made, &warehouse)?;
         say(&format!(
             "made {}: a project, and a warehouse of {PEOPLE} people who do not exist",

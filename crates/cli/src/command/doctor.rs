@@ -40,7 +40,7 @@ pub(crate) async fn doctor(context: &Context) -> Result<u8, Failure> {
     let project = context.project()?;
     let mut findings = Findings { rows: Rows::new(&["verdict", "what", "saw", "remedy"]), bad: false };
     match daemon::open::source(&project).await {
-        Ok(source) => match source.view(context.clock().now()).await {
+        Ok(source) => match source.view(context.now()).await {
             Ok(mut view) => match view.count(&project.data.profiles).await {
                 Ok(found) => {
                     findings.add("warehouse", Verdict::Good, format!("{} profiles", found.people), "")

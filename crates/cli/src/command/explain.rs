@@ -23,7 +23,7 @@ pub(crate) async fn explain(context: &Context, args: &Explain) -> Result<u8, Fai
             return Err(Failure::new("name a person with `--profile`, or a delivery with `--delivery`"));
         }
     };
-    let told = tell(&daemon, &id, playbook.as_ref(), context.clock().now()).await?;
+    let told = tell(&daemon, &id, playbook.as_ref(), context.now()).await?;
     let Some(mut told) = told else {
         return Err(Failure::new(format!("nobody with the id `{}` was ever seen", printable(&id))).hint(
             "a person is seen when a segment or the consent query names them: is the person in any segment?",

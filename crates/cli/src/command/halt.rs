@@ -35,7 +35,7 @@ pub(crate) async fn halt(context: &Context, args: &args::Halt) -> Result<u8, Fai
         return Err(Failure::new("say why, with `--reason`").with_code(code::USAGE));
     }
     let state = context.state_to_write(&project).await?;
-    let now = context.clock().now();
+    let now = context.now();
     let mut tx = state.write().await?;
     let kind = if args.lift {
         if !state::control::lift(&mut tx, &scope).await? {

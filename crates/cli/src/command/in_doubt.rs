@@ -65,7 +65,7 @@ pub(crate) async fn in_doubt(context: &Context, args: &InDoubt) -> Result<u8, Fa
                 Resolution::NotAccepted => (As::Rejected, "not accepted"),
                 Resolution::Resend => (As::Resend, "not accepted, to be sent again"),
             };
-            let now = context.clock().now();
+            let now = context.now();
             let mut tx = state.write().await?;
             let found =
                 state::outbox::resolve(&mut tx, &DeliveryId::known(delivery), as_, &actor(), reason, now)

@@ -97,7 +97,7 @@ async fn show(context: &Context, project: &Project, name: &PlaybookName) -> Resu
 
 async fn activate(context: &Context, project: &Project, name: &PlaybookName) -> Result<u8, Failure> {
     let state = context.state_to_write(project).await?;
-    let now = context.clock().now();
+    let now = context.now();
     let mut tx = state.write().await?;
     match state::playbook::load(&mut tx, name).await? {
         Some(known) if known.status == Status::Active => {
@@ -127,7 +127,7 @@ async fn set(
 ) -> Result<u8, Failure> {
     let name = known_playbook(project, name)?;
     let state = context.state_to_write(project).await?;
-    let now = context.clock().now();
+    let now = context.now();
     let mut tx = state.write().await?;
     if !state::playbook::set_status(&mut tx, &name, status).await? {
         return Err(Failure::new(format!("playbook `{name}` has not begun yet"))

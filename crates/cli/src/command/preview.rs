@@ -23,7 +23,7 @@ async fn previewed(context: &Context, what: &str, id: &str) -> Result<(Arc<Daemo
             .split_once('.')
             .map_or((None, what), |(playbook, step)| (Some(playbook), step)),
     };
-    let found = make(&daemon, playbook, step, id, context.clock().now()).await?;
+    let found = make(&daemon, playbook, step, id, context.now()).await?;
     let previewed = found.map_err(|why| Failure::new(why.to_string()))?;
     Ok((daemon, previewed))
 }

@@ -30,7 +30,7 @@ async fn erase(context: &Context, id: &str, reason: &str) -> Result<u8, Failure>
     let project = context.project()?;
     let state = context.state_to_write(&project).await?;
     let keys = context.keys(&project, &state).await?;
-    let now = context.clock().now();
+    let now = context.now();
     let mut tx = state.write().await?;
     let number = known_profile(&mut tx, id).await?;
     let suppression = Suppression {

@@ -42,7 +42,7 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<u8, Failure> {
 pub(crate) async fn once(context: &Context, daemon: &Arc<daemon::Daemon>) -> Result<u8, Failure> {
     let progress = Spinner::start();
     let clock = context.clock();
-    let passed = run_once(daemon, || clock.now(), &progress).await;
+    let passed = run_once(daemon, context.now(), || clock.now(), &progress).await;
     progress.bar.finish_and_clear();
     let passed = passed?;
     let stopped = stopped(&daemon.state).await?;
@@ -194,7 +194,7 @@ fn start_logging() {
 pub(crate) async fn plan(context: &Context) -> Result<u8, Failure> {
     let project = context.project()?;
     super::check::refuse_mistakes(context, &project).await?;
-    let now = context.clock().now();
+    let now = context.now();
     let source = daemon::open::source(&project).await?;
     let opened = State::open(&project.settings.state, &project.dir, Access::ReadOnly).await;
     let (state, keys) = match opened {

@@ -55,7 +55,7 @@ fn subject_json(subject: &SuppressionSubject) -> serde_json::Value {
 async fn add(context: &Context, project: &Project, one: &SuppressOne) -> Result<u8, Failure> {
     let state = context.state_to_write(project).await?;
     let keys = context.keys(project, &state).await?;
-    let now = context.clock().now();
+    let now = context.now();
     let mut tx = state.write().await?;
     let subject = subject(&mut tx, &keys, one).await?;
     let suppression = Suppression {
@@ -80,7 +80,7 @@ async fn add(context: &Context, project: &Project, one: &SuppressOne) -> Result<
 async fn remove(context: &Context, project: &Project, one: &SuppressOne) -> Result<u8, Failure> {
     let state = context.state_to_write(project).await?;
     let keys = context.keys(project, &state).await?;
-    let now = context.clock().now();
+    let now = context.now();
     let mut tx = state.write().await?;
     let subject = subject(&mut tx, &keys, one).await?;
     let channel = matches!(subject, SuppressionSubject::Address(_)).then_some(Channel::Email);
@@ -147,7 +147,7 @@ async fn import(context: &Context, project: &Project, file: &Path, source: &str)
     }
     let state = context.state_to_write(project).await?;
     let keys = context.keys(project, &state).await?;
-    let now = context.clock().now();
+    let now = context.now();
     let mut added = 0u64;
     for page in addresses.chunks(500) {
         let mut tx = state.write().await?;

@@ -125,7 +125,7 @@ impl Machine {
     /// One whole pass with a clock that shows another time whenever it is read.
     pub(super) fn run_once(&self, now: impl Fn() -> Timestamp) -> Result<Pass<Passed>, DaemonError> {
         let daemon = Arc::clone(&self.daemon);
-        self.pass(async move { run_once(&daemon, now, &Silent).await })
+        self.pass(async move { run_once(&daemon, now(), now, &Silent).await })
     }
 
     fn pass<T>(&self, work: impl Future<Output = Result<T, DaemonError>>) -> Result<Pass<T>, DaemonError> {
