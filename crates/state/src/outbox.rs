@@ -181,10 +181,14 @@ pub async fn reap(tx: &mut Tx, lease_now: i64) -> Result<u64, StateError> {
 
 /// All leases end, whatever their time: at the start, with the run lock held, when nobody else can have one.
 pub async fn void_leases(tx: &mut Tx) -> Result<u64, StateError> {
-    let sql = Sql::same(
+    const LEASED: Sql = Sql::same(
         "UPDATE delivery SET state = 'pending', lease_until = NULL, node = NULL WHERE state = 'leased'",
     );
-    tx.execute("void leases", &sql, vec![]).await
+    const ARMED_TOO: Sql = Sql::same(
+        "UPDATE delivery SET state = 'pending', lease_until = NULL, node = NULL WHERE state IN ('leased', 'armed')",
+    );
+    let sql = if mutant("void_armed") { &ARMED_TOO } else { &LEASED };
+    tx.execute("void leases", sql, vec![]).await
 }
 
 /// Makes rows that were taken in hand irrevocable: those still leased under that fence, with time left. Only what is returned may

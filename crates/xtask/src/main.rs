@@ -8,6 +8,7 @@ mod ci;
 mod cost;
 mod fmt;
 mod process;
+mod promises;
 mod tidy;
 mod warehouse;
 
@@ -39,6 +40,12 @@ const COMMANDS: &[Command] = &[
     },
     Command { name: "cost", arguments: "", does: "the CPU-minutes of a clean build", run: cost::main },
     Command { name: "fmt", arguments: "[--check]", does: "format every Rust file", run: fmt::main },
+    Command {
+        name: "promises",
+        arguments: "[--runs N]",
+        does: "kill it again and again, and count",
+        run: promises::main,
+    },
     Command { name: "tidy", arguments: "", does: "the rules of the house that are a test", run: tidy::main },
     Command {
         name: "warehouse",

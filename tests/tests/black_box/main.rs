@@ -17,6 +17,7 @@ mod demo;
 mod mail;
 mod mistakes;
 mod postgres;
+mod promises;
 mod shop;
 mod support;
 mod telling;

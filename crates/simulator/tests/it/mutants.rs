@@ -25,6 +25,7 @@ const KILLED: &[(&str, &str, &str)] = &[
     ("resume_from_start", DYING, "CONSERVATION"),
     ("skip_consent", PURE, "CONSENT_HOLDS"),
     ("skip_suppression", PURE, "SUPPRESSION_WINS"),
+    ("void_armed", DYING, "PASS_ENDS"),
 ];
 
 /// So many seeds are enough for each of them.

@@ -1,0 +1,147 @@
+//! P1 and P2: killed at any point and at any instant, no message goes twice, none is lost, and every doubt is listed.
+//!
+//! A run is a seed: a project of its own, a provider that counts what it takes and outlives what is killed, some processes that are
+//! killed, one that ends by itself, and the oracle, which compares what the provider has with what the log says. How many seeds,
+//! and from which: `DRUMBEAT_PROMISES=FROM..TO`. What came of it goes to the file that `DRUMBEAT_PROMISES_RECORD` names.
+
+mod oracle;
+mod provider;
+mod record;
+mod stage;
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use self::oracle::{Found, look};
+use self::provider::Provider;
+use self::record::Tally;
+use self::stage::{CONNECTIONS, Stage, Store};
+use crate::support::NOW;
+
+/// Every failpoint on the way of a mail, and how often a run passes it, at least.
+const POINTS: [(&str, u64); 17] = [
+    ("segment.before_commit", 1),
+    ("segment.after_commit", 1),
+    ("enter.before_commit", 1),
+    ("enter.after_commit", 1),
+    ("page.before_commit", 1),
+    ("page.after_commit", 1),
+    ("claim.before_commit", 1),
+    ("claim.after_commit", 1),
+    ("connect.after", CONNECTIONS),
+    ("smtp.before_arm", 30),
+    ("arm.before_commit", 6),
+    ("send.before_terminator", 30),
+    ("send.after_terminator", 30),
+    ("reply.after_read", 30),
+    ("settle.before", 30),
+    ("settle.before_commit", 6),
+    ("settle.after_commit", 6),
+];
+
+/// A number that looks drawn and is derived: what a seed means, part by part (SplitMix64).
+fn derived(seed: u64, part: u64) -> u64 {
+    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ part.wrapping_mul(0xd1b5_4a32_d192_ed03);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// How a process is to end before its time.
+#[derive(Debug, Clone, Copy)]
+enum Death {
+    /// At a failpoint, at its nth pass.
+    At(&'static str, u64),
+    /// By SIGKILL, once the provider has heard so many commands.
+    Heard(u64),
+    /// By SIGKILL, after so many milliseconds.
+    After(u64),
+}
+
+impl Death {
+    fn at_a_point(seed: u64, which: u64) -> Self {
+        let (point, passes) = POINTS[usize::try_from(derived(seed, 10 + which) % 17).unwrap()];
+        Self::At(point, 1 + derived(seed, 20 + which) % passes)
+    }
+
+    fn at_an_instant(seed: u64, which: u64) -> Self {
+        match derived(seed, 10 + which) % 2 {
+            0 => Self::Heard(1 + derived(seed, 20 + which) % 200),
+            _ => Self::After(1 + derived(seed, 20 + which) % 250),
+        }
+    }
+}
+
+/// Starts a run, and sees it die; whether it did.
+fn kill(stage: &Stage<'_>, provider: &Provider, death: Death) -> bool {
+    let mut command = stage.folder.command(&["--now", NOW, "run", "--once"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    if let Death::At(point, pass) = death {
+        command.env("DRUMBEAT_FAILPOINT", format!("{point}:{pass}"));
+    }
+    let mut child = command.spawn().unwrap();
+    match death {
+        Death::At(..) => {}
+        // Whichever comes first: a run that ends before is not waited for in vain.
+        Death::Heard(count) => provider.wait(count, Duration::from_millis(400)),
+        Death::After(millis) => provider.wait(u64::MAX, Duration::from_millis(millis)),
+    }
+    if !matches!(death, Death::At(..)) {
+        // It may have ended by itself.
+        drop(child.kill());
+    }
+    let code = child.wait().unwrap().code();
+    !matches!(code, Some(0 | 5))
+}
+
+/// One seed: what the oracle found.
+fn one(store: &Store, seed: u64, death: fn(u64, u64) -> Death, tally: &mut Tally) {
+    let provider = Provider::start(seed);
+    let stage = Stage::set(store, seed, provider.port);
+    let planned: Vec<Death> = (0..1 + derived(seed, 1) % 3).map(|which| death(seed, which)).collect();
+    let killed = planned.iter().filter(|death| kill(&stage, &provider, **death)).count() as u64;
+    let last = stage.folder.run(&["--now", NOW, "run", "--once"]);
+    let told = format!("seed {seed}, {planned:?}, then {} {}{}", last.code, last.out, last.err);
+    let mut found = if last.code == 0 || last.code == 5 {
+        look(&stage, &provider.took(), killed * CONNECTIONS + provider.cut())
+    } else {
+        vec![Found::DoesNotEnd(last.err)]
+    };
+    if seed % 50 == 0 {
+        oracle::must_see_what_is_planted(&stage, &provider.took());
+        let verified = stage.folder.run(&["audit", "verify"]);
+        if verified.code != 0 {
+            found.push(Found::Audit(verified.err));
+        }
+    }
+    tally.add(killed, &told, &found);
+}
+
+fn promise(name: &'static str, store: fn() -> Option<Store>, death: fn(u64, u64) -> Death) {
+    let Some(store) = store() else { return };
+    let mut tally = Tally::new(name, store.name());
+    for seed in record::seeds() {
+        one(&store, seed, death, &mut tally);
+    }
+    tally.done();
+}
+
+#[test]
+fn killed_at_any_point_over_sqlite() {
+    promise("P1", Store::sqlite, Death::at_a_point);
+}
+
+#[test]
+fn killed_at_any_point_over_postgres() {
+    promise("P1", Store::postgres, Death::at_a_point);
+}
+
+#[test]
+fn killed_at_any_instant_over_sqlite() {
+    promise("P2", Store::sqlite, Death::at_an_instant);
+}
+
+#[test]
+fn killed_at_any_instant_over_postgres() {
+    promise("P2", Store::postgres, Death::at_an_instant);
+}

@@ -1,0 +1,141 @@
+//! A mail server that counts what it takes. It lives in the test's process, and survives what is killed.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use super::derived;
+
+/// What it took: how often, by delivery.
+pub type Took = BTreeMap<String, u64>;
+
+#[derive(Debug, Default)]
+struct Book {
+    took: Took,
+    /// Commands that were heard.
+    heard: u64,
+    /// Messages that came to their end, whatever was answered.
+    ended: u64,
+    /// Of these, taken without an answer.
+    cut: u64,
+    /// Nobody comes any more.
+    closed: bool,
+}
+
+pub struct Provider {
+    pub port: u16,
+    shared: Arc<(Mutex<Book>, Condvar)>,
+}
+
+impl Provider {
+    pub fn start(seed: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let provider = Self { port: listener.local_addr().unwrap().port(), shared: Arc::default() };
+        let shared = Arc::clone(&provider.shared);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if shared.0.lock().unwrap().closed {
+                    return;
+                }
+                let shared = Arc::clone(&shared);
+                // A client that dies in the middle ends its conversation, and nothing else.
+                std::thread::spawn(move || drop(serve(&stream, seed, &shared)));
+            }
+        });
+        provider
+    }
+
+    /// Waits until so many commands were heard, and no longer than that.
+    pub fn wait(&self, heard: u64, at_most: Duration) {
+        let (book, changed) = &*self.shared;
+        let begun = Instant::now();
+        let mut book = book.lock().unwrap();
+        while book.heard < heard {
+            let Some(left) = at_most.checked_sub(begun.elapsed()) else { return };
+            book = changed.wait_timeout(book, left).unwrap().0;
+        }
+    }
+
+    pub fn took(&self) -> Took {
+        self.shared.0.lock().unwrap().took.clone()
+    }
+
+    /// Messages that were taken without an answer.
+    pub fn cut(&self) -> u64 {
+        self.shared.0.lock().unwrap().cut
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.shared.0.lock().unwrap().closed = true;
+        // Wakes whoever waits for the next one.
+        drop(TcpStream::connect(("127.0.0.1", self.port)));
+    }
+}
+
+fn serve(stream: &TcpStream, seed: u64, shared: &(Mutex<Book>, Condvar)) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream);
+    let say = |text: &str| (&mut &*stream).write_all(format!("{text}\r\n").as_bytes());
+    let pipelining = derived(seed, 2) % 2 == 0;
+    say("220 counting")?;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if lines.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        {
+            shared.0.lock().unwrap().heard += 1;
+            shared.1.notify_all();
+        }
+        match line.get(..4).unwrap_or_default() {
+            "EHLO" if pipelining => say("250-counting\r\n250 PIPELINING")?,
+            "EHLO" => say("250 counting")?,
+            "DATA" => {
+                say("354 go ahead")?;
+                let Some(delivery) = message(&mut lines)? else { return Ok(()) };
+                let mut book = shared.0.lock().unwrap();
+                book.ended += 1;
+                match derived(seed, 1_000 + book.ended) % 40 {
+                    0 => {
+                        // Taken, and nobody is told.
+                        book.cut += 1;
+                        *book.took.entry(delivery).or_default() += 1;
+                        return Ok(());
+                    }
+                    1 => {
+                        drop(book);
+                        say("451 4.3.0 try again later")?;
+                    }
+                    _ => {
+                        *book.took.entry(delivery).or_default() += 1;
+                        drop(book);
+                        say("250 2.0.0 taken")?;
+                    }
+                }
+            }
+            "QUIT" => return say("221 bye"),
+            _ => say("250 ok")?,
+        }
+    }
+}
+
+/// Reads a message to its end; its delivery, of which the Message-ID tells. `None`: it had no end.
+fn message(lines: &mut BufReader<&TcpStream>) -> std::io::Result<Option<String>> {
+    let (mut delivery, mut line) = (String::new(), String::new());
+    loop {
+        line.clear();
+        if lines.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        if line == ".\r\n" {
+            return Ok(Some(delivery));
+        }
+        if let Some(id) = line.strip_prefix("Message-ID: <") {
+            id.split('@').next().unwrap_or_default().clone_into(&mut delivery);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What a run plays on: a project in a folder of its own, and its state, in a file or in a database of its own.
+
+use crate::postgres::Cluster;
+use crate::support::{DATA, Folder, POLICY, SEGMENT, SETTINGS, TEMPLATE, warehouse_sql};
+
+pub const PEOPLE: usize = 60;
+pub const CONNECTIONS: u64 = 4;
+
+/// Where state is.
+pub enum Store {
+    Sqlite,
+    Postgres(Box<Cluster>),
+}
+
+impl Store {
+    pub fn sqlite() -> Option<Self> {
+        Some(Self::Sqlite)
+    }
+
+    /// `None`: there is no Postgres, which is said.
+    pub fn postgres() -> Option<Self> {
+        let cluster = Cluster::start()?;
+        cluster.psql("postgres", "create database template_state;");
+        project(&cluster.url("template_state"), 1).run(&["migrate"]).code(0);
+        Some(Self::Postgres(Box::new(cluster)))
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres(_) => "Postgres",
+        }
+    }
+}
+
+pub struct Stage<'a> {
+    pub folder: Folder,
+    /// A database to be dropped.
+    database: Option<(&'a Cluster, String)>,
+}
+
+/// A project whose mail goes to that port.
+fn project(state: &str, port: u16) -> Folder {
+    let folder = Folder::empty();
+    let settings = SETTINGS.replace("sqlite://state.db", &format!("\"{state}\""));
+    let mail =
+        format!("{{connector: smtp, host: 127.0.0.1, port: {port}, tls: none, connections: {CONNECTIONS}}}");
+    folder
+        .write("drumbeat.yml", &format!("{settings}destinations:\n  mail: {mail}\n"))
+        .write("data.yml", DATA)
+        .write("policy.yml", POLICY)
+        .write("segments/everybody.yml", SEGMENT)
+        .write(
+            "playbooks/hello.yml",
+            "title: Hello\nowner: o@shop.test\nwhy: \"Test.\"\nenter: segment.everybody\nbackfill: all\npurpose: offers\n\
+             steps:\n  - {id: hello, send: hello}\n",
+        )
+        .write("templates/hello.mjml", TEMPLATE);
+    folder.sql("warehouse.db", &warehouse_sql(PEOPLE));
+    folder
+}
+
+impl<'a> Stage<'a> {
+    pub fn set(store: &'a Store, seed: u64, port: u16) -> Self {
+        match store {
+            Store::Sqlite => Self { folder: project("sqlite://state.db", port), database: None },
+            Store::Postgres(cluster) => {
+                let name = format!("state_{seed}");
+                cluster.psql("postgres", &format!("create database {name} template template_state;"));
+                Self { folder: project(&cluster.url(&name), port), database: Some((cluster, name)) }
+            }
+        }
+    }
+}
+
+impl Drop for Stage<'_> {
+    fn drop(&mut self) {
+        if let Some((cluster, name)) = &self.database {
+            cluster.psql("postgres", &format!("drop database if exists {name} with (force);"));
+        }
+    }
+}
