@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::fault::mutant;
+use model::{DeliveryState, Reason};
 use tokio::sync::watch;
 
 use crate::clock::{self, Clock};
@@ -103,7 +104,17 @@ fn merge(all: &mut Ticked, one: Ticked) {
 /// Takes over from an earlier process, whose lock we now hold: its leases are void, and what it had armed is in doubt.
 pub async fn take_over(daemon: &Daemon, now: Timestamp) -> Result<u64, DaemonError> {
     let mut tx = daemon.state.write().await?;
-    state::outbox::void_leases(&mut tx).await?;
+    let poison = state::outbox::void_leases(&mut tx, now).await?;
+    for key in &poison {
+        tracing::error!(
+            delivery = %key.id,
+            "Delivery {} is not sent: {} processes died with it in hand.", key.id, state::outbox::DEATHS_MAX
+        );
+        let body = serde_json::json!({
+            "delivery": key.id.as_str(), "state": DeliveryState::Rejected.as_str(), "reason": Reason::FailPoison.as_str(),
+        });
+        state::audit::append(&mut tx, &[state::audit::Entry { kind: "poison", at: now, body }]);
+    }
     let orphans = state::outbox::armed_without_owner(&mut tx, now).await?.len() as u64;
     if orphans > 0 {
         let body = serde_json::json!({ "rows": orphans, "why": "armed by a process that ended before it knew the answer" });

@@ -1,7 +1,8 @@
 //! Deliberate faults: mutants, which a test must catch, and failpoints, at which the process dies.
 //!
 //! Both exist only where debug assertions do. They are chosen by environment variables, so that one development build
-//! runs them all: `DRUMBEAT_MUTANT=name`, and `DRUMBEAT_FAILPOINT=name` or `name:3` (at the third pass).
+//! runs them all: `DRUMBEAT_MUTANT=name`, and `DRUMBEAT_FAILPOINT=name` or `name:3` (at the third pass). And
+//! `DRUMBEAT_POISON=ID` is a person whose message nobody can make and live.
 
 /// Whether the mutant of that name is chosen. Constant `false` in a release build.
 #[cfg(not(debug_assertions))]
@@ -17,13 +18,18 @@ pub const fn point(_name: &'static str) {}
 
 /// Does nothing in a release build.
 #[cfg(not(debug_assertions))]
+#[inline(always)]
+pub const fn poison(_who: &str) {}
+
+/// Does nothing in a release build.
+#[cfg(not(debug_assertions))]
 pub fn watch(_watcher: Option<Watcher>) {}
 
 /// Told the name of each failpoint that is passed.
 pub type Watcher = Box<dyn FnMut(&'static str)>;
 
 #[cfg(debug_assertions)]
-pub use chosen::{mutant, point, watch};
+pub use chosen::{mutant, point, poison, watch};
 
 #[cfg(debug_assertions)]
 #[expect(
@@ -38,6 +44,7 @@ mod chosen {
 
     static MUTANT: OnceLock<Option<String>> = OnceLock::new();
     static FAILPOINT: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static POISON: OnceLock<Option<String>> = OnceLock::new();
     static PASSES: AtomicU64 = AtomicU64::new(0);
 
     thread_local! {
@@ -53,6 +60,13 @@ mod chosen {
     /// Whether the mutant of that name is chosen. Constant `false` in a release build.
     pub fn mutant(name: &'static str) -> bool {
         MUTANT.get_or_init(|| env::var("DRUMBEAT_MUTANT").ok()).as_deref() == Some(name)
+    }
+
+    /// Ends the process at once if this is who `DRUMBEAT_POISON` names: a row that nobody can handle.
+    pub fn poison(who: &str) {
+        if POISON.get_or_init(|| env::var("DRUMBEAT_POISON").ok()).as_deref() == Some(who) {
+            std::process::abort();
+        }
     }
 
     /// Ends the process at once, as a power cut would, if this failpoint is chosen and was passed often enough.

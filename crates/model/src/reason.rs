@@ -159,6 +159,7 @@ reasons! {
     FailSmtpPolicy = "fail.smtp_5xx_policy" Fail Dispatch "the mail server refuses the message";
     FailSmtpSender = "fail.smtp_5xx_auth" Hold Dispatch "the mail server refuses the sender's domain";
     FailRetries = "fail.retries_exhausted" Fail Dispatch "all attempts failed";
+    FailPoison = "fail.poison" Fail Dispatch "a process died with it in hand, again and again";
     FailInternal = "fail.internal" Fail Dispatch "an error of Drumbeat's own";
     CancelOperator = "cancel.operator" Cancel System "a person took it back";
     PerRunExceeded = "approval.audience_exceeds" Hold System "more would enter than `limits.per_run` allows";

@@ -23,12 +23,14 @@ use crate::{StateError, Tx};
 
 mod doubt;
 mod hold;
+mod poison;
 mod settle;
 
 pub(crate) use hold::{Held, hold};
 pub use hold::{InHand, in_hand};
 
 pub use doubt::{As, armed_without_owner, in_doubt, resolve};
+pub use poison::{DEATHS_MAX, void_leases};
 pub use settle::{Answer, Settlement, settle};
 
 /// A row under a lease.
@@ -108,13 +110,24 @@ pub struct Attempt {
     pub address: AddressHash,
 }
 
+/// Which due rows are claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Those that no process died with.
+    Fresh,
+    /// Those that one did: they may be the cause, and are claimed one at a time, so that nobody else is counted with them.
+    Suspect,
+}
+
 /// Leases up to `limit` due rows of a destination: transactional first, then by priority, due time and number.
 /// Rows of a playbook that is paused or halted wait with it.
 ///
 /// `lease_now` and `lease_ms` are lease time (see [`crate::State::lease_now`]); `node` names the process, for
 /// people.
+#[expect(clippy::too_many_arguments, reason = "which rows, for whom, and until when")]
 pub async fn claim(
     tx: &mut Tx,
+    due: Due,
     destination: &DestinationName,
     now: Timestamp,
     lease_now: i64,
@@ -122,19 +135,33 @@ pub async fn claim(
     limit: u32,
     node: &str,
 ) -> Result<Vec<Claimed>, StateError> {
-    const DUE: Sql = page_locked!(
-        leased_columns!(),
-        concat!(
-            "SELECT ",
-            leased_columns!(),
-            " FROM delivery WHERE state = 'pending' AND destination = $1 AND due_at_ms <= $2 AND ",
-            playbook_goes_on!(),
-            " ORDER BY claim_rank, due_at_ms, profile, id LIMIT $3"
-        ),
-        "FOR UPDATE SKIP LOCKED"
-    );
+    macro_rules! due {
+        ($deaths:expr, $first:expr) => {
+            page_locked!(
+                leased_columns!(),
+                concat!(
+                    "SELECT ",
+                    leased_columns!(),
+                    " FROM delivery WHERE state = 'pending' AND destination = $1 AND due_at_ms <= $2 AND ",
+                    $deaths,
+                    " AND ",
+                    playbook_goes_on!(),
+                    " ORDER BY ",
+                    $first,
+                    "claim_rank, due_at_ms, profile, id LIMIT $3"
+                ),
+                "FOR UPDATE SKIP LOCKED"
+            )
+        };
+    }
+    const FRESH: Sql = due!("deaths = 0", "");
+    const SUSPECT: Sql = due!("deaths > 0", "deaths, ");
+    let (sql, limit) = match due {
+        Due::Fresh => (&FRESH, limit),
+        Due::Suspect => (&SUSPECT, limit.min(1)),
+    };
     let rows: Vec<LeasedRead> =
-        tx.page("look for due deliveries", &DUE, binds![destination.as_str(), row::ms(now), limit]).await?;
+        tx.page("look for due deliveries", sql, binds![destination.as_str(), row::ms(now), limit]).await?;
     let mut found = Vec::with_capacity(rows.len());
     for read in rows {
         let (mut delivery, (fence, lease_count, attempts, rank)) = read.split()?;
@@ -177,18 +204,6 @@ pub async fn reap(tx: &mut Tx, lease_now: i64) -> Result<u64, StateError> {
         Sql::same(lapsed!("state IN ('leased', 'armed') AND COALESCE(lease_until, 0) < $1", ""));
     let sql = if mutant("reap_armed") { &ARMED_TOO } else { &LAPSED };
     tx.execute("reap leases", sql, binds![lease_now]).await
-}
-
-/// All leases end, whatever their time: at the start, with the run lock held, when nobody else can have one.
-pub async fn void_leases(tx: &mut Tx) -> Result<u64, StateError> {
-    const LEASED: Sql = Sql::same(
-        "UPDATE delivery SET state = 'pending', lease_until = NULL, node = NULL WHERE state = 'leased'",
-    );
-    const ARMED_TOO: Sql = Sql::same(
-        "UPDATE delivery SET state = 'pending', lease_until = NULL, node = NULL WHERE state IN ('leased', 'armed')",
-    );
-    let sql = if mutant("void_armed") { &ARMED_TOO } else { &LEASED };
-    tx.execute("void leases", sql, vec![]).await
 }
 
 /// Makes rows that were taken in hand irrevocable: those still leased under that fence, with time left. Only what is returned may

@@ -111,6 +111,35 @@ fn killed_at_any_moment_again_and_again() {
 }
 
 #[test]
+fn who_a_process_dies_of_is_left_out_after_three_times_and_nobody_else_is() {
+    let folder = project(PEOPLE);
+    let poison = reachable(PEOPLE)[50].to_string();
+    let run = || {
+        let mut command = folder.command(&["--now", NOW, "--output", "json", "run", "--once"]);
+        command.env("DRUMBEAT_POISON", &poison).output().unwrap()
+    };
+    for death in 1..=3 {
+        assert!(!run().status.success(), "it does not die, for the {death}. time");
+    }
+    let last = run();
+    assert_eq!(last.status.code(), Some(0), "{}", String::from_utf8_lossy(&last.stderr));
+    check_all_but(&folder, &poison);
+    let explained = folder.run(&["--now", NOW, "explain", "--profile", &poison]).code(0);
+    assert!(explained.out.contains("fail.poison"), "{}", explained.out);
+}
+
+/// Everybody reachable has the message once, but for one, who is rejected.
+fn check_all_but(folder: &Folder, poison: &str) {
+    let sent = outbox(folder);
+    assert_eq!(sent.len(), reachable(PEOPLE).len() - 1);
+    let rejected = folder.run(&["--output", "ndjson", "log", "--state", "rejected"]).code(0).lines();
+    assert_eq!(rejected.len(), 1, "{rejected:?}");
+    assert_eq!(rejected[0]["profile"], poison);
+    assert_eq!(rejected[0]["reason"], "fail.poison");
+    folder.run(&["audit", "verify"]).code(0);
+}
+
+#[test]
 fn a_doubt_is_closed_by_a_person() {
     let folder = project(50);
     let mut command = folder.command(&["--now", NOW, "run", "--once"]);

@@ -12,7 +12,7 @@ mod stage;
 use std::process::Stdio;
 use std::time::Duration;
 
-use self::oracle::{Found, look};
+use self::oracle::{Bounds, Found, look};
 use self::provider::Provider;
 use self::record::Tally;
 use self::stage::{CONNECTIONS, Stage, Store};
@@ -102,8 +102,9 @@ fn one(store: &Store, seed: u64, death: fn(u64, u64) -> Death, tally: &mut Tally
     let killed = planned.iter().filter(|death| kill(&stage, &provider, **death)).count() as u64;
     let last = stage.folder.run(&["--now", NOW, "run", "--once"]);
     let told = format!("seed {seed}, {planned:?}, then {} {}{}", last.code, last.out, last.err);
+    let bounds = Bounds { doubts: killed * CONNECTIONS + provider.cut(), poison: killed >= 3 };
     let mut found = if last.code == 0 || last.code == 5 {
-        look(&stage, &provider.took(), killed * CONNECTIONS + provider.cut())
+        look(&stage, &provider.took(), bounds)
     } else {
         vec![Found::DoesNotEnd(last.err)]
     };

@@ -25,7 +25,7 @@ use model::playbook::SendWindow;
 use model::profile::Profile;
 use model::settings::Deliver;
 use model::{DestinationName, Reason, Refusal};
-use state::outbox::Claimed;
+use state::outbox::{Claimed, Due};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -114,7 +114,11 @@ async fn pass(
     let began = Instant::now();
     let mut allowance = allowance(daemon, destination);
     let mut pumped = Pumped::default();
-    let mut claimed = claim(daemon, destination, due_by, allowance).await?;
+    let mut claimed = claim(daemon, Due::Fresh, destination, due_by, allowance).await?;
+    if claimed.is_empty() {
+        // Nothing else is in hand: should this one be what a process died of, nobody is counted with it.
+        claimed = claim(daemon, Due::Suspect, destination, due_by, allowance).await?;
+    }
     if claimed.is_empty() {
         return Ok(pumped);
     }
@@ -151,7 +155,7 @@ async fn pass(
             if is_over {
                 return Ok(());
             }
-            claimed = claim(daemon, destination, due_by, allowance).await?;
+            claimed = claim(daemon, Due::Fresh, destination, due_by, allowance).await?;
         }
     };
     let fed: Result<(), DaemonError> = fed.await;
@@ -166,6 +170,7 @@ async fn pass(
 /// Takes what is due in hand, as far as it can be prepared at once.
 async fn claim(
     daemon: &Daemon,
+    due: Due,
     destination: &DestinationName,
     due_by: Timestamp,
     allowance: u32,
@@ -174,7 +179,8 @@ async fn claim(
     let lease_now = daemon.state.lease_now(&mut tx).await?;
     let limit = allowance.min(CLAIM_MAX);
     let claimed =
-        state::outbox::claim(&mut tx, destination, due_by, lease_now, LEASE_MS, limit, &daemon.node).await?;
+        state::outbox::claim(&mut tx, due, destination, due_by, lease_now, LEASE_MS, limit, &daemon.node)
+            .await?;
     model::fault::point("claim.before_commit");
     tx.commit().await?;
     model::fault::point("claim.after_commit");

@@ -181,6 +181,7 @@ fn make(
     attempt: u32,
     now: Timestamp,
 ) -> Result<Made, Refusal> {
+    model::fault::poison(&facts.id);
     let playbook = pinned.version.playbook();
     let refusal = |reason, saw: &str| Refusal { reason, saw: saw.to_owned() };
     let missing = |what| refusal(Reason::FailInternal, what);

@@ -87,9 +87,19 @@ fn a_claim_whose_lease_went_to_another_arms_nothing() {
     bench.listen(Box::new(move |moment, _| {
         if moment == Moment::Envelope {
             let claimed = elsewhere(&dir, async |tx| {
-                state::outbox::void_leases(tx).await?;
+                state::outbox::void_leases(tx, start()).await?;
                 let mail = DestinationName::known("mail");
-                state::outbox::claim(tx, &mail, start(), 0, i64::from(u32::MAX), 10, "another").await
+                state::outbox::claim(
+                    tx,
+                    state::outbox::Due::Suspect,
+                    &mail,
+                    start(),
+                    0,
+                    i64::from(u32::MAX),
+                    10,
+                    "another",
+                )
+                .await
             });
             assert_eq!(claimed.unwrap().len(), 1, "the other has the lease");
         }
@@ -97,6 +107,21 @@ fn a_claim_whose_lease_went_to_another_arms_nothing() {
     }));
     bench.pump(start()).unwrap();
     assert_eq!(bench.handed(), [], "a stale claim was armed");
+}
+
+#[test]
+fn what_processes_die_with_is_left_out_after_the_third() {
+    let mut bench = Bench::new(start()).unwrap();
+    bench.tick(start()).unwrap();
+    // Leased, and then nothing more is heard of it.
+    bench.listen(Box::new(|moment, _| (moment == Moment::Envelope).then_some(Outcome::NotArmed)));
+    for death in 1..=3 {
+        assert_eq!(bench.pump(start()).unwrap(), 1, "it is not tried, for the {death}. time");
+        bench.restart(start()).unwrap();
+    }
+    let rows = bench.rows().unwrap();
+    assert_eq!(rows[0].delivery.reason, Reason::FailPoison, "it is tried for ever");
+    assert_eq!(bench.pump(start()).unwrap(), 0);
 }
 
 #[test]

@@ -13,6 +13,7 @@ const DYING: &str = "composed::a_process_that_dies_anywhere_keeps_every_promise"
 const KILLED: &[(&str, &str, &str)] = &[
     ("cap_off_by_one", PURE, "CAP_HOLDS"),
     ("consent_plain", "directed::an_old_list_imported_again_does_not_overturn_a_no", "an old list"),
+    ("deaths_uncounted", "directed::what_processes_die_with_is_left_out_after_the_third", "tried for ever"),
     ("decide_overwrites", "directed::a_decision_that_comes_late_sends_nothing_again", "sent again"),
     ("double_touch", PURE, "TOUCH_ONCE"),
     ("fence_unchecked", "directed::a_claim_whose_lease_went_to_another_arms_nothing", "a stale claim"),

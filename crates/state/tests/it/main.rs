@@ -69,6 +69,7 @@ conformance! {
         a_lease_that_ran_out_goes_back_and_its_fence_is_dead
         what_is_armed_never_goes_back_by_time
         an_attempt_is_settled_once
+        what_a_process_dies_of_is_poison_and_nobody_else_is
         a_late_answer_ends_a_doubt
         a_retry_is_pending_again
         what_is_given_back_is_decided_or_refused

@@ -34,18 +34,27 @@ pub enum Found {
     Audit(String),
 }
 
-/// Compares. At most so many doubts can be.
-pub fn look(stage: &Stage<'_>, took: &Took, doubts_max: u64) -> Vec<Found> {
+/// What there may be after so many deaths.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Doubts: no more than there were messages under way when something died.
+    pub doubts: u64,
+    /// Whether a row can have been in the hands of so many that died that it is taken for the cause.
+    pub poison: bool,
+}
+
+/// Compares.
+pub fn look(stage: &Stage<'_>, took: &Took, bounds: Bounds) -> Vec<Found> {
     let log = stage.folder.run(&["--output", "ndjson", "log"]).code(0).lines();
     let listed = stage.folder.run(&["--output", "ndjson", "in-doubt", "list"]).lines();
-    compare(took, &log, &listed, doubts_max)
+    compare(took, &log, &listed, bounds)
 }
 
 fn text<'a>(row: &'a Value, key: &str) -> &'a str {
     row[key].as_str().unwrap_or_default()
 }
 
-fn compare(took: &Took, log: &[Value], listed: &[Value], doubts_max: u64) -> Vec<Found> {
+fn compare(took: &Took, log: &[Value], listed: &[Value], bounds: Bounds) -> Vec<Found> {
     let mut found = Vec::new();
     let rows: BTreeMap<&str, &str> =
         log.iter().map(|row| (text(row, "delivery"), text(row, "state"))).collect();
@@ -68,8 +77,11 @@ fn compare(took: &Took, log: &[Value], listed: &[Value], doubts_max: u64) -> Vec
         if state == "accepted" && !took.contains_key(delivery) {
             found.push(Found::NeverCame(delivery.to_owned()));
         }
-        let goes = matches!(state, "accepted" | "in_doubt")
-            || (state == "pending" && text(row, "reason") == "fail.smtp_4xx");
+        let goes = match (state, text(row, "reason")) {
+            ("accepted" | "in_doubt", _) | ("pending", "fail.smtp_4xx") => true,
+            ("rejected", "fail.poison") => bounds.poison,
+            _ => false,
+        };
         if reachable.contains(profile) != goes {
             found.push(Found::Lost(profile.to_owned(), state.to_owned(), text(row, "reason").to_owned()));
         }
@@ -79,8 +91,8 @@ fn compare(took: &Took, log: &[Value], listed: &[Value], doubts_max: u64) -> Vec
         rows.iter().filter(|(_, state)| **state == "in_doubt").map(|(id, _)| *id).collect();
     found
         .extend(doubts.iter().filter(|id| !listed.contains(*id)).map(|id| Found::Unlisted((*id).to_owned())));
-    if doubts.len() as u64 > doubts_max {
-        found.push(Found::Doubts(doubts.len(), doubts_max));
+    if doubts.len() as u64 > bounds.doubts {
+        found.push(Found::Doubts(doubts.len(), bounds.doubts));
     }
     found
 }
@@ -90,7 +102,7 @@ pub fn must_see_what_is_planted(stage: &Stage<'_>, took: &Took) {
     let log = stage.folder.run(&["--output", "ndjson", "log"]).code(0).lines();
     let listed = stage.folder.run(&["--output", "ndjson", "in-doubt", "list"]).lines();
     let seen = |took: &Took, log: &[Value], expected: &dyn Fn(&Found) -> bool| {
-        let found = compare(took, log, &listed, u64::MAX);
+        let found = compare(took, log, &listed, Bounds { doubts: u64::MAX, poison: false });
         assert!(found.iter().any(expected), "the oracle is blind: {found:?}");
     };
     let accepted = log.iter().find(|row| row["state"] == "accepted").expect("somebody has the message");

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::oracle::Found;
 
 /// Without a word from the environment: so many of each, in every test run.
-const USUALLY: u64 = 100;
+const USUALLY: u64 = 60;
 
 /// The seeds of this run.
 pub fn seeds() -> Range<u64> {

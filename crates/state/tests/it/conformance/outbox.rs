@@ -15,7 +15,9 @@ fn hash() -> AddressHash {
 }
 
 async fn claim(tx: &mut Tx, lease_now: i64, limit: u32) -> Vec<Claimed> {
-    outbox::claim(tx, &destination(), at(20), lease_now, 100, limit, "node").await.unwrap()
+    outbox::claim(tx, outbox::Due::Fresh, &destination(), at(20), lease_now, 100, limit, "node")
+        .await
+        .unwrap()
 }
 
 pub(super) async fn arm(tx: &mut Tx, claimed: &Claimed, lease_now: i64) -> Vec<Armed> {
@@ -131,11 +133,11 @@ pub(crate) async fn a_lease_that_ran_out_goes_back_and_its_fence_is_dead(state: 
 pub(crate) async fn what_is_armed_never_goes_back_by_time(state: &State) {
     let (mut tx, delivery) = armed(state).await;
     assert_eq!(outbox::reap(&mut tx, i64::MAX).await.unwrap(), 0);
-    assert_eq!(outbox::void_leases(&mut tx).await.unwrap(), 0);
+    assert_eq!(outbox::void_leases(&mut tx, at(30)).await.unwrap(), []);
     assert_eq!(state_of(&mut tx, &delivery).await.0, DeliveryState::Armed);
     assert_eq!(settle(&mut tx, &delivery, 1, Answer::InDoubt).await, 1);
     assert_eq!(outbox::reap(&mut tx, i64::MAX).await.unwrap(), 0);
-    assert_eq!(outbox::void_leases(&mut tx).await.unwrap(), 0);
+    assert_eq!(outbox::void_leases(&mut tx, at(30)).await.unwrap(), []);
     assert_eq!(claim(&mut tx, 0, 10).await, []);
     let back = (DeliveryKey::of(&delivery), 1, Back::Pending { due_at: at(0) });
     assert_eq!(outbox::give_back(&mut tx, &[back], at(30)).await.unwrap(), []);
@@ -206,7 +208,8 @@ pub(crate) async fn a_retry_is_pending_again(state: &State) {
     );
     assert_eq!((logged.delivery.due_at, logged.armed_at, logged.settled_at), (at(90), None, None));
     assert_eq!(claim(&mut tx, 0, 10).await, [], "not before it is due");
-    let claimed = outbox::claim(&mut tx, &destination(), at(90), 0, 100, 10, "node").await.unwrap();
+    let claimed =
+        outbox::claim(&mut tx, outbox::Due::Fresh, &destination(), at(90), 0, 100, 10, "node").await.unwrap();
     assert_eq!((claimed[0].attempts, claimed[0].fence), (1, 2));
     assert_eq!(arm(&mut tx, &claimed[0], 50).await, [Armed { delivery: delivery.id.clone(), attempt: 2 }]);
     assert_eq!(settle(&mut tx, &delivery, 1, Answer::InDoubt).await, 0, "the first attempt is history");
@@ -271,16 +274,48 @@ pub(crate) async fn a_dead_process_leaves_doubts_and_no_leases(state: &State) {
     tx.commit().await.unwrap();
     // Here the process dies: after arming one, between claim and arm of the other.
     let mut tx = state.write().await.unwrap();
-    assert_eq!(outbox::void_leases(&mut tx).await.unwrap(), 1);
+    assert_eq!(outbox::void_leases(&mut tx, at(60)).await.unwrap(), []);
     let doubts = outbox::armed_without_owner(&mut tx, at(60)).await.unwrap();
     assert_eq!(doubts, [DeliveryKey::of(&claimed[1].delivery)]);
     assert_eq!(look_at(&mut tx, 2).await, Some(at(60)));
     assert_eq!(outbox::armed_without_owner(&mut tx, at(61)).await.unwrap(), []);
     let again: Vec<u32> =
         claim(&mut tx, 0, 10).await.iter().map(|claimed| claimed.delivery.profile.0).collect();
-    assert_eq!(again, [1, 3]);
+    assert_eq!(again, [3], "one that a process died with is claimed by itself");
+    assert_eq!(suspect(&mut tx).await, Some(1));
     let attempts = outbox::attempts(&mut tx, &DeliveryKey::of(&all[1])).await.unwrap();
     assert_eq!(attempts[0].outcome.as_deref(), Some("in_doubt"));
+}
+
+async fn suspect(tx: &mut Tx) -> Option<u32> {
+    let due = outbox::Due::Suspect;
+    let claimed = outbox::claim(tx, due, &destination(), at(20), 0, 100, 10, "node").await.unwrap();
+    assert!(claimed.len() < 2, "never two");
+    claimed.first().map(|claimed| claimed.delivery.profile.0)
+}
+
+pub(crate) async fn what_a_process_dies_of_is_poison_and_nobody_else_is(state: &State) {
+    let all: Vec<Delivery> = (1..=3).map(|n| pending(n, "hello")).collect();
+    decide(state, &all).await;
+    let mut tx = state.write().await.unwrap();
+    assert_eq!(claim(&mut tx, 0, 10).await.len(), 3);
+    // The process dies with all three, then twice with the first, and would again.
+    assert_eq!(outbox::void_leases(&mut tx, at(60)).await.unwrap(), []);
+    assert_eq!(claim(&mut tx, 0, 10).await, []);
+    assert_eq!(suspect(&mut tx).await, Some(1));
+    assert_eq!(outbox::void_leases(&mut tx, at(61)).await.unwrap(), []);
+    // Whoever was there at fewer deaths goes first.
+    assert_eq!(suspect(&mut tx).await, Some(2));
+    assert_eq!(suspect(&mut tx).await, Some(3));
+    let others: Vec<_> =
+        all[1..].iter().map(|one| (DeliveryKey::of(one), 2, Back::Pending { due_at: at(50) })).collect();
+    assert_eq!(outbox::give_back(&mut tx, &others, at(62)).await.unwrap().len(), 2);
+    assert_eq!(suspect(&mut tx).await, Some(1));
+    assert_eq!(outbox::void_leases(&mut tx, at(63)).await.unwrap(), [DeliveryKey::of(&all[0])]);
+    assert_eq!(state_of(&mut tx, &all[0]).await, (DeliveryState::Rejected, Reason::FailPoison));
+    assert_eq!(look_at(&mut tx, 1).await, Some(all[0].due_at), "its enrollment goes on");
+    assert_eq!(suspect(&mut tx).await, None, "the others are not due");
+    assert_eq!(state_of(&mut tx, &all[1]).await.0, DeliveryState::Pending);
 }
 
 pub(crate) async fn a_person_closes_a_doubt(state: &State) {
@@ -305,7 +340,8 @@ pub(crate) async fn a_person_closes_a_doubt(state: &State) {
         (attempts[0].outcome.as_deref(), &*attempts[0].detail),
         (Some("resent"), "ana: asked the provider")
     );
-    let claimed = outbox::claim(&mut tx, &destination(), at(70), 0, 100, 10, "node").await.unwrap();
+    let claimed =
+        outbox::claim(&mut tx, outbox::Due::Fresh, &destination(), at(70), 0, 100, 10, "node").await.unwrap();
     assert_eq!(claimed.len(), 1);
     assert_eq!(arm(&mut tx, &claimed[0], 10).await, [Armed { delivery: all[2].id.clone(), attempt: 2 }]);
 }
