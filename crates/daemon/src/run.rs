@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::fault::mutant;
 use model::{DeliveryState, Reason};
+use state::delivery::DeliveryKey;
 use tokio::sync::watch;
 
 use crate::clock::{self, Clock};
@@ -59,9 +60,10 @@ pub async fn run_once(
     now: impl Fn() -> Timestamp,
     progress: &dyn Progress,
 ) -> Result<Passed, DaemonError> {
-    let orphans = take_over(daemon, as_of).await?;
+    let LeftBehind { orphans, poison } = take_over(daemon, as_of).await?;
     remember_tick(daemon, as_of).await?;
     let mut passed = Passed { as_of, orphans, ..Passed::default() };
+    passed.ticked.warnings.extend(poison);
     let mut refresh = Refresh::Due;
     for _ in 0..TURNS_MAX {
         // Follow-up turns look at those whose messages were settled; segments are refreshed once.
@@ -101,15 +103,20 @@ fn merge(all: &mut Ticked, one: Ticked) {
     }
 }
 
+/// What a process that ended left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// Rows that are in doubt.
+    pub orphans: u64,
+    /// What is to be said of rows that it, and others before it, died with.
+    pub poison: Vec<String>,
+}
+
 /// Takes over from an earlier process, whose lock we now hold: its leases are void, and what it had armed is in doubt.
-pub async fn take_over(daemon: &Daemon, now: Timestamp) -> Result<u64, DaemonError> {
+pub async fn take_over(daemon: &Daemon, now: Timestamp) -> Result<LeftBehind, DaemonError> {
     let mut tx = daemon.state.write().await?;
     let poison = state::outbox::void_leases(&mut tx, now).await?;
     for key in &poison {
-        tracing::error!(
-            delivery = %key.id,
-            "Delivery {} is not sent: {} processes died with it in hand.", key.id, state::outbox::DEATHS_MAX
-        );
         let body = serde_json::json!({
             "delivery": key.id.as_str(), "state": DeliveryState::Rejected.as_str(), "reason": Reason::FailPoison.as_str(),
         });
@@ -121,7 +128,14 @@ pub async fn take_over(daemon: &Daemon, now: Timestamp) -> Result<u64, DaemonErr
         state::audit::append(&mut tx, &[state::audit::Entry { kind: "in_doubt", at: now, body }]);
     }
     tx.commit().await?;
-    Ok(orphans)
+    let told = |key: &DeliveryKey| {
+        format!(
+            "delivery {} is not sent: {} processes died with it in hand; see `drumbeat log --state rejected`",
+            key.id,
+            state::outbox::DEATHS_MAX
+        )
+    };
+    Ok(LeftBehind { orphans, poison: poison.iter().map(told).collect() })
 }
 
 /// The key of the time of the last tick.
@@ -157,7 +171,10 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), DaemonError> {
-    let orphans = take_over(&daemon, clock.now()).await?;
+    let LeftBehind { orphans, poison } = take_over(&daemon, clock.now()).await?;
+    for told in poison {
+        tracing::error!("{told}");
+    }
     if orphans > 0 {
         tracing::warn!(
             orphans,

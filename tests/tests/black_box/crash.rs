@@ -122,7 +122,9 @@ fn who_a_process_dies_of_is_left_out_after_three_times_and_nobody_else_is() {
         assert!(!run().status.success(), "it does not die, for the {death}. time");
     }
     let last = run();
-    assert_eq!(last.status.code(), Some(0), "{}", String::from_utf8_lossy(&last.stderr));
+    let said = String::from_utf8_lossy(&last.stderr);
+    assert_eq!(last.status.code(), Some(0), "{said}");
+    assert!(said.contains("3 processes died with it in hand"), "{said}");
     check_all_but(&folder, &poison);
     let explained = folder.run(&["--now", NOW, "explain", "--profile", &poison]).code(0);
     assert!(explained.out.contains("fail.poison"), "{}", explained.out);
