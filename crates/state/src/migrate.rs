@@ -12,33 +12,23 @@ pub(crate) struct Migration {
     pub(crate) sql: Sql,
 }
 
+/// A step that stands in a file of its name for each database.
+macro_rules! migration {
+    ($version:literal, $name:literal) => {
+        Migration {
+            version: $version,
+            name: $name,
+            sql: Sql {
+                sqlite: include_str!(concat!("../migrations/sqlite/", $name, ".sql")),
+                postgres: include_str!(concat!("../migrations/postgres/", $name, ".sql")),
+            },
+        }
+    };
+}
+
 /// All steps, in order, numbered from 1.
-pub(crate) const MIGRATIONS: &[Migration] = &[
-    Migration {
-        version: 1,
-        name: "0001_init",
-        sql: Sql {
-            sqlite: include_str!("../migrations/sqlite/0001_init.sql"),
-            postgres: include_str!("../migrations/postgres/0001_init.sql"),
-        },
-    },
-    Migration {
-        version: 2,
-        name: "0002_attempts_by_person",
-        sql: Sql {
-            sqlite: include_str!("../migrations/sqlite/0002_attempts_by_person.sql"),
-            postgres: include_str!("../migrations/postgres/0002_attempts_by_person.sql"),
-        },
-    },
-    Migration {
-        version: 3,
-        name: "0003_deaths",
-        sql: Sql {
-            sqlite: include_str!("../migrations/sqlite/0003_deaths.sql"),
-            postgres: include_str!("../migrations/postgres/0003_deaths.sql"),
-        },
-    },
-];
+pub(crate) const MIGRATIONS: &[Migration] =
+    &[migration!(1, "0001_init"), migration!(2, "0002_attempts_by_person"), migration!(3, "0003_deaths")];
 
 const HAS_TABLE: Sql = Sql {
     sqlite: "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'schema_migration'",

@@ -60,7 +60,8 @@ enum Death {
 
 impl Death {
     fn at_a_point(seed: u64, which: u64) -> Self {
-        let (point, passes) = POINTS[usize::try_from(derived(seed, 10 + which) % 17).unwrap()];
+        let place = derived(seed, 10 + which) % POINTS.len() as u64;
+        let (point, passes) = POINTS[usize::try_from(place).unwrap()];
         Self::At(point, 1 + derived(seed, 20 + which) % passes)
     }
 
@@ -112,12 +113,12 @@ fn one(store: &Store, seed: u64, death: fn(u64, u64) -> Death, tally: &mut Tally
     let told = format!("seed {seed}, {planned:?}, then {} {}{}", last.code, last.out, last.err);
     let bounds = Bounds { doubts: killed * CONNECTIONS + provider.cut(), poison: killed >= 3 };
     let mut found = if last.code == 0 || last.code == 5 {
-        look(&stage, &provider.took(), bounds)
+        look(&oracle::read(&stage), &provider.took(), bounds)
     } else {
         vec![Found::DoesNotEnd(last.err)]
     };
     if seed % 50 == 0 {
-        oracle::must_see_what_is_planted(&stage, &provider.took());
+        oracle::must_see_what_is_planted(&oracle::read(&stage), &provider.took());
         let verified = stage.folder.run(&["audit", "verify"]);
         if verified.code != 0 {
             found.push(Found::Audit(verified.err));

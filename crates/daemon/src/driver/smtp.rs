@@ -256,8 +256,10 @@ impl Smtp {
         let mut idle = self.lock();
         idle.retain(|live| live.used_at.elapsed() <= self.limits.idle);
         let begun = |live: &Live| {
-            let envelope = live.ahead.is_some().then(|| Envelope::of(live, request).ok()).flatten();
-            envelope.is_some_and(|envelope| live.ahead == Some(envelope.in_one_go()))
+            let is_this = |ahead: &String| {
+                Envelope::of(live, request).is_ok_and(|envelope| envelope.in_one_go() == *ahead)
+            };
+            live.ahead.as_ref().is_some_and(is_this)
         };
         let found =
             idle.iter().rposition(|live| live.server == request.server && begun(live)).or_else(|| {

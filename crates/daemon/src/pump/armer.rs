@@ -19,7 +19,7 @@ use state::outbox::Back;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Ready;
-use super::prepare::{self, back};
+use super::prepare::{back, under_way};
 use super::settler;
 use crate::daemon::{Daemon, DaemonError, Members, Surroundings, halts};
 use crate::people::{self, Facts, People};
@@ -96,15 +96,15 @@ pub(super) async fn arm(
         .collect();
     let known = people::known(&daemon.project.policy, &numbers, &addresses, now);
     let keys: Vec<_> = requests.iter().map(|one| DeliveryKey::of(&one.ready.claimed.delivery)).collect();
-    let under_way = state::enrollment::get_many(&ids).and(state::outbox::in_hand(&keys));
-    let ((mut known, halts), (enrollments, in_hand)) = tx.ask(known.and(halts()).and(under_way)).await?;
+    let rows = state::enrollment::get_many(&ids).and(state::outbox::in_hand(&keys));
+    let ((mut known, halts), (enrollments, in_hand)) = tx.ask(known.and(halts()).and(rows)).await?;
     let surroundings = Surroundings { members: Arc::clone(members), halts };
     let suppressions = std::mem::take(&mut known.suppressions);
     let mut facts: People = numbers.into_iter().map(|number| (number, Facts::default())).collect();
     known.fill(&mut facts);
     let active: BTreeSet<EnrollmentId> = enrollments
         .into_iter()
-        .filter(|row| prepare::under_way(&row.enrollment))
+        .filter(|row| under_way(&row.enrollment))
         .map(|row| row.enrollment.id)
         .collect();
     let (armings, backs) = look(daemon, &surroundings, requests, facts, &suppressions, &active, now);

@@ -43,18 +43,28 @@ pub struct Bounds {
     pub poison: bool,
 }
 
-/// Compares.
-pub fn look(stage: &Stage<'_>, took: &Took, bounds: Bounds) -> Vec<Found> {
-    let log = stage.folder.run(&["--output", "ndjson", "log"]).code(0).lines();
-    let listed = stage.folder.run(&["--output", "ndjson", "in-doubt", "list"]).lines();
-    compare(took, &log, &listed, bounds)
+/// What the state says.
+pub struct Told {
+    /// The log.
+    log: Vec<Value>,
+    /// `in-doubt list`.
+    listed: Vec<Value>,
+}
+
+/// Asks it.
+pub fn read(stage: &Stage<'_>) -> Told {
+    Told {
+        log: stage.folder.run(&["--output", "ndjson", "log"]).code(0).lines(),
+        listed: stage.folder.run(&["--output", "ndjson", "in-doubt", "list"]).lines(),
+    }
 }
 
 fn text<'a>(row: &'a Value, key: &str) -> &'a str {
     row[key].as_str().unwrap_or_default()
 }
 
-fn compare(took: &Took, log: &[Value], listed: &[Value], bounds: Bounds) -> Vec<Found> {
+/// Compares.
+pub fn look(Told { log, listed }: &Told, took: &Took, bounds: Bounds) -> Vec<Found> {
     let mut found = Vec::new();
     let rows: BTreeMap<&str, &str> =
         log.iter().map(|row| (text(row, "delivery"), text(row, "state"))).collect();
@@ -98,21 +108,21 @@ fn compare(took: &Took, log: &[Value], listed: &[Value], bounds: Bounds) -> Vec<
 }
 
 /// The oracle itself is put to the test: a duplicate, a loss and a lie that are known must be found.
-pub fn must_see_what_is_planted(stage: &Stage<'_>, took: &Took) {
-    let log = stage.folder.run(&["--output", "ndjson", "log"]).code(0).lines();
-    let listed = stage.folder.run(&["--output", "ndjson", "in-doubt", "list"]).lines();
+pub fn must_see_what_is_planted(told: &Told, took: &Took) {
+    let log = &told.log;
     let seen = |took: &Took, log: &[Value], expected: &dyn Fn(&Found) -> bool| {
-        let found = compare(took, log, &listed, Bounds { doubts: u64::MAX, poison: false });
+        let told = Told { log: log.to_vec(), listed: told.listed.clone() };
+        let found = look(&told, took, Bounds { doubts: u64::MAX, poison: false });
         assert!(found.iter().any(expected), "the oracle is blind: {found:?}");
     };
     let accepted = log.iter().find(|row| row["state"] == "accepted").expect("somebody has the message");
     let delivery = text(accepted, "delivery").to_owned();
     let mut twice = took.clone();
     *twice.entry(delivery.clone()).or_default() += 1;
-    seen(&twice, &log, &|found| matches!(found, Found::Twice(..)));
+    seen(&twice, log, &|found| matches!(found, Found::Twice(..)));
     let mut without = took.clone();
     without.remove(&delivery);
-    seen(&without, &log, &|found| matches!(found, Found::NeverCame(_)));
+    seen(&without, log, &|found| matches!(found, Found::NeverCame(_)));
     let rest: Vec<Value> = log.iter().filter(|row| text(row, "delivery") != delivery).cloned().collect();
     seen(took, &rest, &|found| matches!(found, Found::Unknown(_)));
     seen(took, &rest, &|found| matches!(found, Found::Rows(_)));
