@@ -116,8 +116,7 @@ impl Context {
 
     /// Everything, for a process that decides and delivers.
     pub(crate) async fn daemon(&self, project: Arc<Project>) -> Result<Daemon, Failure> {
-        let node = format!("{}-{}", hostname(), std::process::id());
-        let daemon = daemon::open::daemon(project, connectors::ALL, node, self.now()).await?;
+        let daemon = daemon::open::daemon(project, connectors::ALL, &node_name(), self.now()).await?;
         self.refuse_going_back(&daemon.state).await?;
         Ok(daemon)
     }
@@ -129,7 +128,14 @@ impl Context {
             .await?
             .ok_or_else(|| Failure::new("this state has no keys yet: nothing has run"))?;
         let source = daemon::open::source(&project).await?;
-        Ok(Daemon::new(project, state, source, Arc::new(keys), Default::default(), "looking".to_owned()))
+        Ok(Daemon::new(
+            project,
+            state,
+            source,
+            Arc::new(keys),
+            Default::default(),
+            state::Node::alone("looking"),
+        ))
     }
 
     /// Everything, for a process that shows a message: before the first run, on a state that is made up and forgotten.
@@ -148,7 +154,7 @@ impl Context {
                     source,
                     Arc::new(keys),
                     Default::default(),
-                    "looking".to_owned(),
+                    state::Node::alone("looking"),
                 ))
             }
         }
@@ -244,7 +250,9 @@ pub(crate) fn actor() -> String {
         .unwrap_or_else(|| "operator".to_owned())
 }
 
-fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "node".to_owned(), |name| name.trim().to_owned())
+/// What this process is called among those who deliver on a state.
+pub(crate) fn node_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "node".to_owned(), |name| name.trim().to_owned());
+    format!("{host}-{}", std::process::id())
 }

@@ -13,7 +13,7 @@ use model::{DestinationName, PlaybookName, ProfileNumber, Refusal, SegmentName, 
 use project::Project;
 use roaring::RoaringBitmap;
 use state::enrollment::Row;
-use state::{Keys, Question, State, StateError, Tx};
+use state::{Keys, Node, Question, State, StateError, Tx};
 
 use crate::driver::Driver;
 use crate::made::MadeProvider;
@@ -86,8 +86,7 @@ pub struct Daemon {
     pub keys: Arc<Keys>,
     /// How destinations are reached.
     pub carriers: BTreeMap<DestinationName, Carrier>,
-    /// Who we are, among those who may claim.
-    pub node: String,
+    node: Mutex<Arc<Node>>,
     versions: Mutex<BTreeMap<String, Arc<Pinned>>>,
     halted: Mutex<BTreeMap<DestinationName, (Refusal, Timestamp)>>,
     held_runs: Mutex<BTreeSet<(PlaybookName, String)>>,
@@ -104,7 +103,7 @@ impl Daemon {
         source: Source,
         keys: Arc<Keys>,
         carriers: BTreeMap<DestinationName, Carrier>,
-        node: String,
+        node: Node,
     ) -> Self {
         Self {
             project,
@@ -112,11 +111,32 @@ impl Daemon {
             source,
             keys,
             carriers,
-            node,
+            node: Mutex::new(Arc::new(node)),
             versions: Mutex::default(),
             halted: Mutex::default(),
             held_runs: Mutex::default(),
         }
+    }
+
+    /// Who we are, among those who deliver on this state.
+    pub fn node(&self) -> Arc<Node> {
+        Arc::clone(&lock(&self.node))
+    }
+
+    /// Becomes another one.
+    pub fn becomes(&self, node: Node) {
+        *lock(&self.node) = Arc::new(node);
+    }
+
+    /// Whether we are the node that decides.
+    pub async fn leads(&self) -> Result<bool, StateError> {
+        let mut tx = self.state.read().await?;
+        state::node::leads(&mut tx, &self.node()).await
+    }
+
+    /// A transaction of who decides: of a tick.
+    pub async fn deciding(&self) -> Result<Tx, StateError> {
+        self.state.write_leading(&self.node()).await
     }
 
     /// The present version of a playbook of the project.

@@ -13,6 +13,7 @@ use crate::report::{Pumped, Ticked};
 #[derive(Debug, Default)]
 pub struct Metrics {
     ready: AtomicBool,
+    leads: AtomicBool,
     counters: Mutex<BTreeMap<(&'static str, String), u64>>,
 }
 
@@ -28,6 +29,7 @@ const HELP: &[(&str, &str, &str)] = &[
         "counter",
         "Messages stopped by the last look or by their content, by reason.",
     ),
+    ("drumbeat_leads", "gauge", "Whether this is the node that decides: 1 or 0."),
     ("drumbeat_queue", "gauge", "Deliveries not yet settled, by destination and state."),
     ("drumbeat_segment_members", "gauge", "Members of each segment."),
     ("drumbeat_segment_runs_total", "counter", "Runs of segments, by result."),
@@ -42,6 +44,11 @@ impl Metrics {
     /// Whether the loops run.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::SeqCst)
+    }
+
+    /// Says whether this is the node that decides.
+    pub fn leads(&self, leads: bool) {
+        self.leads.store(leads, Ordering::SeqCst);
     }
 
     fn add(&self, name: &'static str, labels: String, count: u64) {
@@ -100,6 +107,8 @@ impl Metrics {
             .entry("drumbeat_build_info")
             .or_default()
             .push(format!("drumbeat_build_info{{version=\"{version}\"}} 1"));
+        let leads = u8::from(self.leads.load(Ordering::SeqCst));
+        lines.entry("drumbeat_leads").or_default().push(format!("drumbeat_leads {leads}"));
         for (destination, (refusal, _)) in daemon.halted_destinations(now) {
             let line = format!(
                 "drumbeat_destination_halted{{destination=\"{destination}\",reason=\"{}\"}} 1",

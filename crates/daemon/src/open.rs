@@ -51,10 +51,12 @@ pub enum OpenError {
 pub async fn daemon(
     project: Arc<Project>,
     kinds: &[&'static Kind],
-    node: String,
+    node: &str,
     now: Timestamp,
 ) -> Result<Daemon, OpenError> {
     let state = State::open(&project.settings.state, &project.dir, Access::Create).await?;
+    // Before anything else is touched: an SQLite state has one node at a time.
+    let node = state.join(node).await?;
     let keys = keys(&project, &state, now).await?;
     let source = source(&project).await?;
     let carriers = carriers(&project, kinds)?;

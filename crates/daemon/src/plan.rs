@@ -37,7 +37,7 @@ pub async fn plan(daemon: &Daemon, scratch: state::State, now: Timestamp) -> Res
         daemon.source.clone(),
         Arc::clone(&daemon.keys),
         carriers,
-        "plan".to_owned(),
+        state::Node::alone("plan"),
     ));
     let sent = sent_since(&copy, now).await?;
     let passed = run_once(&copy, now, || now, &Silent).await?;

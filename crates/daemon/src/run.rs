@@ -6,8 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::fault::mutant;
 use model::{DeliveryState, Reason};
+use state::StateError;
 use state::delivery::DeliveryKey;
+use state::node::Buried;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock::{self, Clock};
 use crate::daemon::{Daemon, DaemonError};
@@ -60,7 +63,10 @@ pub async fn run_once(
     now: impl Fn() -> Timestamp,
     progress: &dyn Progress,
 ) -> Result<Passed, DaemonError> {
-    let LeftBehind { orphans, poison } = take_over(daemon, as_of).await?;
+    let LeftBehind { orphans, poison, .. } = take_over(daemon, TakeOver::All, as_of).await?;
+    if !daemon.leads().await? {
+        return Err(StateError::AlreadyRunning.into());
+    }
     remember_tick(daemon, as_of).await?;
     let mut passed = Passed { as_of, orphans, ..Passed::default() };
     passed.ticked.warnings.extend(poison);
@@ -103,18 +109,37 @@ fn merge(all: &mut Ticked, one: Ticked) {
     }
 }
 
-/// What a process that ended left behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What nodes that are no more left behind.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct LeftBehind {
+    /// Who they were.
+    pub buried: Buried,
     /// Rows that are in doubt.
     pub orphans: u64,
-    /// What is to be said of rows that it, and others before it, died with.
+    /// What is to be said of rows that their processes, and others before them, died with.
     pub poison: Vec<String>,
 }
 
-/// Takes over from an earlier process, whose lock we now hold: its leases are void, and what it had armed is in doubt.
-pub async fn take_over(daemon: &Daemon, now: Timestamp) -> Result<LeftBehind, DaemonError> {
+/// Which nodes are taken over from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakeOver {
+    /// On joining: whoever is not among the living, whenever that was noticed.
+    All,
+    /// Later on: those who are found dead now.
+    Dead,
+}
+
+/// Buries the dead: their leases are void, and what they had armed is in doubt.
+pub async fn take_over(daemon: &Daemon, which: TakeOver, now: Timestamp) -> Result<LeftBehind, DaemonError> {
     let mut tx = daemon.state.write().await?;
+    let lease_now = daemon.state.lease_now(&mut tx).await?;
+    let buried = state::node::bury(&mut tx, &daemon.node(), lease_now).await?;
+    if which == TakeOver::Dead && buried.is_empty() {
+        tx.rollback().await?;
+        return Ok(LeftBehind::default());
+    }
+    // Nobody dies of a row that stands still with it.
+    state::outbox::release(&mut tx, &buried.stalled).await?;
     let poison = state::outbox::void_leases(&mut tx, now).await?;
     for key in &poison {
         let body = serde_json::json!({
@@ -122,11 +147,7 @@ pub async fn take_over(daemon: &Daemon, now: Timestamp) -> Result<LeftBehind, Da
         });
         state::audit::append(&mut tx, &[state::audit::Entry { kind: "poison", at: now, body }]);
     }
-    let orphans = state::outbox::armed_without_owner(&mut tx, now).await?.len() as u64;
-    if orphans > 0 {
-        let body = serde_json::json!({ "rows": orphans, "why": "armed by a process that ended before it knew the answer" });
-        state::audit::append(&mut tx, &[state::audit::Entry { kind: "in_doubt", at: now, body }]);
-    }
+    let orphans = crate::pump::doubt(&mut tx, &daemon.node(), now).await?;
     tx.commit().await?;
     let told = |key: &DeliveryKey| {
         format!(
@@ -135,14 +156,24 @@ pub async fn take_over(daemon: &Daemon, now: Timestamp) -> Result<LeftBehind, Da
             state::outbox::DEATHS_MAX
         )
     };
-    Ok(LeftBehind { orphans, poison: poison.iter().map(told).collect() })
+    Ok(LeftBehind { buried, orphans, poison: poison.iter().map(told).collect() })
+}
+
+/// Gives back what is in hand, and ends the node, as one that ends by itself does.
+pub async fn leave(daemon: &Daemon) -> Result<(), DaemonError> {
+    let node = daemon.node();
+    let mut tx = daemon.state.write().await?;
+    state::outbox::release(&mut tx, &[node.id().to_owned()]).await?;
+    state::node::leave(&mut tx, &node).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// The key of the time of the last tick.
 pub const LAST_TICK: &str = "last_tick_ms";
 
 async fn remember_tick(daemon: &Daemon, now: Timestamp) -> Result<(), DaemonError> {
-    let mut tx = daemon.state.write().await?;
+    let mut tx = daemon.deciding().await?;
     state::meta::set(&mut tx, LAST_TICK, &now.as_millisecond().to_string()).await?;
     tx.commit().await?;
     Ok(())
@@ -164,34 +195,97 @@ const SEAL_EVERY: Duration = Duration::from_secs(1);
 /// A failed pass is tried again after so long.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
-/// The daemon: ticks and pumps until told to stop, then finishes what is handed over and returns.
+/// The daemon: delivers, and ticks while it is the node that decides, until told to stop; then finishes what is handed over and
+/// returns. Should the others bury it meanwhile, it finishes what is handed over and joins anew.
 pub async fn serve(
     daemon: Arc<Daemon>,
     clock: Clock,
     metrics: Arc<Metrics>,
+    name: &str,
     stop: watch::Receiver<bool>,
 ) -> Result<(), DaemonError> {
-    let LeftBehind { orphans, poison } = take_over(&daemon, clock.now()).await?;
+    loop {
+        log_left_behind(&take_over(&daemon, TakeOver::All, clock.now()).await?);
+        metrics.ready(true);
+        let (end, ended) = watch::channel(false);
+        // Side by side in one task: deciding yields at every page, and what is handed over has tasks of its own.
+        let (ticked, pumped, sealed, lived) = tokio::join!(
+            ticking(Arc::clone(&daemon), clock, Arc::clone(&metrics), ended.clone()),
+            pumping(Arc::clone(&daemon), clock, Arc::clone(&metrics), ended.clone()),
+            sealing(Arc::clone(&daemon), ended),
+            living(Arc::clone(&daemon), clock, stop.clone(), end),
+        );
+        metrics.ready(false);
+        ticked.and(pumped).and(sealed)?;
+        match lived {
+            Lived::Told => break,
+            Lived::Buried => {
+                tracing::warn!(
+                    "The other nodes believe this one dead: its connection broke, or it stood still. It joins anew."
+                );
+                daemon.becomes(daemon.state.join(name).await?);
+            }
+        }
+    }
+    state::audit::seal(&daemon.state, &daemon.keys, &daemon.project.settings.project).await?;
+    leave(&daemon).await
+}
+
+/// Why the loops end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lived {
+    /// The process is told to stop.
+    Told,
+    /// The others believe it dead, or could.
+    Buried,
+}
+
+/// Tells the other nodes that this one lives, and buries those that do not. Ends the loops when it is told to, or buried.
+async fn living(
+    daemon: Arc<Daemon>,
+    clock: Clock,
+    mut stop: watch::Receiver<bool>,
+    end: watch::Sender<bool>,
+) -> Lived {
+    let (lease, node) = (state::node::lease(), daemon.node());
+    let mut seen = Instant::now();
+    let lived = loop {
+        if pause(lease / 3, &mut stop).await {
+            break Lived::Told;
+        }
+        match tokio::time::timeout(lease / 3, node.beat()).await {
+            Ok(Ok(())) => seen = Instant::now(),
+            Ok(Err(_)) => break Lived::Buried,
+            Err(_) if seen.elapsed() > lease => break Lived::Buried,
+            Err(_) => continue,
+        }
+        match take_over(&daemon, TakeOver::Dead, clock.now()).await {
+            Ok(left) => log_left_behind(&left),
+            Err(error) => {
+                tracing::warn!(error = %crate::stage::refresh::chain(&error), "Whether other nodes are dead could not be asked; it is tried again.");
+            }
+        }
+    };
+    end.send_replace(true);
+    lived
+}
+
+fn log_left_behind(LeftBehind { buried, orphans, poison }: &LeftBehind) {
+    for node in &buried.died {
+        tracing::warn!(node, "Node {node} has died; what it had in hand is taken over.");
+    }
+    for node in &buried.stalled {
+        tracing::warn!(node, "Node {node} was not seen for too long; what it had in hand is taken over.");
+    }
     for told in poison {
         tracing::error!("{told}");
     }
-    if orphans > 0 {
+    if *orphans > 0 {
         tracing::warn!(
             orphans,
-            "{orphans} deliveries are in doubt: an earlier run ended before it knew the answer. See `drumbeat in-doubt list`."
+            "{orphans} deliveries are in doubt: who had handed them over ended before the answer. See `drumbeat in-doubt list`."
         );
     }
-    metrics.ready(true);
-    // Side by side in one task: deciding yields at every page, and what is handed over has tasks of its own.
-    let (ticked, pumped, sealed) = tokio::join!(
-        ticking(Arc::clone(&daemon), clock, Arc::clone(&metrics), stop.clone()),
-        pumping(Arc::clone(&daemon), clock, Arc::clone(&metrics), stop.clone()),
-        sealing(Arc::clone(&daemon), stop),
-    );
-    metrics.ready(false);
-    ticked.and(pumped).and(sealed)?;
-    state::audit::seal(&daemon.state, &daemon.keys, &daemon.project.settings.project).await?;
-    Ok(())
 }
 
 /// Waits so long, or until told to stop; true: told.
@@ -214,14 +308,16 @@ async fn ticking(
     let mut failures = 0;
     loop {
         let now = clock.now();
-        let wait = match tick(&daemon, Refresh::Due, now).await {
-            Ok(ticked) => {
+        let wait = match decide(&daemon, now).await {
+            Ok(None) | Err(DaemonError::State(StateError::NotLeading)) => {
+                metrics.leads(false);
+                LOOK_EVERY
+            }
+            Ok(Some(ticked)) => {
+                metrics.leads(true);
                 failures = 0;
                 log_tick(&ticked);
                 metrics.ticked(&ticked);
-                if !ticked.segments.is_empty() {
-                    remember_tick(&daemon, now).await?;
-                }
                 ticked.next.map_or(LOOK_EVERY, |next| clock.until(next)).min(LOOK_EVERY)
             }
             Err(error) => fail(&mut failures, "A tick", error)?,
@@ -230,6 +326,18 @@ async fn ticking(
             return Ok(());
         }
     }
+}
+
+/// A tick, if it is this node that decides.
+async fn decide(daemon: &Daemon, now: Timestamp) -> Result<Option<Ticked>, DaemonError> {
+    if !daemon.leads().await? {
+        return Ok(None);
+    }
+    let ticked = tick(daemon, Refresh::Due, now).await?;
+    if !ticked.segments.is_empty() {
+        remember_tick(daemon, now).await?;
+    }
+    Ok(Some(ticked))
 }
 
 async fn pumping(
@@ -248,6 +356,8 @@ async fn pumping(
                 metrics.pumped(&pumped);
                 if pumped.claimed > 0 { Duration::ZERO } else { LOOK_EVERY }
             }
+            // What it was about to claim is the others' now; whoever tells them that we live finds that out, too.
+            Err(DaemonError::State(StateError::Buried)) => LOOK_EVERY,
             Err(error) => fail(&mut failures, "A pump", error)?,
         };
         if pause(wait, &mut stop).await {
@@ -258,9 +368,13 @@ async fn pumping(
 
 async fn sealing(daemon: Arc<Daemon>, mut stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
     loop {
-        if let Err(error) =
-            state::audit::seal(&daemon.state, &daemon.keys, &daemon.project.settings.project).await
-        {
+        let sealed = async {
+            if daemon.leads().await? {
+                state::audit::seal(&daemon.state, &daemon.keys, &daemon.project.settings.project).await?;
+            }
+            Ok::<(), StateError>(())
+        };
+        if let Err(error) = sealed.await {
             tracing::error!(error = %crate::stage::refresh::chain(&error), "The audit log could not be sealed; it is tried again.");
         }
         if pause(SEAL_EVERY, &mut stop).await {

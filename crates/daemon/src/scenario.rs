@@ -63,8 +63,14 @@ pub async fn play(project: &Project, scenario: &Scenario) -> Result<Verdict, Dae
         .map(|name| (name.clone(), Carrier::Made(provider.clone())))
         .collect();
     let source = Source::Made(Arc::clone(&world));
-    let daemon =
-        Arc::new(Daemon::new(project, state, source, Arc::new(keys), carriers, "scenario".to_owned()));
+    let daemon = Arc::new(Daemon::new(
+        project,
+        state,
+        source,
+        Arc::new(keys),
+        carriers,
+        state::Node::alone("scenario"),
+    ));
     let finished = run(&daemon, scenario, &world, &provider).await?;
     let mut verdict = compare(&daemon, scenario, &provider).await?;
     if !finished {

@@ -24,7 +24,7 @@ use crate::ask::{Joined, Question, Statement};
 use crate::dialect::{LEASE_NOW_POSTGRES, Sql};
 use crate::error::StateError;
 use crate::migrate;
-use crate::runlock::RunLock;
+use crate::node::Node;
 use crate::sqlite_tx::SqliteTx;
 
 /// Waiting longer than this for a connection, the writer or another process is an error.
@@ -32,6 +32,9 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 const READERS_MAX: u32 = 4;
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 const STATEMENTS_CACHED: usize = 256;
+/// A process that stands still, or has lost its way here, does not keep its locks for long.
+const BEGIN_TO_WRITE: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 
 /// Postgres keeps the plan it made for a statement when the tables were still empty: a scan, which is then a
 /// scan of a million rows a page until the next ANALYZE. Every statement here is meant to go through an
@@ -88,7 +91,8 @@ pub(crate) enum Inner {
     Postgres(Transaction<'static, Postgres>),
 }
 
-enum Place {
+/// Where a state is.
+pub(crate) enum Place {
     Sqlite(PathBuf),
     Postgres(Box<PgConnectOptions>),
 }
@@ -245,21 +249,26 @@ impl State {
             Db::Sqlite { writer, .. } => {
                 writer.acquire().await.map(|connection| Inner::Sqlite(SqliteTx::writes(connection)))
             }
-            Db::Postgres { pool, .. } => {
-                pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map(Inner::Postgres)
-            }
+            Db::Postgres { pool, .. } => pool.begin_with(BEGIN_TO_WRITE).await.map(Inner::Postgres),
         };
         Tx::begun(inner, "begin to write")
     }
 
-    /// The right to be the only one that decides and delivers.
+    /// A transaction of the node that decides, which it is until the transaction ends.
     ///
     /// # Errors
-    /// [`StateError::AlreadyRunning`] if another process (or another handle) has it.
-    pub async fn hold_run_lock(&self) -> Result<RunLock, StateError> {
+    /// [`StateError::NotLeading`].
+    pub async fn write_leading(&self, node: &Node) -> Result<Tx, StateError> {
+        let mut tx = self.write().await?;
+        crate::node::hold_lead(&mut tx, node).await?;
+        Ok(tx)
+    }
+
+    /// Where it is.
+    pub(crate) fn place(&self) -> Place {
         match &*self.db {
-            Db::Sqlite { path, .. } => RunLock::file(path),
-            Db::Postgres { options, .. } => RunLock::postgres(options).await,
+            Db::Sqlite { path, .. } => Place::Sqlite(path.clone()),
+            Db::Postgres { options, .. } => Place::Postgres(options.clone()),
         }
     }
 
@@ -287,7 +296,7 @@ impl State {
     }
 
     /// Lease time in milliseconds: the database's clock on Postgres, a monotonic reading of this process on
-    /// SQLite, where the run lock lets only one process lease. Never compared with campaign time.
+    /// SQLite, where there is one node at a time. Never compared with campaign time.
     pub async fn lease_now(&self, tx: &mut Tx) -> Result<i64, StateError> {
         match &*self.db {
             Db::Sqlite { opened, .. } => Ok(i64::try_from(opened.elapsed().as_millis()).unwrap_or(i64::MAX)),

@@ -141,6 +141,32 @@ pub(crate) const LOCK_ADDRESSES: Sql = Sql::same(
 pub(crate) const LEASE_NOW_POSTGRES: &str =
     "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
 
+/// Takes the lock of node `$1` for the session, which ends with it. Only Postgres needs it, as the three below.
+pub(crate) const NODE_LOCK: &str =
+    "SELECT pg_advisory_lock(hashtext('drumbeat.' || current_schema()), CAST($1 AS INTEGER))";
+
+/// Node `$1` was seen now.
+pub(crate) const NODE_SEEN: &str = "UPDATE node SET seen_at = CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) WHERE number = $1";
+
+/// Waits for others who bury nodes, until the transaction ends.
+pub(crate) const BURY_LOCK: Sql = Sql::same(
+    "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('drumbeat.bury.' || current_schema(), 0))",
+);
+
+/// The dead among the nodes other than `$1`: number, id, whether it died. In Postgres: whose lock is free, and who was not seen since
+/// `$2` (lease time). In SQLite: all, for there is one node at a time.
+pub(crate) const DEAD: Sql = Sql {
+    sqlite: "SELECT number, id, TRUE FROM node WHERE number <> $1 AND $2 IS NOT NULL ORDER BY number",
+    postgres: "SELECT number, id, died FROM (
+            SELECT number, id, seen_at, NOT EXISTS (
+                SELECT 1 FROM pg_locks
+                WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND CAST(objid AS BIGINT) = node.number
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                    AND CAST(classid AS BIGINT) = (CAST(hashtext('drumbeat.' || current_schema()) AS BIGINT) & 4294967295)
+            ) AS died FROM node WHERE number <> $1
+        ) AS others WHERE died OR seen_at < $2 ORDER BY number",
+};
+
 /// The rows of [`each!`], as JSON. Every value leaves a comma behind it, which the end of its row takes away.
 #[derive(Debug)]
 pub(crate) struct Rows {

@@ -67,9 +67,12 @@ pub enum StateError {
     /// Another process runs this state.
     #[error("another `run` has this state: stop it first, or wait until it has ended")]
     AlreadyRunning,
-    /// The run lock was lost, because its connection was.
-    #[error("the lock on this state was lost: its connection to Postgres broke")]
-    RunLockLost,
+    /// The other nodes believe this one dead, or could: its session broke, or it was not seen for too long.
+    #[error("the other nodes believe this one dead: its connection to Postgres broke, or it stood still")]
+    Buried,
+    /// Another node decides.
+    #[error("another node decides")]
+    NotLeading,
     /// A statement failed.
     #[error("cannot {operation}")]
     Query {

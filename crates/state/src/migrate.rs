@@ -27,8 +27,12 @@ macro_rules! migration {
 }
 
 /// All steps, in order, numbered from 1.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[migration!(1, "0001_init"), migration!(2, "0002_attempts_by_person"), migration!(3, "0003_deaths")];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_init"),
+    migration!(2, "0002_attempts_by_person"),
+    migration!(3, "0003_deaths"),
+    migration!(4, "0004_nodes"),
+];
 
 const HAS_TABLE: Sql = Sql {
     sqlite: "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'schema_migration'",

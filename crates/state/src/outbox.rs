@@ -18,8 +18,9 @@ use crate::delivery::read::{LeasedRead, leased_columns, playbook_goes_on, write_
 use crate::delivery::{DeliveryKey, keys};
 use crate::dialect::{LOCK_ADDRESSES, LOCK_PROFILES, Rows, Sql, each, page, page_locked};
 use crate::enrollment::look_at;
+use crate::node::hold_life;
 use crate::row;
-use crate::{StateError, Tx};
+use crate::{Node, StateError, Tx};
 
 mod doubt;
 mod hold;
@@ -30,7 +31,7 @@ pub(crate) use hold::{Held, hold};
 pub use hold::{InHand, in_hand};
 
 pub use doubt::{As, armed_without_owner, in_doubt, resolve};
-pub use poison::{DEATHS_MAX, void_leases};
+pub use poison::{DEATHS_MAX, release, void_leases};
 pub use settle::{Answer, Settlement, settle};
 
 /// A row under a lease.
@@ -122,8 +123,10 @@ pub enum Due {
 /// Leases up to `limit` due rows of a destination: transactional first, then by priority, due time and number.
 /// Rows of a playbook that is paused or halted wait with it.
 ///
-/// `lease_now` and `lease_ms` are lease time (see [`crate::State::lease_now`]); `node` names the process, for
-/// people.
+/// `lease_now` and `lease_ms` are lease time (see [`crate::State::lease_now`]).
+///
+/// # Errors
+/// [`StateError::Buried`]: the node is not among the living, and would hold rows that nobody takes from it.
 #[expect(clippy::too_many_arguments, reason = "which rows, for whom, and until when")]
 pub async fn claim(
     tx: &mut Tx,
@@ -133,8 +136,9 @@ pub async fn claim(
     lease_now: i64,
     lease_ms: i64,
     limit: u32,
-    node: &str,
+    node: &Node,
 ) -> Result<Vec<Claimed>, StateError> {
+    hold_life(tx, node).await?;
     macro_rules! due {
         ($deaths:expr, $first:expr) => {
             page_locked!(
@@ -181,8 +185,12 @@ pub async fn claim(
         "WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1"
     );
     let list: Vec<DeliveryKey> = claimed.iter().map(|claimed| DeliveryKey::of(&claimed.delivery)).collect();
-    tx.execute("lease deliveries", &LEASE, binds![keys(&list), node, lease_now.saturating_add(lease_ms)])
-        .await?;
+    tx.execute(
+        "lease deliveries",
+        &LEASE,
+        binds![keys(&list), node.id(), lease_now.saturating_add(lease_ms)],
+    )
+    .await?;
     Ok(claimed)
 }
 

@@ -1,9 +1,11 @@
-//! P1 and P2: killed at any point and at any instant, no message goes twice, none is lost, and every doubt is listed.
+//! P1 and P2: killed at any point and at any instant, no message goes twice, none is lost, and every doubt is listed. P5 (`cluster`):
+//! the same of five nodes on one Postgres.
 //!
 //! A run is a seed: a project of its own, a provider that counts what it takes and outlives what is killed, some processes that are
 //! killed, one that ends by itself, and the oracle, which compares what the provider has with what the log says. How many seeds,
 //! and from which: `DRUMBEAT_PROMISES=FROM..TO`. What came of it goes to the file that `DRUMBEAT_PROMISES_RECORD` names.
 
+mod cluster;
 mod oracle;
 mod provider;
 mod record;
@@ -17,6 +19,9 @@ use self::provider::Provider;
 use self::record::Tally;
 use self::stage::{CONNECTIONS, Stage, Store};
 use crate::support::NOW;
+
+/// People in the warehouse of P1 and P2.
+const PEOPLE: usize = 60;
 
 /// Every failpoint on the way of a mail, and how often a run passes it, at least.
 const POINTS: [(&str, u64); 17] = [
@@ -98,7 +103,7 @@ fn kill(stage: &Stage<'_>, provider: &Provider, death: Death) -> bool {
 /// One seed: what the oracle found.
 fn one(store: &Store, seed: u64, death: fn(u64, u64) -> Death, tally: &mut Tally) {
     let provider = Provider::start(seed);
-    let stage = Stage::set(store, seed, provider.port);
+    let stage = Stage::set(store, seed, provider.port, PEOPLE);
     let planned: Vec<Death> = (0..1 + derived(seed, 1) % 3).map(|which| death(seed, which)).collect();
     let killed = planned.iter().filter(|death| kill(&stage, &provider, **death)).count() as u64;
     let mut last = stage.folder.run(&["--now", NOW, "run", "--once"]);
@@ -111,14 +116,14 @@ fn one(store: &Store, seed: u64, death: fn(u64, u64) -> Death, tally: &mut Tally
         last = stage.folder.run(&["--now", NOW, "run", "--once"]);
     }
     let told = format!("seed {seed}, {planned:?}, then {} {}{}", last.code, last.out, last.err);
-    let bounds = Bounds { doubts: killed * CONNECTIONS + provider.cut(), poison: killed >= 3 };
+    let bounds = Bounds { people: PEOPLE, doubts: killed * CONNECTIONS + provider.cut(), poison: killed >= 3 };
     let mut found = if last.code == 0 || last.code == 5 {
         look(&oracle::read(&stage), &provider.took(), bounds)
     } else {
         vec![Found::DoesNotEnd(last.err)]
     };
     if seed % 50 == 0 {
-        oracle::must_see_what_is_planted(&oracle::read(&stage), &provider.took());
+        oracle::must_see_what_is_planted(&oracle::read(&stage), &provider.took(), PEOPLE);
         let verified = stage.folder.run(&["audit", "verify"]);
         if verified.code != 0 {
             found.push(Found::Audit(verified.err));

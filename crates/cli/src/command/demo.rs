@@ -61,11 +61,8 @@ pub(crate) async fn demo(context: &Context, args: &Demo) -> Result<u8, Failure> 
     }
     let here = context.in_folder(dir.clone());
     let project = here.project()?;
-    let state = state::State::open(&project.settings.state, &project.dir, state::Access::Create).await?;
-    let lock = state.hold_run_lock().await?;
     let daemon = std::sync::Arc::new(here.daemon(project).await?);
     let exit = super::run::once(&here, &daemon).await?;
-    drop(lock);
     if !here.printer.for_programs() {
         let shown = shell_word(&dir.to_string_lossy());
         let somebody = first_sent(&daemon).await?.unwrap_or_else(|| "1".to_owned());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use daemon::metrics::Metrics;
 use daemon::plan::Plan;
 use daemon::report::{Pumped, Ticked};
-use daemon::run::{Passed, Progress, run_once, serve};
+use daemon::run::{Passed, Progress, leave, run_once, serve};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use model::playbook::{Backfill, Playbook};
 use model::{PlaybookName, Reason};
@@ -28,14 +28,8 @@ use crate::print::{say, thousands};
 pub(crate) async fn run(context: &Context, args: &Run) -> Result<u8, Failure> {
     let project = context.project()?;
     super::check::refuse_mistakes(context, &project).await?;
-    let state = State::open(&project.settings.state, &project.dir, Access::Create).await?;
-    // Held to the end of the process: two that decide on one state would both be right, and write twice.
-    let lock = state.hold_run_lock().await?;
-    drop(state);
-    let daemon = Arc::new(context.daemon(Arc::clone(&project)).await?);
-    let done = if args.once { once(context, &daemon).await } else { forever(context, daemon).await };
-    drop(lock);
-    done
+    let daemon = Arc::new(context.daemon(project).await?);
+    if args.once { once(context, &daemon).await } else { forever(context, daemon).await }
 }
 
 /// One pass, with a spinner where somebody looks on.
@@ -44,7 +38,9 @@ pub(crate) async fn once(context: &Context, daemon: &Arc<daemon::Daemon>) -> Res
     let clock = context.clock();
     let passed = run_once(daemon, context.now(), || clock.now(), &progress).await;
     progress.bar.finish_and_clear();
+    let left = leave(daemon).await;
     let passed = passed?;
+    left?;
     let stopped = stopped(&daemon.state).await?;
     let json = with_stopped(summary(daemon, &passed).await?, &stopped);
     context.printer.object(&json, || people_summary(&daemon.project, &passed))?;
@@ -151,7 +147,7 @@ async fn forever(context: &Context, daemon: Arc<daemon::Daemon>) -> Result<u8, F
         tracing::warn!("{name} again: ending at once.");
         std::process::abort();
     });
-    let served = serve(Arc::clone(&daemon), clock, metrics, stopped).await;
+    let served = serve(Arc::clone(&daemon), clock, metrics, &crate::context::node_name(), stopped).await;
     for listener in [admin, public] {
         // Pages under way are finished, but nobody is waited for longer than a moment.
         if let Ok(Ok(Err(error))) = tokio::time::timeout(Duration::from_secs(3), listener).await {
@@ -222,7 +218,7 @@ pub(crate) async fn plan(context: &Context) -> Result<u8, Failure> {
         source,
         Arc::new(keys),
         BTreeMap::new(),
-        "plan".to_owned(),
+        state::Node::alone("plan"),
     );
     let plan = daemon::plan::plan(&daemon, scratch, now).await?;
     let stopped = stopped(&daemon.state).await?;

@@ -26,6 +26,7 @@ use model::profile::Profile;
 use model::settings::Deliver;
 use model::{DestinationName, Reason, Refusal};
 use state::outbox::{Claimed, Due};
+use state::{Node, Tx};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -66,6 +67,10 @@ pub async fn pump(daemon: &Arc<Daemon>, due_by: Timestamp, now: Timestamp) -> Re
         let mut tx = daemon.state.write().await?;
         let lease_now = daemon.state.lease_now(&mut tx).await?;
         state::outbox::reap(&mut tx, lease_now).await?;
+        // Nothing of ours is under way now. What a pass that failed left behind was not armed, or nobody knows what came of it.
+        let node = daemon.node();
+        state::outbox::release(&mut tx, &[node.id().to_owned()]).await?;
+        pumped.in_doubt += doubt(&mut tx, &node, now).await?;
         let halts = tx.ask(halts()).await?;
         tx.commit().await?;
         halts
@@ -92,14 +97,30 @@ pub async fn pump(daemon: &Arc<Daemon>, due_by: Timestamp, now: Timestamp) -> Re
                 }
             }
         }
+        // All of them are waited for, also where one fails: what they have in hand is theirs to finish.
+        let mut failed = None;
         while let Some(joined) = passes.join_next().await {
-            pumped.add(joined.map_err(DaemonError::Task)??);
+            match joined.map_err(DaemonError::Task).flatten() {
+                Ok(passed) => pumped.add(passed),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
+        failed.map_or(Ok(()), Err)?;
     }
     pumped
         .halted
         .extend(daemon.halted_destinations(now).into_iter().map(|(name, (refusal, _))| (name, refusal)));
     Ok(pumped)
+}
+
+/// What is armed and under way nowhere is in doubt now: this node had it in an earlier pass, or one that is not among the living.
+pub(crate) async fn doubt(tx: &mut Tx, node: &Node, now: Timestamp) -> Result<u64, DaemonError> {
+    let rows = state::outbox::armed_without_owner(tx, node, now).await?.len() as u64;
+    if rows > 0 {
+        let body = serde_json::json!({ "rows": rows, "why": "handed over by who ended, or failed, before the answer was written" });
+        state::audit::append(tx, &[state::audit::Entry { kind: "in_doubt", at: now, body }]);
+    }
+    Ok(rows)
 }
 
 /// One destination's share of a pass.
@@ -179,7 +200,7 @@ async fn claim(
     let lease_now = daemon.state.lease_now(&mut tx).await?;
     let limit = allowance.min(CLAIM_MAX);
     let claimed =
-        state::outbox::claim(&mut tx, due, destination, due_by, lease_now, LEASE_MS, limit, &daemon.node)
+        state::outbox::claim(&mut tx, due, destination, due_by, lease_now, LEASE_MS, limit, &daemon.node())
             .await?;
     model::fault::point("claim.before_commit");
     tx.commit().await?;

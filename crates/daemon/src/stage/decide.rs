@@ -255,7 +255,7 @@ async fn commit(daemon: &Daemon, page: &Page, now: Timestamp) -> Result<(), Daem
     if page.is_empty() {
         return Ok(());
     }
-    let mut tx = daemon.state.write().await?;
+    let mut tx = daemon.deciding().await?;
     page.write(daemon, &mut tx, now).await?;
     model::fault::point("page.before_commit");
     tx.commit().await?;

@@ -97,7 +97,7 @@ pub async fn enter(
     at.seen = current.members;
     at.applied_run = Some(run_id);
     at.applying = None;
-    let mut tx = daemon.state.write().await?;
+    let mut tx = daemon.deciding().await?;
     state::playbook::save(&mut tx, &at).await?;
     state::entering::clear(&mut tx, &playbook.name).await?;
     tx.commit().await?;
@@ -127,7 +127,7 @@ async fn activate(
     now: Timestamp,
     ticked: &mut Ticked,
 ) -> Result<PlaybookState, DaemonError> {
-    let mut tx = daemon.state.write().await?;
+    let mut tx = daemon.deciding().await?;
     let seen = match playbook.backfill {
         Backfill::None => members.clone(),
         Backfill::All => RoaringBitmap::new(),
@@ -168,7 +168,7 @@ async fn remember_version(
     if at.version == playbook.version {
         return Ok(());
     }
-    let mut tx = daemon.state.write().await?;
+    let mut tx = daemon.deciding().await?;
     let body = json!({ "playbook": playbook.name.as_str(), "from": at.version, "to": playbook.version });
     at.version.clone_from(&playbook.version);
     state::playbook::save(&mut tx, at).await?;
@@ -190,7 +190,7 @@ async fn save_version(
 }
 
 async fn save(daemon: &Daemon, at: &PlaybookState) -> Result<(), DaemonError> {
-    let mut tx = daemon.state.write().await?;
+    let mut tx = daemon.deciding().await?;
     state::playbook::save(&mut tx, at).await?;
     tx.commit().await?;
     Ok(())
@@ -263,7 +263,7 @@ fn decide(
 
 /// Commits a page with the place reached.
 async fn commit(daemon: &Daemon, page: &Page, at: &PlaybookState, now: Timestamp) -> Result<(), DaemonError> {
-    let mut tx = daemon.state.write().await?;
+    let mut tx = daemon.deciding().await?;
     page.write(daemon, &mut tx, now).await?;
     if let Some(applying) = &at.applying {
         state::playbook::advance(&mut tx, &at.name, applying).await?;

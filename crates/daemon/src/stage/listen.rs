@@ -55,7 +55,7 @@ pub async fn listen(
         let known = if known.iter().all(Option::is_some) {
             known
         } else {
-            let mut tx = daemon.state.write().await?;
+            let mut tx = daemon.deciding().await?;
             let numbers = state::profile::intern(&mut tx, &daemon.keys, &ids).await?;
             tx.commit().await?;
             numbers
@@ -87,7 +87,7 @@ async fn import(daemon: &Daemon, events: &[ConsentEvent], now: Timestamp) -> Res
     if events.is_empty() {
         return Ok(0);
     }
-    let mut tx = daemon.state.write().await?;
+    let mut tx = daemon.deciding().await?;
     let written = state::consent::import(&mut tx, events).await?;
     // Most imports change nothing, and then nothing is to be made durable.
     if written > 0 {

@@ -113,7 +113,7 @@ async fn commit(
     report: &SegmentReport,
     now: Timestamp,
 ) -> Result<(), DaemonError> {
-    let mut tx = daemon.state.write().await?;
+    let mut tx = daemon.deciding().await?;
     state::segment::commit_run(&mut tx, run, now).await?;
     state::segment::set_last_due(&mut tx, &segment.name, now).await?;
     let held = run.held.as_ref().map(|held| json!({ "reason": held.reason.as_str(), "saw": held.saw }));
@@ -200,7 +200,7 @@ pub async fn intern(daemon: &Daemon, ids: &[String]) -> Result<Vec<Option<Profil
     if known.iter().all(Option::is_some) {
         return Ok(known);
     }
-    let mut tx = daemon.state.write().await?;
+    let mut tx = daemon.deciding().await?;
     let numbers = state::profile::intern(&mut tx, &daemon.keys, ids).await?;
     tx.commit().await?;
     Ok(numbers)
@@ -378,7 +378,7 @@ impl Keeping {
             if columns.is_empty() {
                 continue;
             }
-            let mut tx = daemon.state.write().await?;
+            let mut tx = daemon.deciding().await?;
             let seen = state::playbook::load(&mut tx, &playbook.name)
                 .await?
                 .map(|state| state.seen)
@@ -414,7 +414,7 @@ impl Keeping {
             if sealed.is_empty() {
                 continue;
             }
-            let mut tx = daemon.state.write().await?;
+            let mut tx = daemon.deciding().await?;
             state::entering::put(&mut tx, playbook, &self.run_id, &sealed).await?;
             tx.commit().await?;
         }

@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use daemon::made::MadeWorld;
 use daemon::report::Ticked;
-use daemon::run::{Passed, Silent, run_once};
+use daemon::run::{Passed, Silent, TakeOver, run_once, take_over};
 use daemon::source::Source;
 use daemon::tick::{Refresh, tick};
 use daemon::{Carrier, Daemon, DaemonError};
 use jiff::Timestamp;
 use model::{DestinationName, Secret};
 use project::Project;
-use state::{Access, Keys, RootKey, RunLock, State, StateError};
+use state::{Access, Keys, RootKey, State, StateError};
 use tokio::runtime::Runtime;
 
 use super::provider::Provider;
@@ -71,7 +71,6 @@ pub(super) struct Outside {
 /// One process.
 pub(super) struct Machine {
     pub(super) daemon: Arc<Daemon>,
-    _lock: RunLock,
     runtime: Runtime,
 }
 
@@ -83,9 +82,9 @@ impl Machine {
     pub(super) fn start(outside: &Outside, dir: &Path, now: Timestamp) -> Result<Self, DaemonError> {
         let failed = |source| StateError::File { operation: "make a runtime", path: dir.to_owned(), source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let (daemon, lock) = runtime.block_on(async {
+        let daemon = runtime.block_on(async {
             let state = State::open(&Secret::new("sqlite://state.db"), dir, Access::Create).await?;
-            let lock = state.hold_run_lock().await?;
+            let node = state.join("simulator").await?;
             let mut tx = state.write().await?;
             let keys = Keys::load_or_create(&mut tx, &RootKey::parse(ROOT_KEY)?, now).await?;
             tx.commit().await?;
@@ -96,13 +95,13 @@ impl Machine {
                 Source::Made(Arc::clone(&outside.world)),
                 Arc::new(keys),
                 BTreeMap::from([(DestinationName::known(DESTINATION), carrier)]),
-                "simulator".to_owned(),
+                node,
             ));
-            daemon::run::take_over(&daemon, now).await?;
-            Ok::<_, DaemonError>((daemon, lock))
+            take_over(&daemon, TakeOver::All, now).await?;
+            Ok::<_, DaemonError>(daemon)
         })?;
         outside.provider.process_is(true);
-        Ok(Self { daemon, _lock: lock, runtime })
+        Ok(Self { daemon, runtime })
     }
 
     /// Does something with the state.

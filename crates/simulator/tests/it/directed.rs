@@ -87,6 +87,8 @@ fn a_claim_whose_lease_went_to_another_arms_nothing() {
     bench.listen(Box::new(move |moment, _| {
         if moment == Moment::Envelope {
             let claimed = elsewhere(&dir, async |tx| {
+                let another = state::Node::alone("another");
+                state::node::bury(tx, &another, 0).await?;
                 state::outbox::void_leases(tx, start()).await?;
                 let mail = DestinationName::known("mail");
                 state::outbox::claim(
@@ -97,7 +99,7 @@ fn a_claim_whose_lease_went_to_another_arms_nothing() {
                     0,
                     i64::from(u32::MAX),
                     10,
-                    "another",
+                    &another,
                 )
                 .await
             });

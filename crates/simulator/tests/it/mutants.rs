@@ -29,6 +29,9 @@ const KILLED: &[(&str, &str, &str)] = &[
     ("void_armed", DYING, "PASS_ENDS"),
 ];
 
+/// Those that need more than the simulator has: they die in the room that `tests/mutants.txt` names, in a test of its own.
+const KILLED_ELSEWHERE: &[&str] = &["lead_unchecked"];
+
 /// So many seeds are enough for each of them.
 const SEEDS: &str = "12";
 
@@ -58,7 +61,8 @@ fn every_mutant_is_in_the_table() {
     for room in [rooms.clone(), rooms.join("../connectors")] {
         collect(&room, &mut found);
     }
-    let known: BTreeSet<String> = KILLED.iter().map(|(mutant, _, _)| (*mutant).to_owned()).collect();
+    let here = KILLED.iter().map(|(mutant, _, _)| mutant);
+    let known: BTreeSet<String> = here.chain(KILLED_ELSEWHERE).map(|mutant| (*mutant).to_owned()).collect();
     assert_eq!(found, known);
 }
 

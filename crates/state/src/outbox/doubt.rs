@@ -5,11 +5,11 @@ use model::{DeliveryId, DeliveryState, ProfileNumber, Reason};
 
 use crate::db::binds;
 use crate::delivery::read::{LoggedRead, logged_columns};
-use crate::delivery::{DeliveryKey, LoggedDelivery};
-use crate::dialect::{Rows, Sql, page, page_locked};
+use crate::delivery::{DeliveryKey, LoggedDelivery, keys};
+use crate::dialect::{Rows, Sql, each, page, page_locked};
 use crate::enrollment::look_at;
 use crate::row;
-use crate::{StateError, Tx};
+use crate::{Node, StateError, Tx};
 
 /// How a person closes a doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,32 +22,46 @@ pub enum As {
     Resend,
 }
 
-/// At the start, with the run lock held: what a dead process had armed is in doubt now. Returns those rows.
-pub async fn armed_without_owner(tx: &mut Tx, now: Timestamp) -> Result<Vec<DeliveryKey>, StateError> {
+/// What this node had armed, and has nowhere under way, is in doubt now, and what those had who are not among the living. Returns
+/// those rows.
+pub async fn armed_without_owner(
+    tx: &mut Tx,
+    node: &Node,
+    now: Timestamp,
+) -> Result<Vec<DeliveryKey>, StateError> {
     const ARMED: Sql = page_locked!(
         "profile, id, enrollment",
-        "SELECT profile, id, enrollment FROM delivery WHERE state = 'armed' ORDER BY profile, id",
+        "SELECT profile, id, enrollment FROM delivery WHERE state = 'armed'
+            AND (node = $1 OR node NOT IN (SELECT id FROM node))
+        ORDER BY profile, id",
         "FOR UPDATE"
     );
-    let armed: Vec<(u32, String, String)> = tx.page("look for armed deliveries", &ARMED, vec![]).await?;
-    let sql = Sql::same(
-        "UPDATE attempt SET outcome = 'in_doubt', detail = 'the process ended before there was an answer', finished_at_ms = $1
-        WHERE outcome IS NULL AND (profile, delivery) IN (SELECT profile, id FROM delivery WHERE state = 'armed')",
+    let armed: Vec<(u32, String, String)> =
+        tx.page("look for armed deliveries", &ARMED, binds![node.id()]).await?;
+    let list: Vec<DeliveryKey> = armed
+        .iter()
+        .map(|(profile, id, _)| DeliveryKey {
+            profile: ProfileNumber(*profile),
+            id: DeliveryId::known(id.clone()),
+        })
+        .collect();
+    const ATTEMPTS: Sql = each!(
+        "UPDATE attempt SET outcome = 'in_doubt', detail = 'who had handed it over ended, or failed, before the answer was written', finished_at_ms = $2 FROM",
+        "WHERE attempt.profile = CAST(each.value ->> 0 AS BIGINT) AND attempt.delivery = each.value ->> 1 AND attempt.outcome IS NULL"
     );
-    tx.execute("settle attempts", &sql, binds![row::ms(now)]).await?;
-    let sql = Sql::same(
-        "UPDATE delivery SET state = 'in_doubt', reason = $1, settled_at_ms = $2 WHERE state = 'armed'",
+    tx.later("settle attempts", &ATTEMPTS, binds![keys(&list), row::ms(now)]);
+    const DELIVERIES: Sql = each!(
+        "UPDATE delivery SET state = 'in_doubt', reason = $2, settled_at_ms = $3 FROM",
+        "WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1"
     );
-    tx.execute("settle deliveries", &sql, binds![Reason::OutcomeUnknown.as_str(), row::ms(now)]).await?;
+    let reason = Reason::OutcomeUnknown.as_str();
+    tx.later("settle deliveries", &DELIVERIES, binds![keys(&list), reason, row::ms(now)]);
     let mut looks = Rows::new();
     for (profile, _, enrollment) in &armed {
         looks.row().integer(i64::from(*profile)).text(enrollment).integer(row::ms(now));
     }
     look_at(tx, looks);
-    Ok(armed
-        .into_iter()
-        .map(|(profile, id, _)| DeliveryKey { profile: ProfileNumber(profile), id: DeliveryId::known(id) })
-        .collect())
+    Ok(list)
 }
 
 /// What is in doubt, oldest first.

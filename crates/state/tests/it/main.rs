@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without, it fails without")]
 
 mod conformance;
+mod many_nodes;
 mod opening;
 mod postgres;
 mod tampering;
@@ -76,6 +77,9 @@ conformance! {
         a_dead_process_leaves_doubts_and_no_leases
         a_person_closes_a_doubt
         a_scratch_state_is_a_copy_to_play_on;
+    nodes:
+        a_node_that_ends_is_buried_and_what_it_had_is_taken_over
+        one_that_leaves_gives_back_what_it_had;
     consents:
         an_event_is_added_once
         an_import_writes_only_changes
@@ -89,7 +93,6 @@ conformance! {
         two_sealers_at_once_agree
         append_only_tables_refuse
         keys_are_made_once_and_need_their_root_key
-        the_run_lock_has_one_holder
         a_reader_cannot_write_and_sees_one_snapshot
         a_transaction_that_is_dropped_is_undone;
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::provider::Took;
-use super::stage::{PEOPLE, Stage};
+use super::stage::Stage;
 use crate::support::reachable;
 
 /// A promise that was not kept.
@@ -37,6 +37,8 @@ pub enum Found {
 /// What there may be after so many deaths.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
+    /// How many people there are.
+    pub people: usize,
     /// Doubts: no more than there were messages under way when something died.
     pub doubts: u64,
     /// Whether a row can have been in the hands of so many that died that it is taken for the cause.
@@ -78,10 +80,10 @@ pub fn look(Told { log, listed }: &Told, took: &Took, bounds: Bounds) -> Vec<Fou
             Some(other) => found.push(Found::Denied(delivery.clone(), (*other).to_owned())),
         }
     }
-    if log.len() != PEOPLE || rows.len() != PEOPLE {
+    if log.len() != bounds.people || rows.len() != bounds.people {
         found.push(Found::Rows(log.len()));
     }
-    let reachable: BTreeSet<String> = reachable(PEOPLE).iter().map(ToString::to_string).collect();
+    let reachable: BTreeSet<String> = reachable(bounds.people).iter().map(ToString::to_string).collect();
     for row in log {
         let (delivery, state, profile) = (text(row, "delivery"), text(row, "state"), text(row, "profile"));
         if state == "accepted" && !took.contains_key(delivery) {
@@ -108,11 +110,11 @@ pub fn look(Told { log, listed }: &Told, took: &Took, bounds: Bounds) -> Vec<Fou
 }
 
 /// The oracle itself is put to the test: a duplicate, a loss and a lie that are known must be found.
-pub fn must_see_what_is_planted(told: &Told, took: &Took) {
+pub fn must_see_what_is_planted(told: &Told, took: &Took, people: usize) {
     let log = &told.log;
     let seen = |took: &Took, log: &[Value], expected: &dyn Fn(&Found) -> bool| {
         let told = Told { log: log.to_vec(), listed: told.listed.clone() };
-        let found = look(&told, took, Bounds { doubts: u64::MAX, poison: false });
+        let found = look(&told, took, Bounds { people, doubts: u64::MAX, poison: false });
         assert!(found.iter().any(expected), "the oracle is blind: {found:?}");
     };
     let accepted = log.iter().find(|row| row["state"] == "accepted").expect("somebody has the message");

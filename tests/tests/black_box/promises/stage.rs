@@ -3,7 +3,6 @@
 use crate::postgres::Cluster;
 use crate::support::{DATA, Folder, POLICY, SEGMENT, SETTINGS, TEMPLATE, warehouse_sql};
 
-pub const PEOPLE: usize = 60;
 pub const CONNECTIONS: u64 = 4;
 
 /// Where state is.
@@ -21,7 +20,7 @@ impl Store {
     pub fn postgres() -> Option<Self> {
         let cluster = Cluster::start()?;
         cluster.psql("postgres", "create database template_state;");
-        project(&cluster.url("template_state"), 1).run(&["migrate"]).code(0);
+        project(&cluster.url("template_state"), 1, 0).run(&["migrate"]).code(0);
         Some(Self::Postgres(Box::new(cluster)))
     }
 
@@ -40,7 +39,7 @@ pub struct Stage<'a> {
 }
 
 /// A project whose mail goes to that port.
-fn project(state: &str, port: u16) -> Folder {
+fn project(state: &str, port: u16, people: usize) -> Folder {
     let folder = Folder::empty();
     let settings = SETTINGS.replace("sqlite://state.db", &format!("\"{state}\""));
     let mail =
@@ -56,20 +55,27 @@ fn project(state: &str, port: u16) -> Folder {
              steps:\n  - {id: hello, send: hello}\n",
         )
         .write("templates/hello.mjml", TEMPLATE);
-    folder.sql("warehouse.db", &warehouse_sql(PEOPLE));
+    folder.sql("warehouse.db", &warehouse_sql(people));
     folder
 }
 
 impl<'a> Stage<'a> {
-    pub fn set(store: &'a Store, seed: u64, port: u16) -> Self {
+    pub fn set(store: &'a Store, seed: u64, port: u16, people: usize) -> Self {
         match store {
-            Store::Sqlite => Self { folder: project("sqlite://state.db", port), database: None },
+            Store::Sqlite => Self { folder: project("sqlite://state.db", port, people), database: None },
             Store::Postgres(cluster) => {
                 let name = format!("state_{seed}");
                 cluster.psql("postgres", &format!("create database {name} template template_state;"));
-                Self { folder: project(&cluster.url(&name), port), database: Some((cluster, name)) }
+                Self { folder: project(&cluster.url(&name), port, people), database: Some((cluster, name)) }
             }
         }
+    }
+}
+
+impl Stage<'_> {
+    /// Asks its database in Postgres.
+    pub fn psql(&self, sql: &str) -> String {
+        self.database.as_ref().map_or_else(String::new, |(cluster, name)| cluster.psql(name, sql))
     }
 }
 

@@ -160,22 +160,6 @@ pub(crate) async fn keys_are_made_once_and_need_their_root_key(state: &State) {
     ));
 }
 
-pub(crate) async fn the_run_lock_has_one_holder(state: &State) {
-    let mut held = state.hold_run_lock().await.unwrap();
-    assert!(matches!(state.hold_run_lock().await, Err(StateError::AlreadyRunning)));
-    held.check().await.unwrap();
-    drop(held);
-    // A server sees a closed connection a moment later.
-    let mut taken = state.hold_run_lock().await;
-    for _ in 0..1000 {
-        if taken.is_ok() {
-            break;
-        }
-        taken = state.hold_run_lock().await;
-    }
-    taken.unwrap();
-}
-
 pub(crate) async fn a_reader_cannot_write_and_sees_one_snapshot(state: &State) {
     let mut reader = state.read().await.unwrap();
     assert_eq!(meta::get(&mut reader, "key").await.unwrap(), None);

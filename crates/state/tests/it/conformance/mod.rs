@@ -4,6 +4,7 @@ pub(crate) mod consents;
 pub(crate) mod deliveries;
 pub(crate) mod enrollments;
 pub(crate) mod logs;
+pub(crate) mod nodes;
 pub(crate) mod outbox;
 pub(crate) mod people;
 pub(crate) mod playbooks;

@@ -6,7 +6,7 @@ use model::policy::MessageClass;
 use model::{DeliveryState, Reason};
 use state::delivery::{self, DeliveryKey};
 use state::outbox::{self, Answer, Armed, As, Back, Claimed, Settlement};
-use state::{State, StateError, Tx, enrollment};
+use state::{Node, State, StateError, Tx, enrollment};
 
 use crate::world::{at, decide, delivery as pending, destination, enrollment_id};
 
@@ -15,7 +15,7 @@ fn hash() -> AddressHash {
 }
 
 async fn claim(tx: &mut Tx, lease_now: i64, limit: u32) -> Vec<Claimed> {
-    outbox::claim(tx, outbox::Due::Fresh, &destination(), at(20), lease_now, 100, limit, "node")
+    outbox::claim(tx, outbox::Due::Fresh, &destination(), at(20), lease_now, 100, limit, &Node::alone("node"))
         .await
         .unwrap()
 }
@@ -209,7 +209,9 @@ pub(crate) async fn a_retry_is_pending_again(state: &State) {
     assert_eq!((logged.delivery.due_at, logged.armed_at, logged.settled_at), (at(90), None, None));
     assert_eq!(claim(&mut tx, 0, 10).await, [], "not before it is due");
     let claimed =
-        outbox::claim(&mut tx, outbox::Due::Fresh, &destination(), at(90), 0, 100, 10, "node").await.unwrap();
+        outbox::claim(&mut tx, outbox::Due::Fresh, &destination(), at(90), 0, 100, 10, &Node::alone("node"))
+            .await
+            .unwrap();
     assert_eq!((claimed[0].attempts, claimed[0].fence), (1, 2));
     assert_eq!(arm(&mut tx, &claimed[0], 50).await, [Armed { delivery: delivery.id.clone(), attempt: 2 }]);
     assert_eq!(settle(&mut tx, &delivery, 1, Answer::InDoubt).await, 0, "the first attempt is history");
@@ -275,10 +277,10 @@ pub(crate) async fn a_dead_process_leaves_doubts_and_no_leases(state: &State) {
     // Here the process dies: after arming one, between claim and arm of the other.
     let mut tx = state.write().await.unwrap();
     assert_eq!(outbox::void_leases(&mut tx, at(60)).await.unwrap(), []);
-    let doubts = outbox::armed_without_owner(&mut tx, at(60)).await.unwrap();
+    let doubts = outbox::armed_without_owner(&mut tx, &Node::alone("node"), at(60)).await.unwrap();
     assert_eq!(doubts, [DeliveryKey::of(&claimed[1].delivery)]);
     assert_eq!(look_at(&mut tx, 2).await, Some(at(60)));
-    assert_eq!(outbox::armed_without_owner(&mut tx, at(61)).await.unwrap(), []);
+    assert_eq!(outbox::armed_without_owner(&mut tx, &Node::alone("node"), at(61)).await.unwrap(), []);
     let again: Vec<u32> =
         claim(&mut tx, 0, 10).await.iter().map(|claimed| claimed.delivery.profile.0).collect();
     assert_eq!(again, [3], "one that a process died with is claimed by itself");
@@ -289,7 +291,8 @@ pub(crate) async fn a_dead_process_leaves_doubts_and_no_leases(state: &State) {
 
 async fn suspect(tx: &mut Tx) -> Option<u32> {
     let due = outbox::Due::Suspect;
-    let claimed = outbox::claim(tx, due, &destination(), at(20), 0, 100, 10, "node").await.unwrap();
+    let claimed =
+        outbox::claim(tx, due, &destination(), at(20), 0, 100, 10, &Node::alone("node")).await.unwrap();
     assert!(claimed.len() < 2, "never two");
     claimed.first().map(|claimed| claimed.delivery.profile.0)
 }
@@ -325,7 +328,7 @@ pub(crate) async fn a_person_closes_a_doubt(state: &State) {
     for claimed in claim(&mut tx, 0, 10).await {
         arm(&mut tx, &claimed, 10).await;
     }
-    outbox::armed_without_owner(&mut tx, at(60)).await.unwrap();
+    outbox::armed_without_owner(&mut tx, &Node::alone("node"), at(60)).await.unwrap();
     let mut resolve = async |delivery: &Delivery, resolved| {
         outbox::resolve(&mut tx, &delivery.id, resolved, "ana", "asked the provider", at(70)).await.unwrap()
     };
@@ -341,7 +344,9 @@ pub(crate) async fn a_person_closes_a_doubt(state: &State) {
         (Some("resent"), "ana: asked the provider")
     );
     let claimed =
-        outbox::claim(&mut tx, outbox::Due::Fresh, &destination(), at(70), 0, 100, 10, "node").await.unwrap();
+        outbox::claim(&mut tx, outbox::Due::Fresh, &destination(), at(70), 0, 100, 10, &Node::alone("node"))
+            .await
+            .unwrap();
     assert_eq!(claimed.len(), 1);
     assert_eq!(arm(&mut tx, &claimed[0], 10).await, [Armed { delivery: all[2].id.clone(), attempt: 2 }]);
 }

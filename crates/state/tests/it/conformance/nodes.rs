@@ -1,0 +1,74 @@
+//! Nodes: who lives, who decides, and what becomes of what the dead had in hand.
+
+use model::DeliveryState;
+use state::delivery::{self, DeliveryKey};
+use state::outbox::{self, Due};
+use state::{Node, State, Tx, node};
+
+use super::outbox::arm;
+use crate::world::{at, decide, delivery as pending, destination};
+
+pub(crate) async fn claim(tx: &mut Tx, due: Due, node: &Node) -> Vec<u32> {
+    let claimed = outbox::claim(tx, due, &destination(), at(20), 0, i64::MAX, 10, node).await.unwrap();
+    claimed.iter().map(|claimed| claimed.delivery.profile.0).collect()
+}
+
+/// Buries whoever is dead, as soon as that shows: a server sees a closed connection a moment later.
+pub(crate) async fn bury(state: &State, node: &Node) -> node::Buried {
+    for _ in 0..1000 {
+        let mut tx = state.write().await.unwrap();
+        let now = state.lease_now(&mut tx).await.unwrap();
+        let buried = node::bury(&mut tx, node, now).await.unwrap();
+        tx.commit().await.unwrap();
+        if !buried.is_empty() {
+            return buried;
+        }
+    }
+    panic!("nobody is dead");
+}
+
+pub(crate) async fn a_node_that_ends_is_buried_and_what_it_had_is_taken_over(state: &State) {
+    let all: Vec<_> = (1..=3).map(|n| pending(n, "hello")).collect();
+    decide(state, &all).await;
+    let first = state.join("first").await.unwrap();
+    let mut tx = state.write().await.unwrap();
+    let claimed =
+        outbox::claim(&mut tx, Due::Fresh, &destination(), at(20), 0, i64::MAX, 2, &first).await.unwrap();
+    assert_eq!(arm(&mut tx, &claimed[1], 10).await.len(), 1);
+    tx.commit().await.unwrap();
+    let id = first.id().to_owned();
+    drop(first);
+    let second = state.join("second").await.unwrap();
+    assert_eq!(bury(state, &second).await, node::Buried { died: vec![id], stalled: vec![] });
+    let mut tx = state.write().await.unwrap();
+    assert!(node::leads(&mut tx, &second).await.unwrap());
+    assert_eq!(outbox::void_leases(&mut tx, at(60)).await.unwrap(), []);
+    let doubts = outbox::armed_without_owner(&mut tx, &second, at(60)).await.unwrap();
+    assert_eq!(doubts, [DeliveryKey::of(&claimed[1].delivery)]);
+    assert_eq!(claim(&mut tx, Due::Fresh, &second).await, [3]);
+    assert_eq!(claim(&mut tx, Due::Suspect, &second).await, [1], "somebody died with it");
+    // The living keep what they have.
+    assert_eq!(outbox::void_leases(&mut tx, at(61)).await.unwrap(), []);
+    assert!(claim(&mut tx, Due::Suspect, &second).await.is_empty());
+    second.beat().await.unwrap();
+}
+
+pub(crate) async fn one_that_leaves_gives_back_what_it_had(state: &State) {
+    let delivery = pending(1, "hello");
+    decide(state, std::slice::from_ref(&delivery)).await;
+    let first = state.join("first").await.unwrap();
+    let mut tx = state.write().await.unwrap();
+    assert_eq!(claim(&mut tx, Due::Fresh, &first).await, [1]);
+    assert_eq!(outbox::release(&mut tx, &[first.id().to_owned()]).await.unwrap(), 1);
+    node::leave(&mut tx, &first).await.unwrap();
+    tx.commit().await.unwrap();
+    drop(first);
+    let second = state.join("second").await.unwrap();
+    let mut tx = state.write().await.unwrap();
+    let now = state.lease_now(&mut tx).await.unwrap();
+    assert!(node::bury(&mut tx, &second, now).await.unwrap().is_empty(), "it is gone already");
+    assert!(node::leads(&mut tx, &second).await.unwrap());
+    let logged = delivery::get_by_key(&mut tx, &DeliveryKey::of(&delivery)).await.unwrap().unwrap();
+    assert_eq!(logged.delivery.state, DeliveryState::Pending);
+    assert_eq!(claim(&mut tx, Due::Fresh, &second).await, [1], "and nobody died of it");
+}

@@ -1,0 +1,200 @@
+//! P5: five nodes on one Postgres, of which some die, some stand still for three leases, some leave and come, and all lose their
+//! connections to the database: no message goes twice, none is lost, every doubt is listed, and in the end all is done.
+
+use std::fs::File;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use super::derived;
+use super::oracle::{self, Bounds, Found, look};
+use super::provider::Provider;
+use super::record::{self, Tally};
+use super::stage::{CONNECTIONS, Stage, Store};
+
+const PEOPLE: usize = 3_000;
+const NODES: usize = 5;
+const FAULTS: u64 = 16;
+/// Nodes are taken for dead ten times sooner than elsewhere: after 1.5 seconds.
+const HASTE: &str = "10";
+const LEASE: Duration = Duration::from_millis(1_500);
+/// All is done by then, however the nodes were treated.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What happens to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// SIGKILL, and another process takes its place.
+    Dies,
+    /// SIGSTOP, for three leases.
+    StandsStill,
+    /// SIGTERM, and another process takes its place.
+    Leaves,
+    /// Postgres ends every session there is.
+    Disconnects,
+}
+
+/// The processes.
+struct Nodes<'a> {
+    stage: &'a Stage<'a>,
+    begun: Instant,
+    children: Vec<Child>,
+    /// Who stands still, and until when.
+    still: Vec<(usize, Instant)>,
+}
+
+impl<'a> Nodes<'a> {
+    fn start(stage: &'a Stage<'a>) -> Self {
+        let mut nodes = Self { stage, begun: Instant::now(), children: Vec::new(), still: Vec::new() };
+        for _ in 0..NODES {
+            let child = nodes.spawn();
+            nodes.children.push(child);
+        }
+        nodes
+    }
+
+    /// One more process. A state only goes forward, and so each begins at the time that it is for the others.
+    fn spawn(&self) -> Child {
+        let seconds = self.begun.elapsed().as_secs();
+        let now = format!("2026-03-02T09:{:02}:{:02}Z", seconds / 60, seconds % 60);
+        let mut command = self.stage.folder.command(&["--now", &now, "run"]);
+        let log = File::options().create(true).append(true).open(self.stage.folder.path().join("nodes.log"));
+        command.env("DRUMBEAT_HASTE", HASTE).stderr(log.unwrap());
+        command.spawn().unwrap()
+    }
+
+    fn signal(&self, node: usize, signal: &str) {
+        let id = self.children[node].id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success(), "kill {signal}");
+    }
+
+    fn suffer(&mut self, node: usize, fault: Fault) {
+        if self.still.iter().any(|(still, _)| *still == node) {
+            return;
+        }
+        match fault {
+            Fault::Dies => {
+                self.children[node].kill().unwrap();
+                self.again(node);
+            }
+            Fault::Leaves => {
+                self.signal(node, "-TERM");
+                self.again(node);
+            }
+            Fault::StandsStill => {
+                self.signal(node, "-STOP");
+                self.still.push((node, Instant::now() + 3 * LEASE));
+            }
+            Fault::Disconnects => {
+                self.stage.psql(
+                    "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                    where datname = current_database() and application_name = 'drumbeat'",
+                );
+            }
+        }
+    }
+
+    /// Another process takes the place of one that ends.
+    fn again(&mut self, node: usize) {
+        self.children[node].wait().unwrap();
+        let child = self.spawn();
+        self.children[node] = child;
+    }
+
+    /// What a supervisor does: wakes who has stood still for long enough, and starts who has given up.
+    fn watch(&mut self) {
+        let now = Instant::now();
+        let (wake, still) = std::mem::take(&mut self.still).into_iter().partition(|(_, until)| *until <= now);
+        self.still = still;
+        let wake: Vec<(usize, Instant)> = wake;
+        for (node, _) in wake {
+            self.signal(node, "-CONT");
+        }
+        for node in 0..NODES {
+            if self.children[node].try_wait().unwrap().is_some() {
+                self.again(node);
+            }
+        }
+    }
+}
+
+impl Drop for Nodes<'_> {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// One seed: what the oracle found.
+fn one(store: &Store, seed: u64, tally: &mut Tally) {
+    let provider = Provider::start(seed);
+    let stage = Stage::set(store, seed, provider.port, PEOPLE);
+    let settings = stage.folder.read("drumbeat.yml");
+    let serve = "serve: {admin: \"127.0.0.1:0\", public: \"127.0.0.1:0\"}\n";
+    stage.folder.write("drumbeat.yml", &format!("{settings}{serve}"));
+    let mut nodes = Nodes::start(&stage);
+    let planned: Vec<(usize, Fault)> = (0..FAULTS)
+        .map(|which| {
+            let node = usize::try_from(derived(seed, 100 + which) % NODES as u64).unwrap();
+            let fault = match derived(seed, 200 + which) % 10 {
+                0..4 => Fault::Dies,
+                4..7 => Fault::StandsStill,
+                7..9 => Fault::Leaves,
+                _ => Fault::Disconnects,
+            };
+            (node, fault)
+        })
+        .collect();
+    for (which, (node, fault)) in planned.iter().enumerate() {
+        let pause = 50 + derived(seed, 300 + which as u64) % 500;
+        provider.wait(u64::MAX, Duration::from_millis(pause));
+        nodes.watch();
+        nodes.suffer(*node, *fault);
+    }
+    // Whatever has no answer yet, or is to be tried again only in minutes.
+    let open = "select count(*) from delivery
+        where state in ('leased', 'armed') or (state = 'pending' and reason <> 'fail.smtp_4xx')";
+    let done = || stage.psql("select count(*) from delivery") == PEOPLE.to_string() && stage.psql(open) == "0";
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE && !(nodes.still.is_empty() && done()) {
+        nodes.watch();
+        provider.wait(u64::MAX, Duration::from_millis(200));
+    }
+    let log = || stage.folder.read("nodes.log");
+    let mut found = Vec::new();
+    if !done() {
+        found.push(Found::DoesNotEnd(log()));
+    }
+    for node in 0..NODES {
+        nodes.signal(node, "-TERM");
+        let code = nodes.children[node].wait().unwrap().code();
+        if code != Some(0) {
+            found.push(Found::DoesNotEnd(format!("SIGTERM ends it with {code:?}: {}", log())));
+        }
+    }
+    let count = |which: &dyn Fn(Fault) -> bool| planned.iter().filter(|(_, fault)| which(*fault)).count() as u64;
+    let kills = count(&|fault| fault == Fault::Dies);
+    let alone = count(&|fault| matches!(fault, Fault::Dies | Fault::StandsStill));
+    let together = count(&|fault| fault == Fault::Disconnects) * NODES as u64;
+    let doubts = (alone + together) * CONNECTIONS + provider.cut();
+    let bounds = Bounds { people: PEOPLE, doubts, poison: kills >= 3 };
+    found.extend(look(&oracle::read(&stage), &provider.took(), bounds));
+    oracle::must_see_what_is_planted(&oracle::read(&stage), &provider.took(), PEOPLE);
+    let verified = stage.folder.run(&["audit", "verify"]);
+    if verified.code != 0 {
+        found.push(Found::Audit(verified.err));
+    }
+    tally.add(FAULTS, &format!("seed {seed}, {planned:?}"), &found);
+}
+
+/// One seed of these is what twenty of the others are.
+#[test]
+fn five_nodes_that_die_and_stand_still_over_postgres() {
+    let Some(store) = Store::postgres() else { return };
+    let mut tally = Tally::new("P5", store.name());
+    for seed in record::seeds().step_by(30) {
+        one(&store, seed, &mut tally);
+    }
+    tally.done();
+}
