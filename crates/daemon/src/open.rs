@@ -136,24 +136,35 @@ fn root_key(project: &Project) -> Result<RootKey, OpenError> {
         Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {
             let root = RootKey::generate()?;
             std::fs::create_dir_all(path.parent().unwrap_or(&project.dir)).map_err(error)?;
-            write_private(&path, &root.reveal()).map_err(error)?;
-            Ok(root)
+            match write_private(&path, &root.reveal()) {
+                Ok(()) => Ok(root),
+                // Another process was quicker.
+                Err(there) if there.kind() == std::io::ErrorKind::AlreadyExists => {
+                    let text = std::fs::read_to_string(&path).map_err(error)?;
+                    Ok(RootKey::parse(text.trim())?)
+                }
+                Err(other) => Err(error(other)),
+            }
         }
         Err(other) => Err(error(other)),
     }
 }
 
-/// Writes a file that only its owner may read, and that was not there before.
+/// Makes a file that only its owner may read, and that was not there before: whole, or not at all.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
+    let made = path.with_added_extension(std::process::id().to_string());
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
+    options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
         options.mode(0o600);
     }
-    let mut file = options.open(path)?;
+    let mut file = options.open(&made)?;
     writeln!(file, "{text}")?;
-    file.sync_all()
+    file.sync_all()?;
+    let linked = std::fs::hard_link(&made, path);
+    std::fs::remove_file(&made)?;
+    linked
 }

@@ -236,7 +236,7 @@ impl State {
                 readers.begin_with("BEGIN").await.map(|tx| Inner::Sqlite(SqliteTx::Reads(tx)))
             }
             Db::Postgres { pool, .. } => {
-                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map(Inner::Postgres)
+                begin(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map(Inner::Postgres)
             }
         };
         Tx::begun(inner, "begin to read")
@@ -249,7 +249,7 @@ impl State {
             Db::Sqlite { writer, .. } => {
                 writer.acquire().await.map(|connection| Inner::Sqlite(SqliteTx::writes(connection)))
             }
-            Db::Postgres { pool, .. } => pool.begin_with(BEGIN_TO_WRITE).await.map(Inner::Postgres),
+            Db::Postgres { pool, .. } => begin(pool, BEGIN_TO_WRITE).await.map(Inner::Postgres),
         };
         Tx::begun(inner, "begin to write")
     }
@@ -306,6 +306,28 @@ impl State {
                 Ok(rows.first().map_or(0, |(now,)| *now))
             }
         }
+    }
+}
+
+/// Begins on a connection that works: after a restart of Postgres, the pool is full of those that do not.
+async fn begin(pool: &PgPool, how: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    for _ in 0..POSTGRES_CONNECTIONS_MAX {
+        match pool.begin_with(how).await {
+            Err(error) if is_broken(&error) => {}
+            begun => return begun,
+        }
+    }
+    pool.begin_with(how).await
+}
+
+/// Whether the connection is of no use any more: class 57P (operator intervention), 25P03 (idle in a transaction for too long).
+fn is_broken(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("57P") || code == "25P03")
+        }
+        _ => false,
     }
 }
 

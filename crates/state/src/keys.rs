@@ -92,6 +92,16 @@ impl Keys {
         if let Some(keys) = Self::load(tx, root).await? {
             return Ok(keys);
         }
+        // Should another process make them at this moment, then those are the keys.
+        tx.execute(
+            "lock the counters",
+            &Sql::same("UPDATE counter SET value = value WHERE name = 'node'"),
+            vec![],
+        )
+        .await?;
+        if let Some(keys) = Self::load(tx, root).await? {
+            return Ok(keys);
+        }
         let sealing = aead_key(&root.0)?;
         for kind in [ADDRESS_HASH, TOKEN, LOG, ENTRY] {
             let sealed = row::base64(&seal(&sealing, &random()?, &about_key(kind, 1))?);

@@ -61,6 +61,12 @@ impl Cluster {
         assert!(output.success(), "{name}");
     }
 
+    /// Ends it as a crash does, and starts it again.
+    pub fn crash(&self) {
+        let data = self.dir.path().join("data");
+        self.program("pg_ctl", &["-D", data.to_str().unwrap(), "-w", "-m", "immediate", "restart"]);
+    }
+
     /// Where one of its databases is.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)

@@ -116,7 +116,8 @@ fn one(store: &Store, seed: u64, death: fn(u64, u64) -> Death, tally: &mut Tally
         last = stage.folder.run(&["--now", NOW, "run", "--once"]);
     }
     let told = format!("seed {seed}, {planned:?}, then {} {}{}", last.code, last.out, last.err);
-    let bounds = Bounds { people: PEOPLE, doubts: killed * CONNECTIONS + provider.cut(), poison: killed >= 3 };
+    let bounds =
+        Bounds { people: PEOPLE, doubts: killed * CONNECTIONS + provider.cut(), poison: killed >= 3 };
     let mut found = if last.code == 0 || last.code == 5 {
         look(&oracle::read(&stage), &provider.took(), bounds)
     } else {

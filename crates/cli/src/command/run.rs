@@ -176,8 +176,8 @@ async fn signalled() -> &'static str {
 /// Logs on stderr: sentences for people, JSON where `DRUMBEAT_LOG_FORMAT=json` says so; `DRUMBEAT_LOG` filters.
 fn start_logging() {
     let filter = crate::context::variable("DRUMBEAT_LOG").unwrap_or_else(|| "info".to_owned());
-    // `lettre` and `sqlx` would log what they carry.
-    let filter = tracing_subscriber::EnvFilter::new(format!("{filter},lettre=off,sqlx=warn"));
+    // `lettre` and `sqlx` would log what they carry; of a broken connection we tell ourselves.
+    let filter = tracing_subscriber::EnvFilter::new(format!("{filter},lettre=off,sqlx=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if crate::context::variable("DRUMBEAT_LOG_FORMAT").as_deref() == Some("json") {
         builder.json().init();

@@ -121,6 +121,30 @@ async fn a_lock_is_not_kept_by_one_that_stands_still_in_a_transaction() {
     assert!(tx.commit().await.is_err());
 }
 
+#[tokio::test]
+async fn connections_that_postgres_has_ended_are_not_noticed() {
+    let Some(state) = postgres().await else { return };
+    let mut some = Vec::new();
+    for _ in 0..8 {
+        some.push(state.read().await.unwrap());
+    }
+    for tx in some {
+        tx.rollback().await.unwrap();
+    }
+    let mut connection = past(&state.url).await;
+    let ended: i64 = sqlx::query_scalar(
+        "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'drumbeat'",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    assert!(ended >= 8, "{ended}");
+    let mut tx = state.write().await.unwrap();
+    meta::set(&mut tx, "key", "value").await.unwrap();
+    tx.commit().await.unwrap();
+}
+
 /// P7: 16 nodes that come and go decide 10,000 ticks, each once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tick_happens_once_however_many_decide() {

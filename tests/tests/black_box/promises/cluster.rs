@@ -1,5 +1,6 @@
 //! P5: five nodes on one Postgres, of which some die, some stand still for three leases, some leave and come, and all lose their
-//! connections to the database: no message goes twice, none is lost, every doubt is listed, and in the end all is done.
+//! connections to the database, which crashes now and then: no message goes twice, none is lost, every doubt is listed, and in the
+//! end all is done.
 
 use std::fs::File;
 use std::process::{Child, Command};
@@ -31,6 +32,8 @@ enum Fault {
     Leaves,
     /// Postgres ends every session there is.
     Disconnects,
+    /// Postgres crashes, and comes back.
+    PostgresCrashes,
 }
 
 /// The processes.
@@ -90,6 +93,7 @@ impl<'a> Nodes<'a> {
                     where datname = current_database() and application_name = 'drumbeat'",
                 );
             }
+            Fault::PostgresCrashes => self.stage.crash_postgres(),
         }
     }
 
@@ -137,11 +141,12 @@ fn one(store: &Store, seed: u64, tally: &mut Tally) {
     let planned: Vec<(usize, Fault)> = (0..FAULTS)
         .map(|which| {
             let node = usize::try_from(derived(seed, 100 + which) % NODES as u64).unwrap();
-            let fault = match derived(seed, 200 + which) % 10 {
-                0..4 => Fault::Dies,
-                4..7 => Fault::StandsStill,
-                7..9 => Fault::Leaves,
-                _ => Fault::Disconnects,
+            let fault = match derived(seed, 200 + which) % 20 {
+                0..8 => Fault::Dies,
+                8..14 => Fault::StandsStill,
+                14..17 => Fault::Leaves,
+                17..19 => Fault::Disconnects,
+                _ => Fault::PostgresCrashes,
             };
             (node, fault)
         })
@@ -155,7 +160,8 @@ fn one(store: &Store, seed: u64, tally: &mut Tally) {
     // Whatever has no answer yet, or is to be tried again only in minutes.
     let open = "select count(*) from delivery
         where state in ('leased', 'armed') or (state = 'pending' and reason <> 'fail.smtp_4xx')";
-    let done = || stage.psql("select count(*) from delivery") == PEOPLE.to_string() && stage.psql(open) == "0";
+    let done =
+        || stage.psql("select count(*) from delivery") == PEOPLE.to_string() && stage.psql(open) == "0";
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE && !(nodes.still.is_empty() && done()) {
         nodes.watch();
@@ -173,10 +179,12 @@ fn one(store: &Store, seed: u64, tally: &mut Tally) {
             found.push(Found::DoesNotEnd(format!("SIGTERM ends it with {code:?}: {}", log())));
         }
     }
-    let count = |which: &dyn Fn(Fault) -> bool| planned.iter().filter(|(_, fault)| which(*fault)).count() as u64;
+    let count =
+        |which: &dyn Fn(Fault) -> bool| planned.iter().filter(|(_, fault)| which(*fault)).count() as u64;
     let kills = count(&|fault| fault == Fault::Dies);
     let alone = count(&|fault| matches!(fault, Fault::Dies | Fault::StandsStill));
-    let together = count(&|fault| fault == Fault::Disconnects) * NODES as u64;
+    let together =
+        count(&|fault| matches!(fault, Fault::Disconnects | Fault::PostgresCrashes)) * NODES as u64;
     let doubts = (alone + together) * CONNECTIONS + provider.cut();
     let bounds = Bounds { people: PEOPLE, doubts, poison: kills >= 3 };
     found.extend(look(&oracle::read(&stage), &provider.took(), bounds));
@@ -188,7 +196,7 @@ fn one(store: &Store, seed: u64, tally: &mut Tally) {
     tally.add(FAULTS, &format!("seed {seed}, {planned:?}"), &found);
 }
 
-/// One seed of these is what twenty of the others are.
+/// A seed of these takes as long as thirty of the others.
 #[test]
 fn five_nodes_that_die_and_stand_still_over_postgres() {
     let Some(store) = Store::postgres() else { return };

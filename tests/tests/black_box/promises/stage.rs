@@ -77,6 +77,13 @@ impl Stage<'_> {
     pub fn psql(&self, sql: &str) -> String {
         self.database.as_ref().map_or_else(String::new, |(cluster, name)| cluster.psql(name, sql))
     }
+
+    /// Its Postgres loses whatever it had only in memory, and starts again.
+    pub fn crash_postgres(&self) {
+        if let Some((cluster, _)) = &self.database {
+            cluster.crash();
+        }
+    }
 }
 
 impl Drop for Stage<'_> {
