@@ -24,6 +24,7 @@ const HELP: &[(&str, &str, &str)] = &[
     ("drumbeat_deliveries_in_doubt", "gauge", "Deliveries that nobody can be sure of."),
     ("drumbeat_deliveries_total", "counter", "Results of deliveries."),
     ("drumbeat_destination_halted", "gauge", "Destinations that cannot be used, by reason."),
+    ("drumbeat_halted", "gauge", "What a person, or a failover of Postgres, has halted."),
     (
         "drumbeat_last_look_refusals_total",
         "counter",
@@ -117,6 +118,10 @@ impl Metrics {
             lines.entry("drumbeat_destination_halted").or_default().push(line);
         }
         let mut tx = daemon.state.read().await?;
+        for halt in tx.ask(state::control::halts()).await? {
+            let line = format!("drumbeat_halted{{scope=\"{}\"}} 1", halt.scope);
+            lines.entry("drumbeat_halted").or_default().push(line);
+        }
         let mut in_doubt = 0;
         for ((destination, state), count) in state::outbox::queue(&mut tx).await? {
             if state == model::DeliveryState::InDoubt {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::fault::mutant;
 use model::{DeliveryState, Reason};
-use state::StateError;
+use state::control::{Halt, HaltScope};
 use state::delivery::DeliveryKey;
 use state::node::Buried;
+use state::{StateError, Tx};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -132,6 +133,9 @@ pub enum TakeOver {
 /// Buries the dead: their leases are void, and what they had armed is in doubt.
 pub async fn take_over(daemon: &Daemon, which: TakeOver, now: Timestamp) -> Result<LeftBehind, DaemonError> {
     let mut tx = daemon.state.write().await?;
+    if which == TakeOver::All {
+        recognise(daemon, &mut tx, now).await?;
+    }
     let lease_now = daemon.state.lease_now(&mut tx).await?;
     let buried = state::node::bury(&mut tx, &daemon.node(), lease_now).await?;
     if which == TakeOver::Dead && buried.is_empty() {
@@ -157,6 +161,32 @@ pub async fn take_over(daemon: &Daemon, which: TakeOver, now: Timestamp) -> Resu
         )
     };
     Ok(LeftBehind { buried, orphans, poison: poison.iter().map(told).collect() })
+}
+
+/// The key of the line of history that this state was on at the last start.
+const IDENTITY: &str = "postgres_identity";
+
+/// Stops everything if this is not the line of history that the last start was on: Postgres failed over, or was restored from a copy.
+/// Messages may have gone out of which this state knows nothing, and would go again. A person looks, and lifts the halt.
+async fn recognise(daemon: &Daemon, tx: &mut Tx, now: Timestamp) -> Result<(), DaemonError> {
+    let Some(identity) = daemon.state.identity() else { return Ok(()) };
+    match state::meta::get(tx, IDENTITY).await? {
+        Some(known) if known == identity => return Ok(()),
+        None => {}
+        Some(_) if mutant("failover_unseen") => {}
+        Some(known) => {
+            let reason = format!(
+                "Postgres failed over or was restored (from {known} to {identity}): what it had committed last may be lost, and \
+                 messages that went out since would go again. Compare the log with the provider's, then lift this"
+            );
+            let body = serde_json::json!({ "scope": "everything", "why": reason, "actor": "drumbeat" });
+            let halt = Halt { scope: HaltScope::All, reason, actor: "drumbeat".to_owned(), at: now };
+            state::control::halt(tx, &halt).await?;
+            state::audit::append(tx, &[state::audit::Entry { kind: "halt", at: now, body }]);
+        }
+    }
+    state::meta::set(tx, IDENTITY, identity).await?;
+    Ok(())
 }
 
 /// Gives back what is in hand, and ends the node, as one that ends by itself does.
@@ -204,31 +234,73 @@ pub async fn serve(
     name: &str,
     stop: watch::Receiver<bool>,
 ) -> Result<(), DaemonError> {
-    loop {
-        log_left_behind(&take_over(&daemon, TakeOver::All, clock.now()).await?);
+    let mut is_joined = true;
+    while settle_in(&daemon, clock, name, is_joined, stop.clone()).await? {
         metrics.ready(true);
         let (end, ended) = watch::channel(false);
+        let end = &end;
+        // One that gives up takes the others with it: half a daemon is none.
+        let giving_up = async |done: Result<(), DaemonError>| {
+            if done.is_err() {
+                end.send_replace(true);
+            }
+            done
+        };
         // Side by side in one task: deciding yields at every page, and what is handed over has tasks of its own.
         let (ticked, pumped, sealed, lived) = tokio::join!(
-            ticking(Arc::clone(&daemon), clock, Arc::clone(&metrics), ended.clone()),
-            pumping(Arc::clone(&daemon), clock, Arc::clone(&metrics), ended.clone()),
-            sealing(Arc::clone(&daemon), ended),
-            living(Arc::clone(&daemon), clock, stop.clone(), end),
+            async { giving_up(ticking(&daemon, clock, &metrics, ended.clone()).await).await },
+            async { giving_up(pumping(&daemon, clock, &metrics, ended.clone()).await).await },
+            sealing(&daemon, ended.clone()),
+            living(&daemon, clock, stop.clone(), end),
         );
         metrics.ready(false);
         ticked.and(pumped).and(sealed)?;
         match lived {
-            Lived::Told => break,
+            Lived::Told => {
+                state::audit::seal(&daemon.state, &daemon.keys, &daemon.project.settings.project).await?;
+                return leave(&daemon).await;
+            }
             Lived::Buried => {
                 tracing::warn!(
                     "The other nodes believe this one dead: its connection broke, or it stood still. It joins anew."
                 );
-                daemon.becomes(daemon.state.join(name).await?);
+                is_joined = false;
             }
         }
     }
-    state::audit::seal(&daemon.state, &daemon.keys, &daemon.project.settings.project).await?;
-    leave(&daemon).await
+    Ok(())
+}
+
+/// Joins the nodes, unless it has, and takes over from the dead, as soon as the database can be reached. `false`: told to stop.
+async fn settle_in(
+    daemon: &Daemon,
+    clock: Clock,
+    name: &str,
+    mut is_joined: bool,
+    mut stop: watch::Receiver<bool>,
+) -> Result<bool, DaemonError> {
+    loop {
+        let settled = async {
+            if !is_joined {
+                daemon.becomes(daemon.state.join(name).await?);
+            }
+            take_over(daemon, TakeOver::All, clock.now()).await
+        };
+        match settled.await {
+            Ok(left) => {
+                log_left_behind(&left);
+                return Ok(true);
+            }
+            Err(error @ DaemonError::State(StateError::FailedOver)) => return Err(error),
+            Err(error) => {
+                tracing::error!(error = %crate::stage::refresh::chain(&error), "Joining the nodes failed; it is tried again.");
+            }
+        }
+        is_joined = false;
+        if pause(AFTER_FAILURE, &mut stop).await {
+            return Ok(false);
+        }
+    }
 }
 
 /// Why the loops end.
@@ -242,15 +314,20 @@ enum Lived {
 
 /// Tells the other nodes that this one lives, and buries those that do not. Ends the loops when it is told to, or buried.
 async fn living(
-    daemon: Arc<Daemon>,
+    daemon: &Daemon,
     clock: Clock,
     mut stop: watch::Receiver<bool>,
-    end: watch::Sender<bool>,
+    end: &watch::Sender<bool>,
 ) -> Lived {
     let (lease, node) = (state::node::lease(), daemon.node());
+    let mut ended = end.subscribe();
     let mut seen = Instant::now();
     let lived = loop {
-        if pause(lease / 3, &mut stop).await {
+        let told = tokio::select! {
+            told = pause(lease / 3, &mut stop) => told,
+            _ = ended.changed() => true,
+        };
+        if told {
             break Lived::Told;
         }
         match tokio::time::timeout(lease / 3, node.beat()).await {
@@ -259,7 +336,7 @@ async fn living(
             Err(_) if seen.elapsed() > lease => break Lived::Buried,
             Err(_) => continue,
         }
-        match take_over(&daemon, TakeOver::Dead, clock.now()).await {
+        match take_over(daemon, TakeOver::Dead, clock.now()).await {
             Ok(left) => log_left_behind(&left),
             Err(error) => {
                 tracing::warn!(error = %crate::stage::refresh::chain(&error), "Whether other nodes are dead could not be asked; it is tried again.");
@@ -300,15 +377,15 @@ async fn pause(duration: Duration, stop: &mut watch::Receiver<bool>) -> bool {
 }
 
 async fn ticking(
-    daemon: Arc<Daemon>,
+    daemon: &Arc<Daemon>,
     clock: Clock,
-    metrics: Arc<Metrics>,
+    metrics: &Metrics,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), DaemonError> {
     let mut failures = 0;
     loop {
         let now = clock.now();
-        let wait = match decide(&daemon, now).await {
+        let wait = match decide(daemon, now).await {
             Ok(None) | Err(DaemonError::State(StateError::NotLeading)) => {
                 metrics.leads(false);
                 LOOK_EVERY
@@ -341,15 +418,15 @@ async fn decide(daemon: &Daemon, now: Timestamp) -> Result<Option<Ticked>, Daemo
 }
 
 async fn pumping(
-    daemon: Arc<Daemon>,
+    daemon: &Arc<Daemon>,
     clock: Clock,
-    metrics: Arc<Metrics>,
+    metrics: &Metrics,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), DaemonError> {
     let mut failures = 0;
     loop {
         let now = clock.now();
-        let wait = match pump(&daemon, now, now).await {
+        let wait = match pump(daemon, now, now).await {
             Ok(pumped) => {
                 failures = 0;
                 log_pump(&pumped);
@@ -366,7 +443,7 @@ async fn pumping(
     }
 }
 
-async fn sealing(daemon: Arc<Daemon>, mut stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
+async fn sealing(daemon: &Daemon, mut stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
     loop {
         let sealed = async {
             if daemon.leads().await? {
@@ -386,7 +463,8 @@ async fn sealing(daemon: Arc<Daemon>, mut stop: watch::Receiver<bool>) -> Result
 fn fail(failures: &mut u32, what: &str, error: DaemonError) -> Result<Duration, DaemonError> {
     *failures += 1;
     tracing::error!(error = %crate::stage::refresh::chain(&error), failures, "{what} failed ({failures} in a row); what was committed stays.");
-    if *failures >= FAILURES_MAX { Err(error) } else { Ok(AFTER_FAILURE) }
+    let is_over = *failures >= FAILURES_MAX || matches!(error, DaemonError::State(StateError::FailedOver));
+    if is_over { Err(error) } else { Ok(AFTER_FAILURE) }
 }
 
 fn log_tick(ticked: &Ticked) {

@@ -20,6 +20,17 @@ pub enum HaltScope {
     Playbook(PlaybookName),
 }
 
+impl std::fmt::Display for HaltScope {
+    /// As people name it.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => out.write_str("everything"),
+            Self::Destination(name) => write!(out, "destination.{name}"),
+            Self::Playbook(name) => write!(out, "playbook.{name}"),
+        }
+    }
+}
+
 impl HaltScope {
     fn key(&self) -> String {
         match self {

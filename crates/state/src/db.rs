@@ -7,11 +7,12 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use model::Secret;
 use serde::de::DeserializeOwned;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
@@ -21,7 +22,7 @@ use sqlx::{
 };
 
 use crate::ask::{Joined, Question, Statement};
-use crate::dialect::{LEASE_NOW_POSTGRES, Sql};
+use crate::dialect::{IDENTITY_POSTGRES, LEASE_NOW_POSTGRES, Sql};
 use crate::error::StateError;
 use crate::migrate;
 use crate::node::Node;
@@ -76,7 +77,15 @@ enum Db {
     Postgres {
         options: Box<PgConnectOptions>,
         pool: PgPool,
+        line: Line,
     },
+}
+
+/// Which line of history of which cluster we are on. What was committed on one may be missing on the next.
+struct Line {
+    identity: String,
+    /// A connection led to another one.
+    left: Arc<AtomicBool>,
 }
 
 /// One transaction. Dropped without [`Tx::commit`], it is rolled back.
@@ -199,21 +208,42 @@ impl State {
     }
 
     async fn connect_postgres(options: Box<PgConnectOptions>) -> Result<Self, StateError> {
+        let opened = |source| StateError::Open { source };
+        let mut first = options.connect().await.map_err(opened)?;
+        let standby: bool =
+            sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut first).await.map_err(opened)?;
+        if standby {
+            return Err(StateError::Standby);
+        }
+        let line = Line { identity: identity(&mut first).await.map_err(opened)?, left: Arc::default() };
+        first.close().await.map_err(opened)?;
+        let (ours, left) = (line.identity.clone(), Arc::clone(&line.left));
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS_MAX)
             .acquire_timeout(WAIT_MAX)
             .test_before_acquire(false)
+            .after_connect(move |connection, _| {
+                let (ours, left) = (ours.clone(), Arc::clone(&left));
+                Box::pin(async move {
+                    if identity(connection).await? != ours {
+                        left.store(true, Ordering::SeqCst);
+                    }
+                    Ok(())
+                })
+            })
             .connect_with((*options).clone())
             .await
-            .map_err(|source| StateError::Open { source })?;
-        let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()")
-            .fetch_one(&pool)
-            .await
-            .map_err(|source| StateError::Open { source })?;
-        if standby {
-            return Err(StateError::Standby);
+            .map_err(opened)?;
+        Ok(Self { db: Arc::new(Db::Postgres { options, pool, line }) })
+    }
+
+    /// The line of history that this state is on: it is another one after a failover of Postgres, and in a copy that was restored
+    /// elsewhere. `None`: SQLite.
+    pub fn identity(&self) -> Option<&str> {
+        match &*self.db {
+            Db::Sqlite { .. } => None,
+            Db::Postgres { line, .. } => Some(&line.identity),
         }
-        Ok(Self { db: Arc::new(Db::Postgres { options, pool }) })
     }
 
     /// Whether it is in Postgres.
@@ -235,8 +265,10 @@ impl State {
             Db::Sqlite { readers, .. } => {
                 readers.begin_with("BEGIN").await.map(|tx| Inner::Sqlite(SqliteTx::Reads(tx)))
             }
-            Db::Postgres { pool, .. } => {
-                begin(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map(Inner::Postgres)
+            Db::Postgres { pool, line, .. } => {
+                begin(pool, line, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    .await?
+                    .map(Inner::Postgres)
             }
         };
         Tx::begun(inner, "begin to read")
@@ -249,7 +281,7 @@ impl State {
             Db::Sqlite { writer, .. } => {
                 writer.acquire().await.map(|connection| Inner::Sqlite(SqliteTx::writes(connection)))
             }
-            Db::Postgres { pool, .. } => begin(pool, BEGIN_TO_WRITE).await.map(Inner::Postgres),
+            Db::Postgres { pool, line, .. } => begin(pool, line, BEGIN_TO_WRITE).await?.map(Inner::Postgres),
         };
         Tx::begun(inner, "begin to write")
     }
@@ -310,14 +342,25 @@ impl State {
 }
 
 /// Begins on a connection that works: after a restart of Postgres, the pool is full of those that do not.
-async fn begin(pool: &PgPool, how: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+async fn begin(
+    pool: &PgPool,
+    line: &Line,
+    how: &'static str,
+) -> Result<Result<Transaction<'static, Postgres>, sqlx::Error>, StateError> {
+    let mut begun = pool.begin_with(how).await;
     for _ in 0..POSTGRES_CONNECTIONS_MAX {
-        match pool.begin_with(how).await {
-            Err(error) if is_broken(&error) => {}
-            begun => return begun,
+        match begun {
+            Err(error) if is_broken(&error) => begun = pool.begin_with(how).await,
+            _ => break,
         }
     }
-    pool.begin_with(how).await
+    // Whoever connects says where that leads, before anybody has the connection.
+    if line.left.load(Ordering::SeqCst) { Err(StateError::FailedOver) } else { Ok(begun) }
+}
+
+/// Which line of history this is: the cluster's number, and the timeline, which changes when a standby takes over.
+async fn identity(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar(IDENTITY_POSTGRES).fetch_one(connection).await
 }
 
 /// Whether the connection is of no use any more: class 57P (operator intervention), 25P03 (idle in a transaction for too long).

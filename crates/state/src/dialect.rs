@@ -141,6 +141,10 @@ pub(crate) const LOCK_ADDRESSES: Sql = Sql::same(
 pub(crate) const LEASE_NOW_POSTGRES: &str =
     "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
 
+/// The line of history that a server of Postgres is on. A role without privileges may ask.
+pub(crate) const IDENTITY_POSTGRES: &str = "SELECT CAST(system_identifier AS TEXT) || '/' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
+    FROM pg_control_system()";
+
 /// Takes the lock of node `$1` for the session, which ends with it. Only Postgres needs it, as the three below.
 pub(crate) const NODE_LOCK: &str =
     "SELECT pg_advisory_lock(hashtext('drumbeat.' || current_schema()), CAST($1 AS INTEGER))";

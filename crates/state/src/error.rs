@@ -70,6 +70,9 @@ pub enum StateError {
     /// The other nodes believe this one dead, or could: its session broke, or it was not seen for too long.
     #[error("the other nodes believe this one dead: its connection to Postgres broke, or it stood still")]
     Buried,
+    /// Another server of Postgres has taken over, which may not have all that was committed.
+    #[error("Postgres failed over while this was running: what was committed last may be lost")]
+    FailedOver,
     /// Another node decides.
     #[error("another node decides")]
     NotLeading,

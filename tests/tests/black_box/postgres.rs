@@ -1,15 +1,21 @@
 //! The same on Postgres: as the warehouse, and as the state.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::support::{Folder, NOW, SETTINGS, free_port, outbox, project, reachable, warehouse_sql};
+use crate::support::{
+    Folder, NOW, SETTINGS, free_port, http, outbox, project, reachable, wait_for_port, warehouse_sql,
+};
 
 /// A private cluster, gone with the test.
 pub struct Cluster {
     bin: PathBuf,
     dir: tempfile::TempDir,
     port: u16,
+    /// Where the server that runs has its data.
+    data: RefCell<String>,
 }
 
 impl Cluster {
@@ -25,25 +31,32 @@ impl Cluster {
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
-        let cluster = Self { bin, dir, port: free_port() };
+        let data = RefCell::new(dir.path().join("data").to_str().unwrap().to_owned());
+        let cluster = Self { bin, dir, port: free_port(), data };
         if root() {
             assert!(
                 Command::new("chown").arg("postgres").arg(cluster.dir.path()).status().unwrap().success()
             );
         }
-        let data = cluster.dir.path().join("data");
-        let data = data.to_str().unwrap();
-        cluster.program("initdb", &["-D", data, "-A", "trust", "-U", "postgres", "--no-sync"]);
-        let options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off",
-            cluster.port
-        );
-        cluster.program("pg_ctl", &["-D", data, "-w", "-l", &format!("{data}/log"), "-o", &options, "start"]);
+        let data = cluster.data();
+        cluster.program("initdb", &["-D", &data, "-A", "trust", "-U", "postgres", "--no-sync"]);
+        cluster.start_server();
         Some(cluster)
     }
 
+    fn data(&self) -> String {
+        self.data.borrow().clone()
+    }
+
+    fn start_server(&self) {
+        let (data, port) = (self.data(), self.port);
+        let options =
+            format!("-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off");
+        self.program("pg_ctl", &["-D", &data, "-w", "-l", &format!("{data}/log"), "-o", &options, "start"]);
+    }
+
     fn program(&self, name: &str, args: &[&str]) {
-        let path = self.bin.join(name);
+        let path = if name == "touch" { name.into() } else { self.bin.join(name) };
         let mut command = if root() {
             let mut command = Command::new("runuser");
             command.args(["-u", "postgres", "--"]).arg(&path);
@@ -63,8 +76,25 @@ impl Cluster {
 
     /// Ends it as a crash does, and starts it again.
     pub fn crash(&self) {
-        let data = self.dir.path().join("data");
-        self.program("pg_ctl", &["-D", data.to_str().unwrap(), "-w", "-m", "immediate", "restart"]);
+        self.program("pg_ctl", &["-D", &self.data(), "-w", "-m", "immediate", "restart"]);
+    }
+
+    /// A standby as of now, which hears of nothing that comes later.
+    pub fn stand_by(&self) -> String {
+        let standby = self.dir.path().join("standby").to_str().unwrap().to_owned();
+        let port = self.port.to_string();
+        let from = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres"];
+        self.program("pg_basebackup", &[&from[..], &["-D", &standby, "-X", "fetch", "-c", "fast"]].concat());
+        self.program("touch", &[&format!("{standby}/standby.signal")]);
+        standby
+    }
+
+    /// The server crashes, and the standby takes its place and its address.
+    pub fn fail_over(&self, standby: String) {
+        self.program("pg_ctl", &["-D", &self.data(), "-m", "immediate", "stop"]);
+        *self.data.borrow_mut() = standby;
+        self.start_server();
+        self.program("pg_ctl", &["-D", &self.data(), "-w", "promote"]);
     }
 
     /// Where one of its databases is.
@@ -90,8 +120,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let data = self.dir.path().join("data");
-        self.program("pg_ctl", &["-D", data.to_str().unwrap(), "-m", "immediate", "stop"]);
+        self.program("pg_ctl", &["-D", &self.data(), "-m", "immediate", "stop"]);
     }
 }
 
@@ -144,6 +173,52 @@ fn warehouse_and_state_in_postgres_do_what_sqlite_does() {
     folder.run(&["audit", "verify"]).code(0);
     cluster.psql("state", "alter table audit_batch disable trigger all; update audit_batch set payload = replace(payload, '\"outcome\":\"accepted\"', '\"outcome\":\"rejected\"') where number = (select max(number) from audit_batch where payload like '%\"outcome\":\"accepted\"%');");
     folder.run(&["audit", "verify"]).code(1);
+}
+
+/// A project whose state is in a database of that cluster, and the port of its daemon's admin pages.
+fn project_on(cluster: &Cluster, people: usize) -> (Folder, u16) {
+    cluster.psql("postgres", "create database state;");
+    let folder = project(people);
+    let state = format!("state: \"{}\"", cluster.url("state"));
+    let settings = folder.read("drumbeat.yml").replace("state: sqlite://state.db", &state);
+    let admin = free_port();
+    let serve = format!("serve: {{admin: \"127.0.0.1:{admin}\", public: \"127.0.0.1:0\"}}\n");
+    folder.write("drumbeat.yml", &format!("{settings}{serve}"));
+    folder.run(&["migrate"]).code(0);
+    (folder, admin)
+}
+
+/// P6: what was committed last is gone, and messages that went out meanwhile would go again.
+#[test]
+fn a_failover_that_lost_commits_stops_everything() {
+    let Some(cluster) = Cluster::start() else { return };
+    let (folder, admin) = project_on(&cluster, 100);
+    folder.run(&["--now", "2026-03-01T23:00:00Z", "run", "--once"]).code(0);
+    let standby = cluster.stand_by();
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    let sent = outbox(&folder).len();
+    assert!(sent > 50, "{sent}");
+    let log = folder.path().join("daemon.log");
+    let mut command = folder.command(&["--now", NOW, "run"]);
+    command.env("DRUMBEAT_HASTE", "10").stderr(std::fs::File::create(&log).unwrap());
+    let mut daemon = command.spawn().unwrap();
+    wait_for_port(admin);
+    let begun = Instant::now();
+    while http(admin, "GET", "/readyz", "").0 != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", folder.read("daemon.log"));
+    }
+    cluster.fail_over(standby);
+    assert_eq!(daemon.wait().unwrap().code(), Some(1), "{}", folder.read("daemon.log"));
+    assert!(folder.read("daemon.log").contains("Postgres failed over"), "{}", folder.read("daemon.log"));
+    let held = folder.run(&["--now", NOW, "run", "--once"]);
+    assert!(held.err.contains("everything is halted"), "{}{}", held.out, held.err);
+    assert!(held.err.contains("Compare the log with the provider's"), "{}", held.err);
+    assert_eq!(outbox(&folder).len(), sent, "sent again");
+    // A person has looked, and says so.
+    folder.run(&["--now", NOW, "halt", "--lift", "--reason", "the provider has none of them"]).code(0);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    assert!(outbox(&folder).len() > sent);
+    folder.run(&["audit", "verify"]).code(0);
 }
 
 /// Killed at the second step, two days later, and again.

@@ -20,7 +20,7 @@ pub(crate) async fn halt(context: &Context, args: &args::Halt) -> Result<u8, Fai
         let mut rows = Rows::new(&["scope", "since", "actor", "reason"]);
         for halt in tx.ask(state::control::halts()).await? {
             rows.push([
-                json!(word(&halt.scope)),
+                json!(halt.scope.to_string()),
                 json!(halt.at.to_string()),
                 json!(halt.actor),
                 json!(halt.reason),
@@ -39,31 +39,22 @@ pub(crate) async fn halt(context: &Context, args: &args::Halt) -> Result<u8, Fai
     let mut tx = state.write().await?;
     let kind = if args.lift {
         if !state::control::lift(&mut tx, &scope).await? {
-            return Err(Failure::new(format!("{} is not halted", word(&scope))));
+            return Err(Failure::new(format!("{} is not halted", scope)));
         }
         "halt_lifted"
     } else {
         let halt = Halt { scope: scope.clone(), reason: reason.clone(), actor: actor(), at: now };
         if !state::control::halt(&mut tx, &halt).await? {
-            say(&format!("{} is halted already", word(&scope)));
+            say(&format!("{} is halted already", scope));
         }
         "halt"
     };
-    let body = json!({ "scope": word(&scope), "why": reason, "actor": actor() });
+    let body = json!({ "scope": scope.to_string(), "why": reason, "actor": actor() });
     state::audit::append(&mut tx, &[Entry { kind, at: now, body }]);
     tx.commit().await?;
     let done = if args.lift { "goes on" } else { "is halted: nothing more becomes irrevocable" };
-    say(&format!("{} {done}", word(&scope)));
+    say(&format!("{} {done}", scope));
     Ok(code::DONE)
-}
-
-/// A scope in a sentence.
-pub(crate) fn word(scope: &HaltScope) -> String {
-    match scope {
-        HaltScope::All => "everything".to_owned(),
-        HaltScope::Destination(name) => format!("destination.{name}"),
-        HaltScope::Playbook(name) => format!("playbook.{name}"),
-    }
 }
 
 /// The command that lifts a halt.
@@ -71,7 +62,7 @@ pub(crate) fn lifting(scope: &HaltScope) -> String {
     match scope {
         HaltScope::All => "drumbeat halt --lift".to_owned(),
         HaltScope::Destination(_) | HaltScope::Playbook(_) => {
-            format!("drumbeat halt --lift --scope {}", word(scope))
+            format!("drumbeat halt --lift --scope {}", scope)
         }
     }
 }

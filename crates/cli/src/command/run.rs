@@ -68,7 +68,7 @@ fn say_stopped(stopped: &Stopped) {
     for halt in &stopped.halts {
         say(&format!(
             "warning: {} is halted since {} by {}: {}; `{}` lets it go on",
-            super::halt::word(&halt.scope),
+            halt.scope,
             halt.at,
             halt.actor,
             halt.reason,
@@ -86,7 +86,7 @@ fn say_stopped(stopped: &Stopped) {
 fn with_stopped(mut json: Value, stopped: &Stopped) -> Value {
     let halt = |halt: &Halt| {
         json!({
-            "scope": super::halt::word(&halt.scope), "since": halt.at.to_string(), "actor": halt.actor, "reason": halt.reason,
+            "scope": halt.scope.to_string(), "since": halt.at.to_string(), "actor": halt.actor, "reason": halt.reason,
             "lifted_by": super::halt::lifting(&halt.scope),
         })
     };
