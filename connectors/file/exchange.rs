@@ -43,7 +43,13 @@ fn line(item: &Item) -> String {
 }
 
 fn outcome(reply: Reply, receipt: String) -> Outcome {
-    let again = |reason, detail| Outcome::Retry { reason, after: None, schedule: Schedule::Connect, detail };
+    let again = |reason, detail| Outcome::Retry {
+        reason,
+        after: None,
+        schedule: Schedule::Connect,
+        slower: false,
+        detail,
+    };
     match reply {
         Reply::Wrote => Outcome::Accepted { receipt },
         Reply::NotArmed => Outcome::NotArmed,

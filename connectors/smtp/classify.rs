@@ -36,6 +36,14 @@ pub(super) fn replied(at: SmtpPhase, code: u16, enhanced: Enhanced, text: &Said)
         (SmtpPhase::Body, 200..300) => {
             Outcome::Accepted { receipt: format!("{code} {text}").trim_end().to_owned() }
         }
+        // RFC 5321 4.2.1: the server closes the channel. In practice: too many connections, or too much on them.
+        (_, 421) => Outcome::Retry {
+            reason: Reason::FailSmtp4xx,
+            after: None,
+            schedule: Schedule::Smtp4xx,
+            slower: true,
+            detail,
+        },
         (_, 400..500) => later(Reason::FailSmtp4xx, Schedule::Smtp4xx, detail),
         // A code and a status that disagree: to wait is the answer that harms nobody.
         (_, 500..600) if said_later => later(Reason::FailSmtp4xx, Schedule::Smtp4xx, detail),
@@ -61,7 +69,7 @@ pub(super) fn failed(kind: Failure, text: &Said) -> Outcome {
 }
 
 fn later(reason: Reason, schedule: Schedule, detail: String) -> Outcome {
-    Outcome::Retry { reason, after: None, schedule, detail }
+    Outcome::Retry { reason, after: None, schedule, slower: false, detail }
 }
 
 /// A refusal for good (5yz).

@@ -29,6 +29,7 @@ fn outcome(reply: Reply) -> Outcome {
             reason: Reason::FailInternal,
             after: None,
             schedule: Schedule::Connect,
+            slower: false,
             detail: "the driver answered with something else than mail".to_owned(),
         },
     }

@@ -161,13 +161,14 @@ fn outcome_line(outcome: &Outcome) -> String {
             };
             format!("rejected {}{bounce}: {detail}", reason.as_str())
         }
-        Outcome::Retry { reason, after, schedule, detail } => {
+        Outcome::Retry { reason, after, schedule, slower, detail } => {
             let schedule = match schedule {
                 Schedule::Smtp4xx => "smtp_4xx",
                 Schedule::Connect => "connect",
             };
             let after = after.map(|after| format!(" after {}s", after.as_secs())).unwrap_or_default();
-            format!("retry {} {schedule}{after}: {detail}", reason.as_str())
+            let slower = if *slower { " slower" } else { "" };
+            format!("retry {} {schedule}{after}{slower}: {detail}", reason.as_str())
         }
         Outcome::InDoubt { detail } => format!("in_doubt: {detail}"),
         Outcome::NotArmed => "not_armed".to_owned(),

@@ -28,6 +28,8 @@ pub enum Outcome {
         after: Option<SignedDuration>,
         /// How attempts are spaced.
         schedule: Schedule,
+        /// Whether the provider says that it is used too fast.
+        slower: bool,
         /// What the provider said, or what failed.
         detail: String,
     },

@@ -23,6 +23,7 @@ pub mod node;
 pub mod outbox;
 pub mod playbook;
 pub mod profile;
+pub mod rate;
 mod row;
 mod scratch;
 pub mod segment;

@@ -32,6 +32,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(2, "0002_attempts_by_person"),
     migration!(3, "0003_deaths"),
     migration!(4, "0004_nodes"),
+    migration!(5, "0005_rates"),
 ];
 
 const HAS_TABLE: Sql = Sql {

@@ -137,11 +137,6 @@ impl Driver {
         }
     }
 
-    /// How long [`Driver::pace`] would wait now.
-    pub fn ready_in(&self) -> Duration {
-        self.pace.as_ref().map_or(Duration::ZERO, Pace::ready_in)
-    }
-
     /// Delivers one message: the conversation up to the point of no return, `arm`, and the rest. `ahead` is asked, once this one is
     /// armed, for the message that will be delivered right after it, if that is known: where a server allows it, its conversation
     /// is begun meanwhile, up to its own point of no return.

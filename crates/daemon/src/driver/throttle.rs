@@ -1,19 +1,14 @@
-//! Pacing: how fast a destination may be used. It protects the provider; caps protect people and are elsewhere.
+//! Pacing: how fast this process uses a destination, within the turns that it took (see `state::rate`, which all nodes share). It protects the
+//! provider; caps protect people and are elsewhere.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use model::settings::Throttle;
 
 /// The pace of one destination.
-pub(super) struct Pace {
-    limiter: DefaultDirectRateLimiter,
-    /// A turn that [`Pace::ready_in`] has taken and nobody has used yet: the limiter cannot be asked without taking.
-    taken: AtomicBool,
-}
+pub(super) struct Pace(DefaultDirectRateLimiter);
 
 impl Pace {
     /// `None`: a throttle without time or number, which holds nothing back.
@@ -21,34 +16,18 @@ impl Pace {
         let per = Duration::try_from(throttle.per).ok()?;
         let quota = Quota::with_period(per.checked_div(throttle.count)?)?;
         let burst = NonZeroU32::new(throttle.burst).unwrap_or(NonZeroU32::MIN);
-        Some(Self { limiter: RateLimiter::direct(quota.allow_burst(burst)), taken: AtomicBool::new(false) })
+        Some(Self(RateLimiter::direct(quota.allow_burst(burst))))
     }
 
     /// Waits for the next turn, and takes it.
     pub(super) async fn wait(&self) {
-        if !self.taken.swap(false, Ordering::Relaxed) {
-            self.limiter.until_ready().await;
-        }
-    }
-
-    /// How long [`Pace::wait`] would wait now.
-    pub(super) fn ready_in(&self) -> Duration {
-        if self.taken.load(Ordering::Relaxed) {
-            return Duration::ZERO;
-        }
-        match self.limiter.check() {
-            // Somebody else asked at the same moment: one turn more was taken than is used, which errs on the slow side.
-            Ok(()) => {
-                self.taken.store(true, Ordering::Relaxed);
-                Duration::ZERO
-            }
-            Err(not_until) => not_until.wait_time_from(DefaultClock::default().now()),
-        }
+        self.0.until_ready().await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use governor::clock::{Clock as _, DefaultClock};
     use jiff::SignedDuration;
 
     use super::*;
@@ -61,18 +40,10 @@ mod tests {
     async fn a_burst_goes_at_once_and_the_next_waits_its_share() {
         let pace = pace(1, 100, 3).unwrap();
         for _ in 0..3 {
-            assert_eq!(pace.ready_in(), Duration::ZERO);
             pace.wait().await;
         }
-        let wait = pace.ready_in();
+        let wait = pace.0.check().unwrap_err().wait_time_from(DefaultClock::default().now());
         assert!(wait > Duration::from_secs(90) && wait <= Duration::from_secs(100), "{wait:?}");
-    }
-
-    #[test]
-    fn to_ask_does_not_take_a_turn() {
-        let pace = pace(1, 100, 1).unwrap();
-        assert_eq!(pace.ready_in(), Duration::ZERO);
-        assert_eq!(pace.ready_in(), Duration::ZERO);
     }
 
     #[test]

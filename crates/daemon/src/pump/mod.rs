@@ -23,9 +23,10 @@ use jiff::{SignedDuration, Timestamp};
 use message::Rendered;
 use model::playbook::SendWindow;
 use model::profile::Profile;
-use model::settings::Deliver;
+use model::settings::{Deliver, Throttle};
 use model::{DestinationName, Reason, Refusal};
 use state::outbox::{Claimed, Due};
+use state::rate::Turns;
 use state::{Node, Tx};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
@@ -33,6 +34,7 @@ use tokio::time::Instant;
 
 use self::scribe::Scribe;
 use self::settler::When;
+use crate::clock;
 use crate::daemon::{Carrier, Daemon, DaemonError, Surroundings, halts};
 use crate::report::Pumped;
 
@@ -44,8 +46,6 @@ const PASS_LASTS: Duration = Duration::from_secs(1);
 const LEASE_MS: i64 = 120_000;
 /// A row that `deliver: colleagues` does not let go is looked at again after so long.
 const HELD_BACK: SignedDuration = SignedDuration::from_mins(15);
-/// A throttled destination claims no more than it may send in so long.
-const THROTTLE_HORIZON_SECONDS: u64 = 2;
 
 /// One row, ready to be handed over.
 #[derive(Debug)]
@@ -132,15 +132,14 @@ async fn pass(
     due_by: Timestamp,
     now: Timestamp,
 ) -> Result<Pumped, DaemonError> {
-    let began = Instant::now();
-    let mut allowance = allowance(daemon, destination);
+    let (began, is_throttled) = (Instant::now(), throttle(daemon, destination).is_some());
     let mut pumped = Pumped::default();
-    let mut claimed = claim(daemon, Due::Fresh, destination, due_by, allowance).await?;
+    let (mut claimed, mut wait) = claim(daemon, Due::Fresh, destination, due_by).await?;
     if claimed.is_empty() {
         // Nothing else is in hand: should this one be what a process died of, nobody is counted with it.
-        claimed = claim(daemon, Due::Suspect, destination, due_by, allowance).await?;
+        (claimed, wait) = claim(daemon, Due::Suspect, destination, due_by).await?;
     }
-    if claimed.is_empty() {
+    if claimed.is_empty() && wait.is_zero() {
         return Ok(pumped);
     }
     let surroundings = {
@@ -157,7 +156,9 @@ async fn pass(
         loop {
             let count = claimed.len();
             pumped.claimed += count as u64;
-            allowance = allowance.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+            if !wait.is_zero() {
+                clock::sleep(wait).await;
+            }
             let done = prepare::prepare(daemon, &surroundings, claimed, now).await?;
             for (reason, count) in done.refused {
                 *pumped.refused.entry(reason).or_default() += count;
@@ -169,14 +170,16 @@ async fn pass(
                 }
             }
             let is_over = began.elapsed() >= PASS_LASTS
-                || count < CLAIM_MAX as usize
-                || allowance == 0
+                || (count < CLAIM_MAX as usize && !is_throttled)
                 // What was given back would be claimed again at once.
                 || daemon.halted_destinations(now).contains_key(destination);
             if is_over {
                 return Ok(());
             }
-            claimed = claim(daemon, Due::Fresh, destination, due_by, allowance).await?;
+            (claimed, wait) = claim(daemon, Due::Fresh, destination, due_by).await?;
+            if claimed.is_empty() && wait.is_zero() {
+                return Ok(());
+            }
         }
     };
     let fed: Result<(), DaemonError> = fed.await;
@@ -188,36 +191,40 @@ async fn pass(
     Ok(pumped)
 }
 
-/// Takes what is due in hand, as far as it can be prepared at once.
+/// Takes what is due in hand, as far as it can be prepared at once, and as fast as its rate allows; and how long to wait before it is handed
+/// over. Nothing, and to wait: all turns are taken for so long.
 async fn claim(
     daemon: &Daemon,
     due: Due,
     destination: &DestinationName,
     due_by: Timestamp,
-    allowance: u32,
-) -> Result<Vec<Claimed>, DaemonError> {
+) -> Result<(Vec<Claimed>, Duration), DaemonError> {
     let mut tx = daemon.state.write().await?;
     let lease_now = daemon.state.lease_now(&mut tx).await?;
-    let limit = allowance.min(CLAIM_MAX);
+    let throttle = throttle(daemon, destination);
+    let turns = match throttle {
+        Some(throttle) => state::rate::take(&mut tx, destination, throttle, CLAIM_MAX, lease_now).await?,
+        None => Turns { count: CLAIM_MAX, wait: Duration::ZERO },
+    };
+    let node = daemon.node();
     let claimed =
-        state::outbox::claim(&mut tx, due, destination, due_by, lease_now, LEASE_MS, limit, &daemon.node())
+        state::outbox::claim(&mut tx, due, destination, due_by, lease_now, LEASE_MS, turns.count, &node)
             .await?;
+    let unused = turns.count - u32::try_from(claimed.len()).unwrap_or(turns.count);
+    if let Some(throttle) = throttle.filter(|_| unused > 0) {
+        state::rate::give_back(&mut tx, destination, throttle, unused, lease_now).await?;
+    }
     model::fault::point("claim.before_commit");
     tx.commit().await?;
     model::fault::point("claim.after_commit");
-    Ok(claimed)
+    let is_done = claimed.is_empty() && turns.count > 0;
+    Ok((claimed, if is_done { Duration::ZERO } else { turns.wait }))
 }
 
-/// How many rows one pass may claim: all it can, or what the throttle lets go soon.
-fn allowance(daemon: &Daemon, destination: &DestinationName) -> u32 {
-    let throttle =
-        daemon.project.settings.destinations.get(destination).and_then(|destination| destination.throttle);
-    throttle.map_or(u32::MAX, |throttle| {
-        let per_seconds = u64::try_from(throttle.per.as_secs()).unwrap_or(1).max(1);
-        let soon =
-            u64::from(throttle.count) * THROTTLE_HORIZON_SECONDS / per_seconds + u64::from(throttle.burst);
-        u32::try_from(soon).unwrap_or(u32::MAX).max(1)
-    })
+/// How fast a destination may be used. In virtual time there are no rates.
+fn throttle(daemon: &Daemon, destination: &DestinationName) -> Option<Throttle> {
+    let is_made = matches!(daemon.carriers.get(destination), Some(Carrier::Made(_)));
+    daemon.project.settings.destinations.get(destination)?.throttle.filter(|_| !is_made)
 }
 
 /// The tasks that hand over: one a connection.
@@ -342,7 +349,13 @@ impl Worker {
                     let after =
                         Some(self.daemon.halt_destination(&self.destination, refusal.clone(), self.now));
                     let schedule = connector::Schedule::Connect;
-                    let again = Outcome::Retry { reason, after, schedule, detail: refusal.saw.clone() };
+                    let again = Outcome::Retry {
+                        reason,
+                        after,
+                        schedule,
+                        slower: false,
+                        detail: refusal.saw.clone(),
+                    };
                     pumped.halted.insert(self.destination.clone(), refusal);
                     return self.settler.settle(claimed, &ready.address, again, when, pumped).await;
                 }

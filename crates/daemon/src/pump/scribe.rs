@@ -132,7 +132,7 @@ async fn write(
     let mut tx = daemon.state.write().await?;
     armer::lock(&mut tx, &requests, &settler::dead(&jobs)).await?;
     if settling {
-        settler::write(&mut tx, jobs, now).await?;
+        settler::write(daemon, &mut tx, jobs, now).await?;
         model::fault::point("settle.before_commit");
     }
     let armed = if arming { armer::arm(daemon, &mut tx, members, &requests, now).await? } else { Vec::new() };

@@ -1,10 +1,12 @@
 //! SETTLE: what came of attempts, written in the scribe's transactions. A result is a fact and is never fenced.
 
+use std::time::Duration;
+
 use connector::{Bounce, Outcome};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::consent::{Suppression, SuppressionSubject};
 use model::id::AddressHash;
-use model::{DeliveryState, Reason, Refusal};
+use model::{DeliveryState, DestinationName, Reason, Refusal};
 use serde_json::json;
 use state::Tx;
 use state::audit::Entry;
@@ -27,6 +29,8 @@ pub(super) enum Job {
     Settle { settlement: Settlement, bounce: Option<Bounced> },
     /// A row that was not armed: it goes back, and an answer it got before is told.
     GiveBack { claimed: Box<Claimed>, back: Back, told: Option<Entry>, bounce: Option<Bounced> },
+    /// A destination is used too fast, and wants to be let alone for so long.
+    SlowDown { destination: DestinationName, pause: Option<Duration> },
 }
 
 /// A dead address, and whose.
@@ -73,7 +77,10 @@ impl Handle {
                 pumped.in_doubt += 1;
                 (Answer::InDoubt, detail, None)
             }
-            Outcome::Retry { reason, after, schedule, detail } => {
+            Outcome::Retry { reason, after, schedule, slower, detail } => {
+                if slower {
+                    self.slow_down(&claimed.delivery.destination, after).await;
+                }
                 let due_at =
                     engine::retry_at(&claimed.delivery.id, attempt, after, backoff(schedule), self.now);
                 if due_at >= claimed.delivery.expires_at {
@@ -121,6 +128,12 @@ impl Handle {
         Ok(())
     }
 
+    /// The provider says that it is used too fast.
+    async fn slow_down(&self, destination: &DestinationName, pause: Option<SignedDuration>) {
+        let pause = pause.and_then(|pause| Duration::try_from(pause).ok());
+        drop(self.sender.send(Job::SlowDown { destination: destination.clone(), pause }).await);
+    }
+
     /// Puts a row back that was not tried.
     pub(super) async fn give_back(&self, claimed: &Claimed, due_at: Timestamp) -> Result<(), DaemonError> {
         let back = Back::Pending { due_at };
@@ -142,13 +155,19 @@ pub(super) fn dead(jobs: &[Job]) -> Vec<&AddressHash> {
     jobs.iter()
         .filter_map(|job| match job {
             Job::Settle { bounce, .. } | Job::GiveBack { bounce, .. } => bounce.as_ref(),
+            Job::SlowDown { .. } => None,
         })
         .map(|(address, _)| address)
         .collect()
 }
 
 /// Writes results.
-pub(super) async fn write(tx: &mut Tx, jobs: Vec<Job>, now: Timestamp) -> Result<(), DaemonError> {
+pub(super) async fn write(
+    daemon: &Daemon,
+    tx: &mut Tx,
+    jobs: Vec<Job>,
+    now: Timestamp,
+) -> Result<(), DaemonError> {
     let (mut settlements, mut backs, mut bounced, mut entries) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for job in jobs {
@@ -162,6 +181,7 @@ pub(super) async fn write(tx: &mut Tx, jobs: Vec<Job>, now: Timestamp) -> Result
                 bounced.extend(bounce);
                 entries.extend(told);
             }
+            Job::SlowDown { destination, pause } => slow_down(daemon, tx, &destination, pause).await?,
         }
     }
     state::outbox::settle(tx, &settlements, now).await?;
@@ -171,6 +191,26 @@ pub(super) async fn write(tx: &mut Tx, jobs: Vec<Job>, now: Timestamp) -> Result
     entries.extend(settlements.iter().map(|settlement| entry(settlement, When::Armed, now)));
     state::audit::append(tx, &entries);
     give_back_in(tx, &backs, now).await?;
+    Ok(())
+}
+
+/// Uses a destination more slowly, if it has a rate.
+async fn slow_down(
+    daemon: &Daemon,
+    tx: &mut Tx,
+    destination: &DestinationName,
+    pause: Option<Duration>,
+) -> Result<(), DaemonError> {
+    if super::throttle(daemon, destination).is_none() {
+        return Ok(());
+    }
+    let lease_now = daemon.state.lease_now(tx).await?;
+    if let Some(share) = state::rate::slow_down(tx, destination, pause, lease_now).await? {
+        tracing::warn!(
+            %destination, share,
+            "Destination `{destination}` says that it is used too fast: {}.{} % of its rate for now.", share / 10, share % 10
+        );
+    }
     Ok(())
 }
 

@@ -142,6 +142,7 @@ impl MadeProvider for Provider {
             reason: Reason::FailSmtp4xx,
             after: None,
             schedule: Schedule::Smtp4xx,
+            slower: false,
             detail: "451 4.7.1 later".to_owned(),
         })
     }
@@ -164,6 +165,7 @@ impl MadeProvider for Provider {
                     reason: Reason::FailConnect,
                     after,
                     schedule,
+                    slower: false,
                     detail: "421 closing".to_owned(),
                 },
             )

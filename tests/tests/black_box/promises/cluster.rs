@@ -46,9 +46,12 @@ struct Nodes<'a> {
 }
 
 impl<'a> Nodes<'a> {
-    fn start(stage: &'a Stage<'a>) -> Self {
+    fn start(stage: &'a Stage<'a>, count: usize) -> Self {
+        let settings = stage.folder.read("drumbeat.yml");
+        let serve = "serve: {admin: \"127.0.0.1:0\", public: \"127.0.0.1:0\"}\n";
+        stage.folder.write("drumbeat.yml", &format!("{settings}{serve}"));
         let mut nodes = Self { stage, begun: Instant::now(), children: Vec::new(), still: Vec::new() };
-        for _ in 0..NODES {
+        for _ in 0..count {
             let child = nodes.spawn();
             nodes.children.push(child);
         }
@@ -134,10 +137,7 @@ impl Drop for Nodes<'_> {
 fn one(store: &Store, seed: u64, tally: &mut Tally) {
     let provider = Provider::start(seed);
     let stage = Stage::set(store, seed, provider.port, PEOPLE);
-    let settings = stage.folder.read("drumbeat.yml");
-    let serve = "serve: {admin: \"127.0.0.1:0\", public: \"127.0.0.1:0\"}\n";
-    stage.folder.write("drumbeat.yml", &format!("{settings}{serve}"));
-    let mut nodes = Nodes::start(&stage);
+    let mut nodes = Nodes::start(&stage, NODES);
     let planned: Vec<(usize, Fault)> = (0..FAULTS)
         .map(|which| {
             let node = usize::try_from(derived(seed, 100 + which) % NODES as u64).unwrap();
@@ -205,4 +205,36 @@ fn five_nodes_that_die_and_stand_still_over_postgres() {
         one(&store, seed, &mut tally);
     }
     tally.done();
+}
+
+/// P14: three nodes together use a destination no faster than one may.
+#[test]
+fn nodes_share_the_rate_of_a_destination() {
+    const RATE: usize = 100;
+    const BURST: usize = 10;
+    /// Turns are taken a second ahead: so many may come late, and then together with those after them.
+    const AHEAD: usize = RATE;
+    let Some(store) = Store::postgres() else { return };
+    let provider = Provider::start(1);
+    let stage = Stage::set(&store, 1, provider.port, 1_000);
+    let settings = stage.folder.read("drumbeat.yml");
+    let throttled = format!("tls: none, throttle: {{rate: {RATE}/s, burst: {BURST}}}");
+    stage.folder.write("drumbeat.yml", &settings.replace("tls: none", &throttled));
+    let nodes = Nodes::start(&stage, 3);
+    let begun = Instant::now();
+    while provider.times().len() < 450 {
+        assert!(begun.elapsed() < PATIENCE, "{}", stage.folder.read("nodes.log"));
+        provider.wait(u64::MAX, Duration::from_millis(50));
+    }
+    drop(nodes);
+    let mut times = provider.times();
+    times.sort_unstable();
+    for (from, start) in times.iter().enumerate() {
+        for seconds in 1..=3 {
+            let end = *start + Duration::from_secs(seconds);
+            let within = times[from..].iter().take_while(|time| **time < end).count();
+            let most = RATE * usize::try_from(seconds).unwrap() + BURST + AHEAD;
+            assert!(within <= most, "{within} in {seconds} s, {most} at most");
+        }
+    }
 }

@@ -20,6 +20,8 @@ struct Book {
     ended: u64,
     /// Of these, taken without an answer.
     cut: u64,
+    /// When each message was taken.
+    times: Vec<Instant>,
     /// Nobody comes any more.
     closed: bool,
 }
@@ -60,6 +62,11 @@ impl Provider {
 
     pub fn took(&self) -> Took {
         self.shared.0.lock().unwrap().took.clone()
+    }
+
+    /// When each message was taken that was answered so.
+    pub fn times(&self) -> Vec<Instant> {
+        self.shared.0.lock().unwrap().times.clone()
     }
 
     /// Messages that were taken without an answer.
@@ -112,6 +119,7 @@ fn serve(stream: &TcpStream, seed: u64, shared: &(Mutex<Book>, Condvar)) -> std:
                     }
                     _ => {
                         *book.took.entry(delivery).or_default() += 1;
+                        book.times.push(Instant::now());
                         drop(book);
                         say("250 2.0.0 taken")?;
                     }
