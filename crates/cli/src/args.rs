@@ -66,6 +66,8 @@ pub(crate) enum Command {
     /// Deliveries that nobody can be sure of.
     #[command(subcommand)]
     InDoubt(InDoubt),
+    /// Send again what was rejected for a cause that is over.
+    Redrive(Redrive),
     /// The consent ledger.
     #[command(subcommand)]
     Consent(Consent),
@@ -199,8 +201,9 @@ pub(crate) enum Segment {
     },
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Log {
+/// Which rows of the log.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Which {
     /// Of this person.
     #[arg(long, value_name = "ID")]
     pub(crate) profile: Option<String>,
@@ -210,18 +213,24 @@ pub(crate) struct Log {
     /// To this destination.
     #[arg(long, value_name = "NAME")]
     pub(crate) destination: Option<String>,
-    /// In this state, such as `accepted`.
-    #[arg(long)]
-    pub(crate) state: Option<String>,
-    /// For this reason, such as `consent.absent`.
-    #[arg(long)]
-    pub(crate) reason: Option<String>,
     /// Changed at or after.
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Timestamp>,
     /// Changed before.
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<Timestamp>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// In this state, such as `accepted`.
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+    /// For this reason, such as `consent.absent`.
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
     /// Write it to FILE.csv or FILE.jsonl.
     #[arg(long, value_name = "FILE")]
     pub(crate) export: Option<PathBuf>,
@@ -233,20 +242,48 @@ pub(crate) struct Log {
     pub(crate) history: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Redrive {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Rejected for this reason, such as `fail.retries_exhausted`.
+    #[arg(long, value_name = "CODE")]
+    pub(crate) reason: Option<String>,
+    /// How long they may wait to be sent from now on.
+    #[arg(long = "for", value_name = "DURATION", default_value = "1d")]
+    pub(crate) shelf: String,
+    /// Why it will work this time.
+    #[arg(long)]
+    pub(crate) why: String,
+    /// Only say which.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum InDoubt {
     /// List them, with what is known.
     List,
-    /// Close one.
-    Resolve {
+    /// Show one, with every attempt and what was heard of it.
+    Show {
         /// The delivery.
         delivery: String,
+    },
+    /// Close one, or all that fit.
+    Resolve {
+        /// The delivery; without one, those that the options choose.
+        delivery: Option<String>,
+        #[command(flatten)]
+        which: Which,
         /// As what.
         #[arg(long = "as", value_name = "HOW")]
         how: Resolution,
         /// Why you are sure.
         #[arg(long)]
         reason: String,
+        /// Who else has looked: needed for more than 100 at once.
+        #[arg(long, value_name = "PERSON")]
+        second: Option<String>,
     },
 }
 

@@ -4,12 +4,12 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::{Halts, Memberships, Version, World};
+use engine::{BREAKER_PAUSE, Breaker, Halts, Memberships, Version, World};
 use jiff::{SignedDuration, Timestamp};
 use message::Compiled;
 use model::condition::SegmentTest;
 use model::playbook::Playbook;
-use model::{DestinationName, PlaybookName, ProfileNumber, Refusal, SegmentName, TemplateName};
+use model::{DestinationName, PlaybookName, ProfileNumber, Reason, Refusal, SegmentName, TemplateName};
 use project::Project;
 use roaring::RoaringBitmap;
 use state::enrollment::Row;
@@ -89,6 +89,7 @@ pub struct Daemon {
     node: Mutex<Arc<Node>>,
     versions: Mutex<BTreeMap<String, Arc<Pinned>>>,
     halted: Mutex<BTreeMap<DestinationName, (Refusal, Timestamp)>>,
+    breakers: Mutex<BTreeMap<DestinationName, Breaker>>,
     held_runs: Mutex<BTreeSet<(PlaybookName, String)>>,
 }
 
@@ -114,6 +115,7 @@ impl Daemon {
             node: Mutex::new(Arc::new(node)),
             versions: Mutex::default(),
             halted: Mutex::default(),
+            breakers: Mutex::default(),
             held_runs: Mutex::default(),
         }
     }
@@ -203,9 +205,35 @@ impl Daemon {
         refusal: Refusal,
         now: Timestamp,
     ) -> SignedDuration {
-        let until = now.checked_add(HALT_PAUSE).unwrap_or(now);
-        lock(&self.halted).insert(destination.clone(), (refusal, until));
+        self.leave_alone(destination, refusal, HALT_PAUSE, now);
         HALT_PAUSE
+    }
+
+    fn leave_alone(
+        &self,
+        destination: &DestinationName,
+        refusal: Refusal,
+        pause: SignedDuration,
+        now: Timestamp,
+    ) {
+        let until = now.checked_add(pause).unwrap_or(now);
+        lock(&self.halted).insert(destination.clone(), (refusal, until));
+    }
+
+    /// One more try at a destination: whether it failed for a cause that has nothing to do with the message. Where most do, it is left alone
+    /// for a while. `Some`: that begins now.
+    pub fn tried(&self, destination: &DestinationName, failed: bool, now: Timestamp) -> Option<Refusal> {
+        let opens = lock(&self.breakers).entry(destination.clone()).or_default().tried(failed);
+        let (many, of) = opens?;
+        let refusal =
+            Refusal { reason: Reason::BreakerOpen, saw: format!("{many} of the last {of} tries failed") };
+        self.leave_alone(destination, refusal.clone(), BREAKER_PAUSE, now);
+        Some(refusal)
+    }
+
+    /// How many rows may be tried at a destination at once; `None`: any number.
+    pub fn probes(&self, destination: &DestinationName) -> Option<u32> {
+        lock(&self.breakers).get(destination).and_then(Breaker::allows)
     }
 
     /// The destinations that are left alone now, and why.

@@ -6,6 +6,7 @@
 //!
 //! What is deliberately absent: segments' queries, rendering, pacing and leases; they do not decide about a person.
 
+mod breaker;
 mod condition;
 mod enter;
 mod gate;
@@ -21,6 +22,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+pub use breaker::{BREAKER_PAUSE, Breaker};
 pub use condition::{Subject, holds};
 pub use enter::{Entered, enter};
 pub use gate::gates;

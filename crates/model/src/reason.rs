@@ -161,6 +161,7 @@ reasons! {
     FailRetries = "fail.retries_exhausted" Fail Dispatch "all attempts failed";
     FailPoison = "fail.poison" Fail Dispatch "a process died with it in hand, again and again";
     FailInternal = "fail.internal" Fail Dispatch "an error of Drumbeat's own";
+    BreakerOpen = "guard.breaker_open" Defer System "the destination fails too often; it is tried again in a minute";
     CancelOperator = "cancel.operator" Cancel System "a person took it back";
     PerRunExceeded = "approval.audience_exceeds" Hold System "more would enter than `limits.per_run` allows";
     SegmentQueryFailed = "seg.query_failed" Hold System "the segment's query failed";

@@ -5,48 +5,32 @@
 //! cannot write. Postgres has one pool; a reader is a repeatable-read snapshot.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use model::Secret;
 use serde::de::DeserializeOwned;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{
-    ConnectOptions as _, Connection as _, Database, Encode, FromRow, PgPool, Postgres, Row as _, SqlSafeStr,
-    Sqlite, SqlitePool, Transaction, Type,
+    ConnectOptions as _, Connection as _, Database, Encode, FromRow, Postgres, Row as _, SqlSafeStr, Sqlite,
+    SqlitePool, Transaction, Type,
 };
 
 use crate::ask::{Joined, Question, Statement};
-use crate::dialect::{IDENTITY_POSTGRES, LEASE_NOW_POSTGRES, Sql};
+use crate::dialect::{LEASE_NOW_POSTGRES, Sql};
 use crate::error::StateError;
 use crate::migrate;
 use crate::node::Node;
+use crate::postgres::{self, Server};
 use crate::sqlite_tx::SqliteTx;
 
 /// Waiting longer than this for a connection, the writer or another process is an error.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 const READERS_MAX: u32 = 4;
-const POSTGRES_CONNECTIONS_MAX: u32 = 16;
-const STATEMENTS_CACHED: usize = 256;
-/// A process that stands still, or has lost its way here, does not keep its locks for long.
-const BEGIN_TO_WRITE: &str =
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL idle_in_transaction_session_timeout = '10s'";
-
-/// Postgres keeps the plan it made for a statement when the tables were still empty: a scan, which is then a
-/// scan of a million rows a page until the next ANALYZE. Every statement here is meant to go through an
-/// index; what must scan (counting) still does.
-const FIXED_PLANS: [(&str, &str); 5] = [
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("enable_material", "off"),
-    ("jit", "off"),
-];
+pub(crate) const STATEMENTS_CACHED: usize = 256;
 
 /// What a process wants of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,18 +58,7 @@ enum Db {
         /// The folder of a scratch state, gone with its last handle.
         _scratch: Option<tempfile::TempDir>,
     },
-    Postgres {
-        options: Box<PgConnectOptions>,
-        pool: PgPool,
-        line: Line,
-    },
-}
-
-/// Which line of history of which cluster we are on. What was committed on one may be missing on the next.
-struct Line {
-    identity: String,
-    /// A connection led to another one.
-    left: Arc<AtomicBool>,
+    Postgres(Server),
 }
 
 /// One transaction. Dropped without [`Tx::commit`], it is rolled back.
@@ -119,7 +92,7 @@ impl State {
         match place(url, dir)? {
             Place::Sqlite(path) => Self::open_sqlite(path, access).await,
             Place::Postgres(options) => {
-                let state = Self::connect_postgres(options).await?;
+                let state = Self::connected(options).await?;
                 migrate::refuse_unless_current(&state).await?;
                 Ok(state)
             }
@@ -130,7 +103,7 @@ impl State {
     pub async fn migrate(url: &Secret, dir: &Path) -> Result<Vec<String>, StateError> {
         let state = match place(url, dir)? {
             Place::Sqlite(path) => Self::connect_sqlite(path, Access::Create).await?,
-            Place::Postgres(options) => Self::connect_postgres(options).await?,
+            Place::Postgres(options) => Self::connected(options).await?,
         };
         migrate::apply(&state, migrate::MIGRATIONS).await
     }
@@ -207,34 +180,8 @@ impl State {
         })
     }
 
-    async fn connect_postgres(options: Box<PgConnectOptions>) -> Result<Self, StateError> {
-        let opened = |source| StateError::Open { source };
-        let mut first = options.connect().await.map_err(opened)?;
-        let standby: bool =
-            sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut first).await.map_err(opened)?;
-        if standby {
-            return Err(StateError::Standby);
-        }
-        let line = Line { identity: identity(&mut first).await.map_err(opened)?, left: Arc::default() };
-        first.close().await.map_err(opened)?;
-        let (ours, left) = (line.identity.clone(), Arc::clone(&line.left));
-        let pool = PgPoolOptions::new()
-            .max_connections(POSTGRES_CONNECTIONS_MAX)
-            .acquire_timeout(WAIT_MAX)
-            .test_before_acquire(false)
-            .after_connect(move |connection, _| {
-                let (ours, left) = (ours.clone(), Arc::clone(&left));
-                Box::pin(async move {
-                    if identity(connection).await? != ours {
-                        left.store(true, Ordering::SeqCst);
-                    }
-                    Ok(())
-                })
-            })
-            .connect_with((*options).clone())
-            .await
-            .map_err(opened)?;
-        Ok(Self { db: Arc::new(Db::Postgres { options, pool, line }) })
+    async fn connected(options: Box<PgConnectOptions>) -> Result<Self, StateError> {
+        Ok(Self { db: Arc::new(Db::Postgres(Server::connect(options).await?)) })
     }
 
     /// The line of history that this state is on: it is another one after a failover of Postgres, and in a copy that was restored
@@ -242,20 +189,20 @@ impl State {
     pub fn identity(&self) -> Option<&str> {
         match &*self.db {
             Db::Sqlite { .. } => None,
-            Db::Postgres { line, .. } => Some(&line.identity),
+            Db::Postgres(server) => Some(&server.identity),
         }
     }
 
     /// Whether it is in Postgres.
     pub fn is_postgres(&self) -> bool {
-        matches!(*self.db, Db::Postgres { .. })
+        matches!(*self.db, Db::Postgres(_))
     }
 
     /// The file of an SQLite state.
     pub(crate) fn path(&self) -> Option<&Path> {
         match &*self.db {
             Db::Sqlite { path, .. } => Some(path),
-            Db::Postgres { .. } => None,
+            Db::Postgres(_) => None,
         }
     }
 
@@ -263,15 +210,14 @@ impl State {
     pub async fn read(&self) -> Result<Tx, StateError> {
         let inner = match &*self.db {
             Db::Sqlite { readers, .. } => {
-                readers.begin_with("BEGIN").await.map(|tx| Inner::Sqlite(SqliteTx::Reads(tx)))
+                let begun = readers.begin_with("BEGIN").await;
+                let begun =
+                    begun.map_err(|source| StateError::Query { operation: "begin to read", source })?;
+                Inner::Sqlite(SqliteTx::Reads(begun))
             }
-            Db::Postgres { pool, line, .. } => {
-                begin(pool, line, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                    .await?
-                    .map(Inner::Postgres)
-            }
+            Db::Postgres(server) => Inner::Postgres(server.read().await?),
         };
-        Tx::begun(inner, "begin to read")
+        Ok(Tx { inner, later: Vec::new() })
     }
 
     /// A transaction that writes. In SQLite callers queue for it, first come first served; hold it briefly. There it begins with its
@@ -279,11 +225,14 @@ impl State {
     pub async fn write(&self) -> Result<Tx, StateError> {
         let inner = match &*self.db {
             Db::Sqlite { writer, .. } => {
-                writer.acquire().await.map(|connection| Inner::Sqlite(SqliteTx::writes(connection)))
+                let writer = writer.acquire().await;
+                let writer =
+                    writer.map_err(|source| StateError::Query { operation: "begin to write", source })?;
+                Inner::Sqlite(SqliteTx::writes(writer))
             }
-            Db::Postgres { pool, line, .. } => begin(pool, line, BEGIN_TO_WRITE).await?.map(Inner::Postgres),
+            Db::Postgres(server) => Inner::Postgres(server.write().await?),
         };
-        Tx::begun(inner, "begin to write")
+        Ok(Tx { inner, later: Vec::new() })
     }
 
     /// A transaction of the node that decides, which it is until the transaction ends.
@@ -300,7 +249,7 @@ impl State {
     pub(crate) fn place(&self) -> Place {
         match &*self.db {
             Db::Sqlite { path, .. } => Place::Sqlite(path.clone()),
-            Db::Postgres { options, .. } => Place::Postgres(options.clone()),
+            Db::Postgres(server) => Place::Postgres(server.options.clone()),
         }
     }
 
@@ -332,45 +281,12 @@ impl State {
     pub async fn lease_now(&self, tx: &mut Tx) -> Result<i64, StateError> {
         match &*self.db {
             Db::Sqlite { opened, .. } => Ok(i64::try_from(opened.elapsed().as_millis()).unwrap_or(i64::MAX)),
-            Db::Postgres { .. } => {
+            Db::Postgres(_) => {
                 let rows: Vec<(i64,)> =
                     tx.rows("read the lease clock", &Sql::same(LEASE_NOW_POSTGRES), vec![]).await?;
                 Ok(rows.first().map_or(0, |(now,)| *now))
             }
         }
-    }
-}
-
-/// Begins on a connection that works: after a restart of Postgres, the pool is full of those that do not.
-async fn begin(
-    pool: &PgPool,
-    line: &Line,
-    how: &'static str,
-) -> Result<Result<Transaction<'static, Postgres>, sqlx::Error>, StateError> {
-    let mut begun = pool.begin_with(how).await;
-    for _ in 0..POSTGRES_CONNECTIONS_MAX {
-        match begun {
-            Err(error) if is_broken(&error) => begun = pool.begin_with(how).await,
-            _ => break,
-        }
-    }
-    // Whoever connects says where that leads, before anybody has the connection.
-    if line.left.load(Ordering::SeqCst) { Err(StateError::FailedOver) } else { Ok(begun) }
-}
-
-/// Which line of history this is: the cluster's number, and the timeline, which changes when a standby takes over.
-async fn identity(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
-    sqlx::query_scalar(IDENTITY_POSTGRES).fetch_one(connection).await
-}
-
-/// Whether the connection is of no use any more: class 57P (operator intervention), 25P03 (idle in a transaction for too long).
-fn is_broken(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| code.starts_with("57P") || code == "25P03")
-        }
-        _ => false,
     }
 }
 
@@ -388,16 +304,7 @@ fn place(url: &Secret, dir: &Path) -> Result<Place, StateError> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(StateError::Url);
     }
-    let options = PgConnectOptions::from_str(url).map_err(|_| StateError::Url)?;
-    let wait = format!("{}s", WAIT_MAX.as_secs());
-    Ok(Place::Postgres(Box::new(
-        options
-            .application_name("drumbeat")
-            .options([("lock_timeout", wait.as_str()), ("synchronous_commit", "on"), ("timezone", "UTC")])
-            .options(FIXED_PLANS)
-            .statement_cache_capacity(STATEMENTS_CACHED)
-            .disable_statement_logging(),
-    )))
+    Ok(Place::Postgres(postgres::options(url)?))
 }
 
 pub(crate) fn sqlite_options(path: &Path) -> SqliteConnectOptions {
@@ -498,11 +405,6 @@ where
 }
 
 impl Tx {
-    fn begun(inner: Result<Inner, sqlx::Error>, operation: &'static str) -> Result<Self, StateError> {
-        let inner = inner.map_err(|source| StateError::Query { operation, source })?;
-        Ok(Self { inner, later: Vec::new() })
-    }
-
     /// Makes everything durable.
     pub async fn commit(mut self) -> Result<(), StateError> {
         let operation = self.later.first().map_or("commit", |first| first.operation);

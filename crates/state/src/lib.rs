@@ -22,6 +22,7 @@ mod migrate;
 pub mod node;
 pub mod outbox;
 pub mod playbook;
+mod postgres;
 pub mod profile;
 pub mod rate;
 mod row;

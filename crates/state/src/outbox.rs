@@ -30,7 +30,7 @@ mod settle;
 pub(crate) use hold::{Held, hold};
 pub use hold::{InHand, in_hand};
 
-pub use doubt::{As, armed_without_owner, in_doubt, resolve};
+pub use doubt::{As, armed_without_owner, in_doubt, redrive, resolve};
 pub use poison::{DEATHS_MAX, release, void_leases};
 pub use settle::{Answer, Settlement, settle};
 

@@ -13,6 +13,7 @@
 mod accounts;
 mod commands;
 mod crash;
+mod dead_letters;
 mod demo;
 mod mail;
 mod mistakes;

@@ -1,15 +1,15 @@
 //! `in-doubt list` and `in-doubt resolve`: what only a person can decide.
 
-use model::DeliveryId;
+use model::{DeliveryId, DeliveryState};
 use serde_json::json;
 use state::audit::Entry;
-use state::delivery::DeliveryKey;
+use state::delivery::{DeliveryKey, Filter};
 use state::outbox::As;
 
-use crate::args::{InDoubt, Resolution};
+use crate::args::{InDoubt, Resolution, Which};
 use crate::context::{Context, actor};
 use crate::failure::{Failure, code};
-use crate::print::{Rows, printable, say};
+use crate::print::{Rows, printable, say, thousands};
 
 /// Rows listed.
 const ROWS_MAX: u32 = 10_000;
@@ -58,27 +58,127 @@ pub(crate) async fn in_doubt(context: &Context, args: &InDoubt) -> Result<u8, Fa
             }
             Ok(if rows.rows.is_empty() { code::DONE } else { code::IN_DOUBT })
         }
-        InDoubt::Resolve { delivery, how, reason } => {
+        InDoubt::Show { delivery } => show(context, &project, delivery).await,
+        InDoubt::Resolve { delivery, which, how, reason, second } => {
             let state = context.state_to_write(&project).await?;
             let (as_, word) = match how {
                 Resolution::Accepted => (As::Accepted, "accepted"),
                 Resolution::NotAccepted => (As::Rejected, "not accepted"),
                 Resolution::Resend => (As::Resend, "not accepted, to be sent again"),
             };
-            let now = context.now();
-            let mut tx = state.write().await?;
-            let found =
-                state::outbox::resolve(&mut tx, &DeliveryId::known(delivery), as_, &actor(), reason, now)
-                    .await?;
-            if found.is_none() {
+            let doubts = match delivery {
+                Some(delivery) => vec![DeliveryId::known(delivery)],
+                None => chosen(&project, &state, which).await?,
+            };
+            refuse_without_a_second(doubts.len(), second.as_deref())?;
+            let (now, actor) = (context.now(), actor());
+            let mut closed = 0;
+            for page in doubts.chunks(PAGE) {
+                let mut tx = state.write().await?;
+                for id in page {
+                    let found = state::outbox::resolve(&mut tx, id, as_, &actor, reason, now).await?;
+                    if found.is_none() {
+                        continue;
+                    }
+                    closed += 1;
+                    let body = json!({
+                        "delivery": id.as_str(), "as": word, "why": reason, "actor": actor, "second": second,
+                    });
+                    state::audit::append(&mut tx, &[Entry { kind: "doubt_resolved", at: now, body }]);
+                }
+                tx.commit().await?;
+            }
+            if let (0, Some(delivery)) = (closed, delivery) {
                 return Err(Failure::new(format!("`{}` is not in doubt", printable(delivery)))
                     .hint("`drumbeat in-doubt list` shows what is"));
             }
-            let body = json!({ "delivery": delivery, "as": word, "why": reason, "actor": actor() });
-            state::audit::append(&mut tx, &[Entry { kind: "doubt_resolved", at: now, body }]);
-            tx.commit().await?;
+            if delivery.is_none() {
+                say(&format!("{} closed as {word}", thousands(closed)));
+                return Ok(code::DONE);
+            }
             say(&format!("closed as {word}"));
             Ok(code::DONE)
         }
+    }
+}
+
+/// More at once are closed by two.
+const ALONE_MAX: usize = 100;
+/// Closed in one transaction.
+const PAGE: usize = 250;
+
+fn refuse_without_a_second(count: usize, second: Option<&str>) -> Result<(), Failure> {
+    if count <= ALONE_MAX {
+        return Ok(());
+    }
+    let count = thousands(count as u64);
+    match second {
+        None => Err(Failure::new(format!(
+            "{count} deliveries at once take two: name who else has looked, with `--second`"
+        ))
+        .with_code(code::HELD)),
+        Some(second) if second.trim().is_empty() || second == actor() => {
+            Err(Failure::new("the second person is another one").with_code(code::HELD))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// The doubts that the options choose.
+async fn chosen(
+    project: &project::Project,
+    state: &state::State,
+    which: &Which,
+) -> Result<Vec<DeliveryId>, Failure> {
+    let filter =
+        Filter { state: Some(DeliveryState::InDoubt), ..super::log::which(which, project, state).await? };
+    let mut tx = state.read().await?;
+    let (mut doubts, mut after) = (Vec::new(), None);
+    loop {
+        let page = state::delivery::find(&mut tx, &filter, after.as_ref(), 1_000).await?;
+        let Some(last) = page.last() else { return Ok(doubts) };
+        after = Some(last.cursor());
+        doubts.extend(page.into_iter().map(|row| row.delivery.id));
+    }
+}
+
+/// One doubt, with every attempt.
+async fn show(context: &Context, project: &project::Project, delivery: &str) -> Result<u8, Failure> {
+    let state = context.state(project).await?;
+    let mut tx = state.read().await?;
+    let found = state::delivery::get(&mut tx, &DeliveryId::known(delivery)).await?;
+    let row = found.filter(|row| row.delivery.state == DeliveryState::InDoubt).ok_or_else(|| {
+        Failure::new(format!("`{}` is not in doubt", printable(delivery)))
+            .hint("`drumbeat in-doubt list` shows what is")
+    })?;
+    let mut rows = Rows::new(&["attempt", "armed_at", "outcome", "finished_at", "evidence"]);
+    for attempt in state::outbox::attempts(&mut tx, &DeliveryKey::of(&row.delivery)).await? {
+        rows.push([
+            json!(attempt.n),
+            json!(attempt.armed_at.to_string()),
+            json!(attempt.outcome),
+            json!(attempt.finished_at.map(|at| at.to_string())),
+            json!(attempt.detail),
+        ]);
+    }
+    context.printer.rows(&rows, "there was no attempt")?;
+    say(&format!(
+        "Ask {} for the Message-ID that begins with {delivery}; then `drumbeat in-doubt resolve {delivery} --as ... --reason ...`.",
+        row.delivery.destination
+    ));
+    Ok(code::IN_DOUBT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_a_hundred_at_once_take_two() {
+        assert!(refuse_without_a_second(100, None).is_ok());
+        assert!(refuse_without_a_second(101, None).is_err());
+        assert!(refuse_without_a_second(101, Some(" ")).is_err());
+        assert!(refuse_without_a_second(101, Some(&actor())).is_err());
+        assert!(refuse_without_a_second(101, Some("lena@acme.test")).is_ok());
     }
 }

@@ -8,7 +8,7 @@ use state::delivery::{Filter, LoggedDelivery};
 use state::{State, Tx};
 
 use super::history;
-use crate::args::{Log, Output};
+use crate::args::{Log, Output, Which};
 use crate::context::{Context, known_playbook, known_profile};
 use crate::failure::{Failure, code};
 use crate::print::{Rows, csv, say, thousands};
@@ -97,11 +97,6 @@ impl Wanted {
 }
 
 async fn filter(args: &Log, project: &project::Project, state: &State) -> Result<Filter, Failure> {
-    let mut tx = state.read().await?;
-    let profile = match &args.profile {
-        Some(id) => Some(known_profile(&mut tx, id).await?),
-        None => None,
-    };
     let shown = |word: &String| {
         DeliveryState::parse(word).ok_or_else(|| {
             Failure::new(format!("`{word}` is no state")).hint(
@@ -109,23 +104,39 @@ async fn filter(args: &Log, project: &project::Project, state: &State) -> Result
             )
         })
     };
-    let reason = |code: &String| {
-        Reason::parse(code).ok_or_else(|| {
-            Failure::new(format!("`{code}` is no reason")).hint("such as `consent.absent` or `cap.channel`")
-        })
+    Ok(Filter {
+        state: args.state.as_ref().map(shown).transpose()?,
+        reason: args.reason.as_deref().map(reason).transpose()?,
+        ..which(&args.which, project, state).await?
+    })
+}
+
+/// A reason code that was typed.
+pub(crate) fn reason(code: &str) -> Result<Reason, Failure> {
+    Reason::parse(code).ok_or_else(|| {
+        Failure::new(format!("`{code}` is no reason")).hint("such as `consent.absent` or `cap.channel`")
+    })
+}
+
+/// The rows that were asked for, in whatever state.
+pub(crate) async fn which(
+    args: &Which,
+    project: &project::Project,
+    state: &State,
+) -> Result<Filter, Failure> {
+    let mut tx = state.read().await?;
+    let profile = match &args.profile {
+        Some(id) => Some(known_profile(&mut tx, id).await?),
+        None => None,
     };
+    let destination = args.destination.as_ref();
     Ok(Filter {
         profile,
         playbook: args.playbook.as_ref().map(|name| known_playbook(project, name)).transpose()?,
-        enrollment: None,
-        destination: args
-            .destination
-            .as_ref()
-            .map(|name| DestinationName::known(name.trim_start_matches("destination."))),
-        state: args.state.as_ref().map(shown).transpose()?,
-        reason: args.reason.as_ref().map(reason).transpose()?,
+        destination: destination.map(|name| DestinationName::known(name.trim_start_matches("destination."))),
         since: args.since,
         until: args.until,
+        ..Filter::default()
     })
 }
 

@@ -202,9 +202,10 @@ async fn claim(
     let mut tx = daemon.state.write().await?;
     let lease_now = daemon.state.lease_now(&mut tx).await?;
     let throttle = throttle(daemon, destination);
+    let most = daemon.probes(destination).map_or(CLAIM_MAX, |probes| probes.min(CLAIM_MAX));
     let turns = match throttle {
-        Some(throttle) => state::rate::take(&mut tx, destination, throttle, CLAIM_MAX, lease_now).await?,
-        None => Turns { count: CLAIM_MAX, wait: Duration::ZERO },
+        Some(throttle) => state::rate::take(&mut tx, destination, throttle, most, lease_now).await?,
+        None => Turns { count: most, wait: Duration::ZERO },
     };
     let node = daemon.node();
     let claimed =
@@ -337,6 +338,7 @@ impl Worker {
                 None => Outcome::NotArmed,
             },
         };
+        self.count(&outcome, pumped);
         let when = if armed.load(Ordering::SeqCst) { When::Armed } else { When::Unarmed };
         model::fault::point("settle.before");
         match outcome {
@@ -362,6 +364,25 @@ impl Worker {
                 self.halt(claimed, refusal, pumped).await
             }
             other => self.settler.settle(claimed, &ready.address, other, when, pumped).await,
+        }
+    }
+
+    /// Tells the destination's breaker how it went.
+    fn count(&self, outcome: &Outcome, pumped: &mut Pumped) {
+        let failed = match outcome {
+            Outcome::Accepted { .. } | Outcome::Rejected { .. } => false,
+            Outcome::Retry { reason, .. } => {
+                matches!(reason, Reason::FailConnect | Reason::FailTimeout | Reason::FailRemote5xx)
+            }
+            Outcome::InDoubt { .. } => true,
+            Outcome::NotArmed | Outcome::Halt { .. } => return,
+        };
+        if let Some(refusal) = self.daemon.tried(&self.destination, failed, self.now) {
+            tracing::error!(
+                destination = %self.destination, reason = refusal.reason.as_str(),
+                "Destination `{}` is left alone for a minute: {}.", self.destination, refusal.saw
+            );
+            pumped.halted.insert(self.destination.clone(), refusal);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::delivery::read::{LoggedRead, logged_columns};
 use crate::delivery::{DeliveryKey, LoggedDelivery, keys};
 use crate::dialect::{Rows, Sql, each, page, page_locked};
 use crate::enrollment::look_at;
+use crate::outbox::hold;
 use crate::row;
 use crate::{Node, StateError, Tx};
 
@@ -78,6 +79,27 @@ pub async fn in_doubt(tx: &mut Tx, limit: u32) -> Result<Vec<LoggedDelivery>, St
     let mut doubts = rows.into_iter().map(LoggedRead::logged).collect::<Result<Vec<_>, _>>()?;
     doubts.sort_by_key(|doubt| (doubt.delivery.created_at, DeliveryKey::of(&doubt.delivery)));
     Ok(doubts)
+}
+
+/// Puts rejected rows back into the outbox, as if they had just been decided, to be sent by `until` at the latest; returns those that were
+/// rejected.
+pub async fn redrive(
+    tx: &mut Tx,
+    rows: &[DeliveryKey],
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Vec<DeliveryKey>, StateError> {
+    let held = hold(tx, rows).await?;
+    let rejected: Vec<DeliveryKey> =
+        held.into_iter().filter(|held| held.state == DeliveryState::Rejected).map(|held| held.key).collect();
+    const REDRIVE: Sql = each!(
+        "UPDATE delivery SET state = 'pending', reason = $2, due_at_ms = $3, armed_at_ms = NULL, settled_at_ms = NULL, deaths = 0,
+            lease_count = 0, expires_at_ms = CASE WHEN expires_at_ms > $4 THEN expires_at_ms ELSE $4 END FROM",
+        "WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1"
+    );
+    let binds = binds![keys(&rejected), Reason::OkDue.as_str(), row::ms(now), row::ms(until)];
+    tx.later("send again what was rejected", &REDRIVE, binds);
+    Ok(rejected)
 }
 
 /// Closes a doubt; `None`: there is no such doubt. Who and why is kept with the attempt.
