@@ -199,6 +199,14 @@ pub(crate) enum Segment {
         #[arg(long)]
         members: bool,
     },
+    /// Let the next run be as large as it is, whatever the guard says.
+    Accept {
+        /// Its name.
+        name: String,
+        /// Why it may.
+        #[arg(long)]
+        reason: String,
+    },
 }
 
 /// Which rows of the log.

@@ -90,6 +90,7 @@ pub struct Daemon {
     versions: Mutex<BTreeMap<String, Arc<Pinned>>>,
     halted: Mutex<BTreeMap<DestinationName, (Refusal, Timestamp)>>,
     breakers: Mutex<BTreeMap<DestinationName, Breaker>>,
+    said: Mutex<BTreeSet<(PlaybookName, Reason)>>,
     held_runs: Mutex<BTreeSet<(PlaybookName, String)>>,
 }
 
@@ -116,6 +117,7 @@ impl Daemon {
             versions: Mutex::default(),
             halted: Mutex::default(),
             breakers: Mutex::default(),
+            said: Mutex::default(),
             held_runs: Mutex::default(),
         }
     }
@@ -241,6 +243,11 @@ impl Daemon {
         let mut halted = lock(&self.halted);
         halted.retain(|_, (_, until)| *until > now);
         halted.clone()
+    }
+
+    /// Whether this is said of a playbook for the first time by this process.
+    pub fn says_first(&self, playbook: &PlaybookName, reason: Reason) -> bool {
+        lock(&self.said).insert((playbook.clone(), reason))
     }
 
     /// Remembers that a run was held for a playbook, so that it is said once and not at every tick.

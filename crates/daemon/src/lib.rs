@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod driver;
 mod entry;
 pub mod explain;
+pub mod guards;
 pub mod links;
 pub mod made;
 pub mod metrics;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::guards::Trip;
 use jiff::Timestamp;
 use model::delivery::Delivery;
 use model::{DeliveryState, PlaybookName, Reason, Refusal, SegmentName};
@@ -23,6 +24,8 @@ pub struct SegmentReport {
     pub missing_ids: u64,
     /// Why the run was not believed.
     pub held: Option<Refusal>,
+    /// Why it would not be believed in production.
+    pub doubtful: Option<Refusal>,
 }
 
 /// A playbook that was stopped by a limit, and by how much.
@@ -129,6 +132,8 @@ pub struct Pumped {
     pub refused: BTreeMap<Reason, u64>,
     /// Destinations that cannot be used, and why.
     pub halted: BTreeMap<model::DestinationName, Refusal>,
+    /// Guards that tripped.
+    pub trips: Vec<Trip>,
     /// Rows claimed.
     pub claimed: u64,
 }
@@ -145,5 +150,6 @@ impl Pumped {
             *self.refused.entry(reason).or_default() += count;
         }
         self.halted.extend(other.halted);
+        self.trips.extend(other.trips);
     }
 }

@@ -135,6 +135,7 @@ pub async fn take_over(daemon: &Daemon, which: TakeOver, now: Timestamp) -> Resu
     let mut tx = daemon.state.write().await?;
     if which == TakeOver::All {
         recognise(daemon, &mut tx, now).await?;
+        state::tally::drop_old(&mut tx, now).await?;
     }
     let lease_now = daemon.state.lease_now(&mut tx).await?;
     let buried = state::node::bury(&mut tx, &daemon.node(), lease_now).await?;

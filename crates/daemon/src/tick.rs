@@ -64,6 +64,12 @@ async fn turn(
         ticked.warnings.extend(people_that_are_none(profiles));
         for segment in due {
             let report = refresh::refresh(daemon, view, segment, profiles.people, now).await?;
+            ticked.warnings.extend(report.doubtful.as_ref().map(|refusal| {
+                format!(
+                    "segment `{}`: {}; in production this run would be held, until `drumbeat segment accept {}`",
+                    segment.name, refusal.saw, segment.name
+                )
+            }));
             ticked.segments.push(report);
         }
     }

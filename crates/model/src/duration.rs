@@ -128,6 +128,21 @@ impl Share {
     /// Nothing.
     pub const NONE: Self = Self { millionths: 0 };
 
+    /// So many hundredths.
+    pub const fn percent(percent: u32) -> Self {
+        Self::hundredths(percent * 100)
+    }
+
+    /// So many hundredths of a hundredth.
+    pub const fn hundredths(hundredths: u32) -> Self {
+        Self { millionths: hundredths * 100 }
+    }
+
+    /// As a number from 0 to 1.
+    pub fn fraction(self) -> f64 {
+        f64::from(self.millionths) / 1_000_000.0
+    }
+
     /// Reads `5%` or `0.08%`; at most four decimals.
     pub fn parse(text: &str) -> Result<Self, DurationError> {
         let error = || DurationError(EXPECTED_SHARE);

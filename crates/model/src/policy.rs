@@ -210,4 +210,37 @@ pub struct Policy {
     pub quiet_hours: Vec<QuietHours>,
     /// If there is one.
     pub holdout: Option<GlobalHoldout>,
+    /// What stops a campaign before it does harm.
+    pub guards: Guards,
+}
+
+/// What stops a campaign before it does harm. In production a guard that trips holds; elsewhere it is only said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guards {
+    /// A segment may become so many times as large as it was in the middle of its last runs,
+    pub growth_times: u64,
+    /// or grow by so many.
+    pub growth_above: u64,
+    /// Of the messages tried in a day.
+    pub bounced: Share,
+    /// Of those who got one.
+    pub unsubscribed: Share,
+    /// Of those tried, or that could not be made.
+    pub failed: Share,
+    /// Of those tried.
+    pub in_doubt: Share,
+}
+
+impl Default for Guards {
+    /// Below where providers act: Amazon SES reviews an account at 5 % bounces, and pauses it at 10 %.
+    fn default() -> Self {
+        Self {
+            growth_times: 3,
+            growth_above: 1_000,
+            bounced: Share::percent(3),
+            unsubscribed: Share::hundredths(150),
+            failed: Share::percent(10),
+            in_doubt: Share::percent(1),
+        }
+    }
 }

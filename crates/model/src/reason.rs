@@ -161,6 +161,10 @@ reasons! {
     FailRetries = "fail.retries_exhausted" Fail Dispatch "all attempts failed";
     FailPoison = "fail.poison" Fail Dispatch "a process died with it in hand, again and again";
     FailInternal = "fail.internal" Fail Dispatch "an error of Drumbeat's own";
+    GuardBounces = "guard.hard_bounce_rate" Hold System "too many addresses do not exist";
+    GuardOptOuts = "guard.unsub_rate" Hold System "too many people opt out";
+    GuardFailures = "guard.failed_rate" Hold System "too many messages are refused, or cannot be made";
+    GuardDoubts = "guard.in_doubt_level" Hold System "too many messages are in doubt";
     BreakerOpen = "guard.breaker_open" Defer System "the destination fails too often; it is tried again in a minute";
     CancelOperator = "cancel.operator" Cancel System "a person took it back";
     PerRunExceeded = "approval.audience_exceeds" Hold System "more would enter than `limits.per_run` allows";

@@ -3,13 +3,13 @@
 use model::duration::Share;
 use model::name::{BrandName, CapName, PurposeName, QuietHoursName};
 use model::policy::{
-    Cap, Channel, GlobalHoldout, MessageClass, OnHit, Policy, Purpose, QuietHours, RuleZone, Scope,
+    Cap, Channel, GlobalHoldout, Guards, MessageClass, OnHit, Policy, Purpose, QuietHours, RuleZone, Scope,
 };
 
 use crate::playbook::hours;
 use crate::query::query;
 use crate::read::{At, Cx, Named};
-use crate::root::{HoldoutMap, RawCap, RawPurpose, RawQuiet, Root};
+use crate::root::{HoldoutMap, RawCap, RawGuards, RawPurpose, RawQuiet, Root};
 use crate::values::{Some1, Thing};
 
 /// The policy, of the keys that concern it.
@@ -53,6 +53,22 @@ pub(crate) fn policy(root: &mut Root, cx: &mut Cx<'_>) -> Policy {
             .take()
             .map(|raw| holdout(raw.0, root.project.0.as_ref().map_or("", |project| &project.0)))
             .filter(|holdout| holdout.share != Share::NONE),
+        guards: root.guards.take().map(guards).unwrap_or_default(),
+    }
+}
+
+fn guards(raw: RawGuards) -> Guards {
+    let default = Guards::default();
+    let (times, above) = raw.growth.map_or((None, None), |growth| (growth.times, growth.above));
+    let (bounced, unsubscribed, failed) =
+        raw.rates.map_or((None, None, None), |rates| (rates.bounced, rates.unsubscribed, rates.failed));
+    Guards {
+        growth_times: times.map_or(default.growth_times, |times| times.0),
+        growth_above: above.map_or(default.growth_above, |above| above.0),
+        bounced: bounced.unwrap_or(default.bounced),
+        unsubscribed: unsubscribed.unwrap_or(default.unsubscribed),
+        failed: failed.unwrap_or(default.failed),
+        in_doubt: raw.in_doubt.unwrap_or(default.in_doubt),
     }
 }
 

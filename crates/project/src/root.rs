@@ -66,10 +66,12 @@ record! {
         "quiet_hours" quiet_hours: Option<Things<QuietHoursName, At<RawQuiet>>>,
         /// The share of people who get nothing but transactional messages.
         "holdout" holdout: Option<RawHoldout>,
+        /// What stops a campaign before it does harm: held in production, said elsewhere.
+        "guards" guards: Option<RawGuards>,
         /// Each laid over all other keys, when it is chosen.
         "environments" _environments: Option<Environments>,
     }
-    not_yet { "audit", "owners", "events", "lookups", "never", "guards", "retention", "governance", "requires", "alerts" }
+    not_yet { "audit", "owners", "events", "lookups", "never", "retention", "governance", "requires", "alerts" }
 }
 
 /// A project's name.
@@ -454,6 +456,42 @@ record! {
         /// Only for these people.
         "where" filter: Option<Condition>,
     }
+}
+
+record! {
+    /// What stops a campaign before it does harm.
+    pub(crate) struct RawGuards ("a map of guards") {
+        /// How fast a segment may grow.
+        "growth" growth: Option<RawGrowth>,
+        /// What of a playbook's messages of a day may be in doubt; 1% unless given.
+        "in_doubt" in_doubt: Option<Share>,
+        /// What may become of a playbook's messages of a day.
+        "rates" rates: Option<RawRates>,
+    }
+    not_yet { "first_run", "removal", "canary", "per_hour" }
+}
+
+record! {
+    /// How fast a segment may grow, against the middle of its last seven good runs.
+    pub(crate) struct RawGrowth ("a map with `times` and `above`") {
+        /// To so many times as many; 3 unless given.
+        "times" times: Option<Whole<1, 1_000>>,
+        /// Or by so many; 1000 unless given.
+        "above" above: Option<Whole<0, 1_000_000_000>>,
+    }
+}
+
+record! {
+    /// What may become of a playbook's messages of a day, as far as chance does not explain it.
+    pub(crate) struct RawRates ("a map of shares") {
+        /// The address does not exist; 3% unless given.
+        "bounced" bounced: Option<Share>,
+        /// The person opts out by a link in it; 1.5% unless given.
+        "unsubscribed" unsubscribed: Option<Share>,
+        /// It is refused for another cause, or cannot be made; 10% unless given.
+        "failed" failed: Option<Share>,
+    }
+    not_yet { "complained", "fallback" }
 }
 
 record! {

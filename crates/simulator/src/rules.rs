@@ -14,7 +14,7 @@ use model::playbook::{
     Action, Arm, Backfill, ExitRule, Goal, Holdout, Playbook, Reenter, Send, SendWindow, Step, Wait,
 };
 use model::policy::{
-    Cap, GlobalHoldout, Localized, OnHit, Permission, Policy, Purpose, QuietHours, RuleZone, Scope,
+    Cap, GlobalHoldout, Guards, Localized, OnHit, Permission, Policy, Purpose, QuietHours, RuleZone, Scope,
 };
 use model::{
     BrandName, CapName, Channel, DestinationName, MessageClass, PlaybookName, PurposeName, QuietHoursName,
@@ -114,6 +114,7 @@ fn policy(dice: Dice) -> Policy {
         caps: caps(dice.of("caps")),
         quiet_hours: quiet_hours(dice.of("quiet")),
         holdout,
+        guards: Guards::default(),
     }
 }
 

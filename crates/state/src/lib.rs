@@ -30,6 +30,7 @@ mod scratch;
 pub mod segment;
 mod sqlite_tx;
 pub mod suppression;
+pub mod tally;
 
 pub use ask::Question;
 pub use db::{Access, State, Tx};

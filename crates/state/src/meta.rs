@@ -19,3 +19,9 @@ pub async fn set(tx: &mut Tx, key: &str, value: &str) -> Result<(), StateError> 
     tx.execute("keep a value", &sql, binds![key, value]).await?;
     Ok(())
 }
+
+/// Removes a value, if there is one.
+pub async fn remove(tx: &mut Tx, key: &str) -> Result<(), StateError> {
+    tx.execute("remove a value", &Sql::same("DELETE FROM meta WHERE key = $1"), binds![key]).await?;
+    Ok(())
+}

@@ -33,6 +33,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(3, "0003_deaths"),
     migration!(4, "0004_nodes"),
     migration!(5, "0005_rates"),
+    migration!(6, "0006_tally"),
 ];
 
 const HAS_TABLE: Sql = Sql {

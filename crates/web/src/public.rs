@@ -3,6 +3,7 @@
 //!
 //! An opt-out is committed before the answer; repeating it is the same success. A valid POST is honoured whatever its body says.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -20,6 +21,7 @@ use serde_json::json;
 use state::StateError;
 use state::audit::Entry;
 use state::delivery::DeliveryKey;
+use state::tally::Counts;
 
 use crate::Site;
 use crate::page::{escape, page};
@@ -224,6 +226,11 @@ async fn opt_out(
             "source": source, "delivery": claim.delivery.as_str(),
         });
         state::audit::append(&mut tx, &[Entry { kind: "consent", at: now, body }]);
+        if let Some(row) = state::delivery::get_by_key(&mut tx, &key_of(claim)).await? {
+            let counts = Counts { unsubscribed: 1, ..Counts::default() };
+            let tally = BTreeMap::from([(row.delivery.traits.playbook, counts)]);
+            state::tally::add(&mut tx, &site.daemon.node(), &tally, now);
+        }
     }
     if let (true, Some(address)) = (all, state::outbox::address_of(&mut tx, &key_of(claim)).await?) {
         let suppression = Suppression {

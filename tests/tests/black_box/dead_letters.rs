@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{Folder, NOW, Ran, Sink, free_port, project, reachable};
 
-const PEOPLE: usize = 300;
+const PEOPLE: usize = 500;
 
 /// A project whose mail goes to that port.
 fn mailing(port: u16) -> Folder {
@@ -49,7 +49,10 @@ fn a_provider_that_is_down_burns_no_attempts() {
 fn what_was_refused_goes_again_when_a_person_says_why() {
     let Some(refusing) = Sink::start(&["-f", "data"]) else { return };
     let folder = mailing(refusing.port);
-    run(&folder, NOW).code(0);
+    let refused = run(&folder, NOW).code(0);
+    // Outside production a guard only says what it would do.
+    assert_eq!(refused.json()["guards"][0]["reason"], "guard.failed_rate", "{}", refused.out);
+    assert!(refused.err.contains("in production it would be halted"), "{}", refused.err);
     let rejected = log(&folder, &["--state", "rejected"]);
     assert_eq!(rejected.len(), reachable(PEOPLE).len());
     let later = "2026-03-02T09:30:00Z";

@@ -39,7 +39,13 @@ pub(crate) async fn halt(context: &Context, args: &args::Halt) -> Result<u8, Fai
     let mut tx = state.write().await?;
     let kind = if args.lift {
         if !state::control::lift(&mut tx, &scope).await? {
-            return Err(Failure::new(format!("{} is not halted", scope)));
+            return Err(Failure::new(format!("{scope} is not halted")));
+        }
+        // Whoever lifts it has looked at what a guard counted.
+        match &scope {
+            HaltScope::All => state::tally::forget(&mut tx, None).await?,
+            HaltScope::Playbook(name) => state::tally::forget(&mut tx, Some(name)).await?,
+            HaltScope::Destination(_) => {}
         }
         "halt_lifted"
     } else {

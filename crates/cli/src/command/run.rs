@@ -47,6 +47,12 @@ pub(crate) async fn once(context: &Context, daemon: &Arc<daemon::Daemon>) -> Res
     for warning in &passed.ticked.warnings {
         say(&format!("warning: {warning}"));
     }
+    for trip in passed.pumped.trips.iter().filter(|trip| !trip.holds) {
+        say(&format!(
+            "warning: playbook `{}`: {} ({}); in production it would be halted",
+            trip.playbook, trip.refusal.saw, trip.refusal.reason
+        ));
+    }
     say_stopped(&stopped);
     Ok(exit_code(&passed, in_doubt(&json)))
 }
@@ -101,7 +107,8 @@ fn in_doubt(json: &Value) -> u64 {
 
 fn exit_code(passed: &Passed, in_doubt: u64) -> u8 {
     let held = passed.ticked.segments.iter().any(|segment| segment.held.is_some())
-        || !passed.ticked.holds.is_empty();
+        || !passed.ticked.holds.is_empty()
+        || passed.pumped.trips.iter().any(|trip| trip.holds);
     if held {
         code::HELD
     } else if !passed.pumped.halted.is_empty() {
@@ -292,6 +299,17 @@ fn passed_json(passed: &Passed, queue: &BTreeMap<&'static str, u64>) -> Value {
         .iter()
         .map(|hold| json!({ "playbook": hold.playbook.as_str(), "reason": hold.refusal.reason.as_str(), "saw": hold.refusal.saw }))
         .collect();
+    let guards: Vec<Value> = passed
+        .pumped
+        .trips
+        .iter()
+        .map(|trip| {
+            json!({
+                "playbook": trip.playbook.as_str(), "reason": trip.refusal.reason.as_str(), "saw": trip.refusal.saw,
+                "holds": trip.holds,
+            })
+        })
+        .collect();
     let halted: Vec<Value> = passed
         .pumped
         .halted
@@ -314,6 +332,7 @@ fn passed_json(passed: &Passed, queue: &BTreeMap<&'static str, u64>) -> Value {
         "playbooks": playbooks,
         "held": held,
         "halted": halted,
+        "guards": guards,
         "audiences": [],
     })
 }

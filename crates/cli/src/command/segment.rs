@@ -1,12 +1,13 @@
-//! `segment list` and `segment show`.
+//! `segment list`, `segment show` and `segment accept`.
 
 use model::segment::SegmentSource;
 use roaring::RoaringBitmap;
 use serde_json::json;
 use state::Tx;
+use state::audit::Entry;
 
 use crate::args::Segment;
-use crate::context::{Context, known_segment};
+use crate::context::{Context, actor, known_segment};
 use crate::failure::{Failure, code};
 use crate::print::{Rows, say, thousands};
 
@@ -17,6 +18,7 @@ const HISTORY: u32 = 20;
 pub(crate) async fn segment(context: &Context, args: &Segment) -> Result<u8, Failure> {
     match args {
         Segment::List => list(context).await,
+        Segment::Accept { name, reason } => accept(context, name, reason).await,
         Segment::Show { name, at, sql, members } => {
             let project = context.project()?;
             let name = known_segment(&project, name)?;
@@ -113,5 +115,20 @@ async fn show_members(context: &Context, tx: &mut Tx, members: &RoaringBitmap) -
         }
     }
     context.printer.rows(&rows, "nobody")?;
+    Ok(code::DONE)
+}
+
+/// A person's word that a segment may have grown so much.
+async fn accept(context: &Context, name: &str, reason: &str) -> Result<u8, Failure> {
+    let project = context.project()?;
+    let name = known_segment(&project, name)?;
+    let state = context.state_to_write(&project).await?;
+    let now = context.now();
+    let mut tx = state.write().await?;
+    state::meta::set(&mut tx, &daemon::guards::acceptance_key(&name), &now.to_string()).await?;
+    let body = json!({ "segment": name.as_str(), "why": reason, "actor": actor() });
+    state::audit::append(&mut tx, &[Entry { kind: "growth_accepted", at: now, body }]);
+    tx.commit().await?;
+    say(&format!("the next run of `{name}` may be as large as it is"));
     Ok(code::DONE)
 }

@@ -36,6 +36,7 @@ use self::scribe::Scribe;
 use self::settler::When;
 use crate::clock;
 use crate::daemon::{Carrier, Daemon, DaemonError, Surroundings, halts};
+use crate::guards;
 use crate::report::Pumped;
 
 /// Rows claimed and prepared at once: read from the warehouse, looked at, rendered.
@@ -106,6 +107,9 @@ pub async fn pump(daemon: &Arc<Daemon>, due_by: Timestamp, now: Timestamp) -> Re
             }
         }
         failed.map_or(Ok(()), Err)?;
+    }
+    if pumped.claimed > 0 {
+        pumped.trips = guards::watch(daemon, now).await?;
     }
     pumped
         .halted

@@ -11,11 +11,12 @@ use model::delivery::{Delivery, GateRecord};
 use model::enrollment::{Enrollment, Exit, Progress};
 use model::playbook::{Action, Playbook, Send};
 use model::policy::Purpose;
-use model::reason::ReasonClass;
+use model::reason::{Gate, ReasonClass};
 use model::settings::Brand;
-use model::{DeliveryState, EnrollmentId, ProfileNumber, Reason, Refusal};
+use model::{DeliveryState, EnrollmentId, PlaybookName, ProfileNumber, Reason, Refusal};
 use state::delivery::DeliveryKey;
 use state::outbox::{Back, Claimed};
+use state::tally::Counts;
 
 use super::{Ready, refuse};
 use crate::daemon::{Daemon, DaemonError, Pinned, Surroundings};
@@ -48,7 +49,7 @@ pub(super) async fn prepare(
     let Read { people, mut enrollments, versions } = read?;
     let world = surroundings.world(&daemon.project);
     let mut prepared = Prepared::default();
-    let mut backs = Vec::new();
+    let (mut backs, mut unmade) = (Vec::new(), BTreeMap::<PlaybookName, Counts>::new());
     for claimed in rows {
         let Some(facts) = people.get(&claimed.delivery.profile) else { continue };
         let enrollment = enrollments.remove(&claimed.delivery.enrollment);
@@ -84,12 +85,16 @@ pub(super) async fn prepare(
             Err(back) => {
                 if let Back::Refused { reason, .. } | Back::Deferred { reason, .. } = &back {
                     refuse(&mut prepared.refused, *reason);
+                    // That the template itself says `skip` is no failure.
+                    if reason.gate() == Gate::Content && *reason != Reason::AuthorAbort {
+                        unmade.entry(claimed.delivery.traits.playbook.clone()).or_default().unmade += 1;
+                    }
                 }
                 backs.push((DeliveryKey::of(&claimed.delivery), claimed.fence, back));
             }
         }
     }
-    super::settler::write_back(daemon, &backs, now).await?;
+    super::settler::write_back(daemon, &backs, &unmade, now).await?;
     Ok(prepared)
 }
 

@@ -1,18 +1,20 @@
 //! SETTLE: what came of attempts, written in the scribe's transactions. A result is a fact and is never fenced.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use connector::{Bounce, Outcome};
 use jiff::{SignedDuration, Timestamp};
 use model::consent::{Suppression, SuppressionSubject};
 use model::id::AddressHash;
-use model::{DeliveryState, DestinationName, Reason, Refusal};
+use model::{DeliveryState, DestinationName, PlaybookName, Reason, Refusal};
 use serde_json::json;
 use state::Tx;
 use state::audit::Entry;
 use state::delivery::DeliveryKey;
 use state::fact::{Fact, FactKind};
 use state::outbox::{Answer, Back, Claimed, Settlement};
+use state::tally::Counts;
 use tokio::sync::mpsc;
 
 use super::armer::BackRow;
@@ -26,7 +28,7 @@ pub(super) const BATCH_MAX: usize = 256;
 /// A result.
 pub(super) enum Job {
     /// An answer to what was armed.
-    Settle { settlement: Settlement, bounce: Option<Bounced> },
+    Settle { settlement: Settlement, playbook: PlaybookName, bounce: Option<Bounced> },
     /// A row that was not armed: it goes back, and an answer it got before is told.
     GiveBack { claimed: Box<Claimed>, back: Back, told: Option<Entry>, bounce: Option<Bounced> },
     /// A destination is used too fast, and wants to be let alone for so long.
@@ -101,7 +103,9 @@ impl Handle {
         let bounce = (bounce == Some(Bounce::Hard)).then(|| (address.clone(), Box::new(claimed.clone())));
         let settlement = Settlement { delivery: DeliveryKey::of(&claimed.delivery), attempt, result, detail };
         let job = match when {
-            When::Armed => Job::Settle { settlement, bounce },
+            When::Armed => {
+                Job::Settle { settlement, playbook: claimed.delivery.traits.playbook.clone(), bounce }
+            }
             When::Unarmed => {
                 let refusal = |reason: Reason| Refusal { reason, saw: settlement.detail.clone() };
                 let delivery = &claimed.delivery;
@@ -170,13 +174,27 @@ pub(super) async fn write(
 ) -> Result<(), DaemonError> {
     let (mut settlements, mut backs, mut bounced, mut entries) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut tally: BTreeMap<PlaybookName, Counts> = BTreeMap::new();
     for job in jobs {
         match job {
-            Job::Settle { settlement, bounce } => {
+            Job::Settle { settlement, playbook, bounce } => {
+                let counts = tally.entry(playbook).or_default();
+                match &settlement.result {
+                    Answer::Accepted { .. } => counts.accepted += 1,
+                    Answer::Rejected { .. } => counts.rejected += 1,
+                    Answer::InDoubt => counts.in_doubt += 1,
+                    Answer::Retry { .. } => {}
+                }
+                counts.bounced += u64::from(bounce.is_some());
                 settlements.push(settlement);
                 bounced.extend(bounce);
             }
             Job::GiveBack { claimed, back, told, bounce } => {
+                if told.is_some() && matches!(back, Back::Refused { state: DeliveryState::Rejected, .. }) {
+                    let counts = tally.entry(claimed.delivery.traits.playbook.clone()).or_default();
+                    counts.rejected += 1;
+                    counts.bounced += u64::from(bounce.is_some());
+                }
                 backs.push((DeliveryKey::of(&claimed.delivery), claimed.fence, back));
                 bounced.extend(bounce);
                 entries.extend(told);
@@ -190,6 +208,7 @@ pub(super) async fn write(
     }
     entries.extend(settlements.iter().map(|settlement| entry(settlement, When::Armed, now)));
     state::audit::append(tx, &entries);
+    state::tally::add(tx, &daemon.node(), &tally, now);
     give_back_in(tx, &backs, now).await?;
     Ok(())
 }
@@ -269,6 +288,7 @@ fn entry(settlement: &Settlement, when: When, now: Timestamp) -> Entry {
 pub(super) async fn write_back(
     daemon: &Daemon,
     backs: &[BackRow],
+    unmade: &BTreeMap<PlaybookName, Counts>,
     now: Timestamp,
 ) -> Result<(), DaemonError> {
     if backs.is_empty() {
@@ -276,6 +296,7 @@ pub(super) async fn write_back(
     }
     let mut tx = daemon.state.write().await?;
     give_back_in(&mut tx, backs, now).await?;
+    state::tally::add(&mut tx, &daemon.node(), unmade, now);
     tx.commit().await?;
     Ok(())
 }

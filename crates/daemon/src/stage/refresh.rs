@@ -18,10 +18,15 @@ use state::audit::Entry;
 use state::segment::SegmentRun;
 
 use crate::daemon::{Daemon, DaemonError, Surroundings};
+use crate::guards::acceptance_key;
 use crate::people;
 use crate::report::SegmentReport;
 use crate::source::{PAGE_ROWS, SourceError, View};
 use crate::uses;
+
+/// Runs that are looked at for those to compare with, and how many of them are compared with.
+const RUNS_RECENT: u32 = 50;
+const RUNS_COMPARED: usize = 7;
 
 /// What one query gave.
 #[derive(Debug, Default)]
@@ -56,6 +61,7 @@ pub async fn refresh(
         SegmentSource::Sql(query) => pull(daemon, view, segment, query, &run_id).await,
         SegmentSource::Where(condition) => select(daemon, view, segment, condition, &run_id, now).await,
     };
+    let mut grown = None;
     let old = before.as_ref().map(|current| current.members.clone()).unwrap_or_default();
     let (pulled, held) = match pulled {
         Ok(pulled) => {
@@ -69,7 +75,8 @@ pub async fn refresh(
                 stale,
             };
             let held = engine::judge_run(&segment.expect, &seen).err();
-            (pulled, held)
+            grown = judge_growth(daemon, segment, pulled.members.len()).await?;
+            (pulled, held.or_else(|| grown.clone().filter(|_| daemon.project.settings.production)))
         }
         // State that fails stops the pass; a warehouse that fails stops this segment.
         Err(DaemonError::Source(
@@ -101,9 +108,31 @@ pub async fn refresh(
         duplicates: run.duplicates,
         missing_ids: run.missing_ids,
         held: run.held.clone(),
+        doubtful: grown.filter(|_| run.held.is_none()),
     };
     commit(daemon, segment, &run, &report, now).await?;
     Ok(report)
+}
+
+/// Whether it grew as segments do, if nobody has said that it may be so large.
+async fn judge_growth(
+    daemon: &Daemon,
+    segment: &Segment,
+    members: u64,
+) -> Result<Option<Refusal>, DaemonError> {
+    let mut tx = daemon.state.read().await?;
+    if state::meta::get(&mut tx, &acceptance_key(&segment.name)).await?.is_some() {
+        return Ok(None);
+    }
+    let recent: Vec<u64> = state::segment::history(&mut tx, &segment.name, RUNS_RECENT)
+        .await?
+        .into_iter()
+        // A segment that is defined anew is another one.
+        .filter(|run| run.held.is_none() && run.definition == segment.definition)
+        .map(|run| run.members)
+        .take(RUNS_COMPARED)
+        .collect();
+    Ok(engine::judge_growth(&daemon.project.policy.guards, &recent, members).err())
 }
 
 async fn commit(
@@ -116,6 +145,9 @@ async fn commit(
     let mut tx = daemon.deciding().await?;
     state::segment::commit_run(&mut tx, run, now).await?;
     state::segment::set_last_due(&mut tx, &segment.name, now).await?;
+    if run.held.is_none() {
+        state::meta::remove(&mut tx, &acceptance_key(&segment.name)).await?;
+    }
     let held = run.held.as_ref().map(|held| json!({ "reason": held.reason.as_str(), "saw": held.saw }));
     let body = json!({
         "run": run.id, "segment": segment.name.as_str(), "definition": run.definition, "rows": run.rows,

@@ -2,8 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use model::condition::{Condition, SegmentTest};
+use model::duration::Share;
 use model::playbook::{Action, Backfill, Reenter, Wait};
-use model::policy::{Channel, Permission};
+use model::policy::{Channel, Guards, Permission};
 use model::segment::{Quantity, SegmentSource};
 use model::{BrandName, DestinationName, PlaybookName, PurposeName, SegmentName, Value};
 
@@ -54,6 +55,13 @@ fn policy_names_purposes_permission_caps_and_quiet_hours() {
     assert_eq!(names, ["any_week", "email_day"], "in the order of their names");
     assert_eq!(policy.quiet_hours.len(), 3);
     assert!(policy.holdout.is_some());
+    let given = Guards {
+        growth_times: 4,
+        in_doubt: Share::percent(2),
+        bounced: Share::parse("2.5%").unwrap(),
+        ..Guards::default()
+    };
+    assert_eq!(policy.guards, given);
 }
 
 #[test]

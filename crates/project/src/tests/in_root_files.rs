@@ -249,8 +249,16 @@ pub(super) const IN_ROOT_FILES: &[(&str, &str, &str, &[&str])] = &[
     ),
     (
         "policy.yml",
-        "holdout:",
-        "guards: {first_run: 500}\nholdout:",
-        &["E0901 policy.yml:15:1+6 not yet: `guards` is not built yet"],
+        "in_doubt: 2%",
+        "first_run: 500",
+        &["E0901 policy.yml:16:30+9 not yet: `first_run` is not built yet"],
+    ),
+    (
+        "policy.yml",
+        "bounced: 2.5%",
+        "bounced: 3",
+        &[
+            "E0105 policy.yml:16:61+1 `3` is not a share; a share is a percentage between 0% and 100%, such as `5%` or `0.5%`",
+        ],
     ),
 ];

@@ -42,8 +42,20 @@ impl Bench {
         Self::following(start, &[])
     }
 
+    /// As [`Bench::following`], in production, where guards hold. A person has activated the playbook.
+    pub fn in_production(start: Timestamp, waits: &[SignedDuration]) -> Result<Self, String> {
+        let bench = Self::made(start, waits, true)?;
+        let key = daemon::stage::enter::activation_key(&PlaybookName::known("hello"));
+        bench.write(async |tx| state::meta::set(tx, &key, "activated").await)?;
+        Ok(bench)
+    }
+
     /// The same, and another message after each of these waits.
     pub fn following(start: Timestamp, waits: &[SignedDuration]) -> Result<Self, String> {
+        Self::made(start, waits, false)
+    }
+
+    fn made(start: Timestamp, waits: &[SignedDuration], production: bool) -> Result<Self, String> {
         let dir = folder().map_err(|error| error.to_string())?;
         let mut inner = Inner::default();
         let ana = [("email", "ana@example.test"), ("first_name", "Ana")];
@@ -52,7 +64,11 @@ impl Bench {
         inner.segments.insert(SegmentName::known("people"), [(ANA.to_owned(), BTreeMap::new())].into());
         let calm = Options::of(Dice::new(0), 1, 1).calm();
         let outside = Outside {
-            project: project::ruled(base()?, &rules(waits)),
+            project: {
+                let mut project = project::ruled(base()?, &rules(waits));
+                Arc::make_mut(&mut project).settings.production = production;
+                project
+            },
             world: Arc::new(MadeWorld::new(inner)),
             provider: Arc::new(Provider::of(Dice::new(0), calm)),
         };
@@ -108,6 +124,20 @@ impl Bench {
         let (channel, purpose) = (Some(Channel::Email), Some(PurposeName::known("offers")));
         let row = MadeConsent { profile: ANA.to_owned(), channel, purpose, status, changed_at: at };
         self.outside.world.lock().consents.push(row);
+    }
+
+    /// So many more people are in the segment, to none of whom anybody may write.
+    pub fn crowd(&self, many: u32) {
+        let mut world = self.outside.world.lock();
+        let members = world.segments.entry(SegmentName::known("people")).or_default();
+        members.extend((0..many).map(|n| (format!("stranger {n}"), BTreeMap::new())));
+    }
+
+    /// How many are in the segment, as far as the state believes.
+    pub fn members(&self) -> Result<u64, String> {
+        let name = SegmentName::known("people");
+        let current = self.write(async |tx| state::segment::current(tx, &name).await)?;
+        Ok(current.map_or(0, |current| current.members.len()))
     }
 
     /// Somebody listens to the provider.

@@ -5,11 +5,13 @@ use std::cell::Cell;
 use connector::Outcome;
 use jiff::{SignedDuration, Timestamp};
 use model::consent::ConsentStatus;
-use model::{DeliveryState, DestinationName, Reason};
+use model::{DeliveryState, DestinationName, PlaybookName, Reason, SegmentName};
 use simulator::composed::Moment;
 use simulator::composed::bench::{Bench, elsewhere, no};
 use state::StateError;
+use state::control::HaltScope;
 use state::outbox::As;
+use state::tally::Counts;
 
 fn start() -> Timestamp {
     "2026-03-03T09:00:00Z".parse().unwrap()
@@ -188,4 +190,50 @@ fn a_doubt_that_a_person_sends_again_goes_again() {
     bench.pump(after(1)).unwrap();
     assert_eq!(bench.handed().len(), 2);
     assert_eq!(bench.rows().unwrap()[0].delivery.state, DeliveryState::Accepted);
+}
+
+#[test]
+fn a_segment_that_explodes_is_held_until_a_person_says_that_it_may() {
+    let bench = Bench::in_production(start(), &[]).unwrap();
+    bench.tick(start()).unwrap();
+    bench.crowd(2_000);
+    bench.tick(after(1)).unwrap();
+    assert_eq!(bench.members().unwrap(), 1, "it was believed");
+    let key = daemon::guards::acceptance_key(&SegmentName::known("people"));
+    bench.write(async |tx| state::meta::set(tx, &key, "a fair was last week").await).unwrap();
+    bench.tick(after(2)).unwrap();
+    assert_eq!(bench.members().unwrap(), 2_001);
+    // That was for once.
+    bench.crowd(90_000);
+    bench.tick(after(3)).unwrap();
+    assert_eq!(bench.members().unwrap(), 2_001);
+}
+
+#[test]
+fn a_playbook_that_bounces_is_halted_until_a_person_has_looked() {
+    let bench = Bench::in_production(start(), &[SignedDuration::from_hours(1)]).unwrap();
+    bench.tick(start()).unwrap();
+    let hello = PlaybookName::known("hello");
+    let bad = Counts { accepted: 940, rejected: 60, bounced: 60, ..Counts::default() };
+    bench
+        .write(async |tx| {
+            state::tally::add(tx, &state::Node::alone("another"), &[(hello.clone(), bad)].into(), start());
+            Ok(())
+        })
+        .unwrap();
+    bench.pump(start()).unwrap();
+    let halts = || bench.write(async |tx| tx.ask(state::control::halts()).await).unwrap();
+    let [halt] = &halts()[..] else { panic!("nothing is halted") };
+    assert_eq!((&halt.scope, &*halt.actor), (&HaltScope::Playbook(hello.clone()), "guard"));
+    assert!(halt.reason.starts_with("60 of 1001 messages bounced, the guard is 3%"), "{}", halt.reason);
+    bench
+        .write(async |tx| {
+            state::tally::forget(tx, Some(&hello)).await?;
+            state::control::lift(tx, &halt.scope).await
+        })
+        .unwrap();
+    bench.tick(after(1)).unwrap();
+    bench.tick(after(2)).unwrap();
+    assert_eq!(bench.pump(after(2)).unwrap(), 1);
+    assert_eq!(halts(), [], "what a person has looked at halts nothing again");
 }

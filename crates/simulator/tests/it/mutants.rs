@@ -17,6 +17,11 @@ const KILLED: &[(&str, &str, &str)] = &[
     ("decide_overwrites", "directed::a_decision_that_comes_late_sends_nothing_again", "sent again"),
     ("double_touch", PURE, "TOUCH_ONCE"),
     ("fence_unchecked", "directed::a_claim_whose_lease_went_to_another_arms_nothing", "a stale claim"),
+    (
+        "guard_ignored",
+        "directed::a_playbook_that_bounces_is_halted_until_a_person_has_looked",
+        "nothing is halted",
+    ),
     ("holdout_ignored", PURE, "HOLDOUT_SILENT"),
     ("lost_candidate", PURE, "CONSERVATION"),
     ("out_without_a_row", PURE, "CONSERVATION"),

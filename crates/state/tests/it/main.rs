@@ -79,7 +79,8 @@ conformance! {
         a_scratch_state_is_a_copy_to_play_on;
     nodes:
         a_node_that_ends_is_buried_and_what_it_had_is_taken_over
-        one_that_leaves_gives_back_what_it_had;
+        one_that_leaves_gives_back_what_it_had
+        what_each_counts_is_added_up;
     consents:
         an_event_is_added_once
         an_import_writes_only_changes

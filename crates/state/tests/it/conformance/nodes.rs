@@ -3,7 +3,8 @@
 use model::DeliveryState;
 use state::delivery::{self, DeliveryKey};
 use state::outbox::{self, Due};
-use state::{Node, State, Tx, node};
+use state::tally::Counts;
+use state::{Node, State, Tx, node, tally};
 
 use super::outbox::arm;
 use crate::world::{at, decide, delivery as pending, destination};
@@ -71,4 +72,29 @@ pub(crate) async fn one_that_leaves_gives_back_what_it_had(state: &State) {
     let logged = delivery::get_by_key(&mut tx, &DeliveryKey::of(&delivery)).await.unwrap().unwrap();
     assert_eq!(logged.delivery.state, DeliveryState::Pending);
     assert_eq!(claim(&mut tx, Due::Fresh, &second).await, [1], "and nobody died of it");
+}
+
+pub(crate) async fn what_each_counts_is_added_up(state: &State) {
+    use std::collections::BTreeMap;
+    let name = model::PlaybookName::known;
+    let counts = |accepted, bounced| Counts { accepted, bounced, ..Counts::default() };
+    let hour = |hour: i64| at(hour * 3_600 + 5);
+    let mut tx = state.write().await.unwrap();
+    let (one, two) = (Node::alone("one"), Node::alone("two"));
+    tally::add(
+        &mut tx,
+        &one,
+        &BTreeMap::from([(name("a"), counts(10, 1)), (name("b"), counts(1, 0))]),
+        hour(1),
+    );
+    tally::add(&mut tx, &one, &BTreeMap::from([(name("a"), counts(5, 2))]), hour(1));
+    tally::add(&mut tx, &two, &BTreeMap::from([(name("a"), counts(100, 0))]), hour(2));
+    tally::add(&mut tx, &two, &BTreeMap::new(), hour(2));
+    let all = tally::since(&mut tx, hour(1)).await.unwrap();
+    assert_eq!(all, BTreeMap::from([(name("a"), counts(115, 3)), (name("b"), counts(1, 0))]));
+    assert_eq!(tally::since(&mut tx, hour(2)).await.unwrap(), BTreeMap::from([(name("a"), counts(100, 0))]));
+    tally::forget(&mut tx, Some(&name("a"))).await.unwrap();
+    assert_eq!(tally::since(&mut tx, hour(0)).await.unwrap(), BTreeMap::from([(name("b"), counts(1, 0))]));
+    tally::drop_old(&mut tx, hour(24 * 31 + 2)).await.unwrap();
+    assert!(tally::since(&mut tx, hour(0)).await.unwrap().is_empty());
 }
