@@ -229,6 +229,14 @@ pub(crate) struct Which {
     pub(crate) until: Option<Timestamp>,
 }
 
+impl Which {
+    /// Whether nothing is chosen.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { profile, playbook, destination, since, until } = self;
+        profile.is_none() && playbook.is_none() && destination.is_none() && since.is_none() && until.is_none()
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Log {
     #[command(flatten)]

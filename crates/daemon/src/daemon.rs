@@ -225,6 +225,10 @@ impl Daemon {
     /// One more try at a destination: whether it failed for a cause that has nothing to do with the message. Where most do, it is left alone
     /// for a while. `Some`: that begins now.
     pub fn tried(&self, destination: &DestinationName, failed: bool, now: Timestamp) -> Option<Refusal> {
+        // What was under way when it was left alone says nothing new.
+        if self.halted_destinations(now).contains_key(destination) {
+            return None;
+        }
         let opens = lock(&self.breakers).entry(destination.clone()).or_default().tried(failed);
         let (many, of) = opens?;
         let refusal =

@@ -136,6 +136,8 @@ pub struct Pumped {
     pub trips: Vec<Trip>,
     /// Rows claimed.
     pub claimed: u64,
+    /// There may be more, once a destination has turns again.
+    pub waits: bool,
 }
 
 impl Pumped {
@@ -146,6 +148,7 @@ impl Pumped {
         self.in_doubt += other.in_doubt;
         self.retried += other.retried;
         self.claimed += other.claimed;
+        self.waits |= other.waits;
         for (reason, count) in other.refused {
             *self.refused.entry(reason).or_default() += count;
         }

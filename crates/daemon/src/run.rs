@@ -1,5 +1,6 @@
 //! The two loops: one pass that ends (`run --once`), and the daemon that does not.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use model::{DeliveryState, Reason};
 use state::control::{Halt, HaltScope};
 use state::delivery::DeliveryKey;
 use state::node::Buried;
-use state::{StateError, Tx};
+use state::{Node, StateError, Tx};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -82,7 +83,7 @@ pub async fn run_once(
         merge(&mut passed.ticked, ticked);
         loop {
             let pumped = pump(daemon, due_by, now()).await?;
-            let worked = pumped.claimed > 0;
+            let worked = pumped.claimed > 0 || pumped.waits;
             idle &= !worked;
             passed.pumped.add(pumped);
             progress.pumped(&passed.pumped);
@@ -119,6 +120,8 @@ pub struct LeftBehind {
     pub orphans: u64,
     /// What is to be said of rows that their processes, and others before them, died with.
     pub poison: Vec<String>,
+    /// Why everything is halted from now on, if Postgres failed over.
+    pub failed_over: Option<String>,
 }
 
 /// Which nodes are taken over from.
@@ -126,23 +129,31 @@ pub struct LeftBehind {
 pub enum TakeOver {
     /// On joining: whoever is not among the living, whenever that was noticed.
     All,
+    /// The same, on joining anew: where a node lost its session others may have lost theirs, and nobody died of that.
+    Anew,
     /// Later on: those who are found dead now.
     Dead,
 }
 
 /// Buries the dead: their leases are void, and what they had armed is in doubt.
 pub async fn take_over(daemon: &Daemon, which: TakeOver, now: Timestamp) -> Result<LeftBehind, DaemonError> {
+    let node = daemon.node();
     let mut tx = daemon.state.write().await?;
-    if which == TakeOver::All {
-        recognise(daemon, &mut tx, now).await?;
+    let mut failed_over = None;
+    if which != TakeOver::Dead {
+        failed_over = recognise(daemon, &mut tx, now).await?;
         state::tally::drop_old(&mut tx, now).await?;
     }
     let lease_now = daemon.state.lease_now(&mut tx).await?;
-    let buried = state::node::bury(&mut tx, &daemon.node(), lease_now).await?;
+    let mut buried = state::node::bury(&mut tx, &node, lease_now).await?;
     if which == TakeOver::Dead && buried.is_empty() {
         tx.rollback().await?;
         return Ok(LeftBehind::default());
     }
+    if which == TakeOver::Anew {
+        buried.stalled.append(&mut buried.died);
+    }
+    state::outbox::hold_orphans(&mut tx).await?;
     // Nobody dies of a row that stands still with it.
     state::outbox::release(&mut tx, &buried.stalled).await?;
     let poison = state::outbox::void_leases(&mut tx, now).await?;
@@ -152,7 +163,8 @@ pub async fn take_over(daemon: &Daemon, which: TakeOver, now: Timestamp) -> Resu
         });
         state::audit::append(&mut tx, &[state::audit::Entry { kind: "poison", at: now, body }]);
     }
-    let orphans = crate::pump::doubt(&mut tx, &daemon.node(), now).await?;
+    // Of the others only: what this node has armed is under way.
+    let orphans = crate::pump::doubt(&mut tx, None, now).await?;
     tx.commit().await?;
     let told = |key: &DeliveryKey| {
         format!(
@@ -161,7 +173,7 @@ pub async fn take_over(daemon: &Daemon, which: TakeOver, now: Timestamp) -> Resu
             state::outbox::DEATHS_MAX
         )
     };
-    Ok(LeftBehind { buried, orphans, poison: poison.iter().map(told).collect() })
+    Ok(LeftBehind { buried, orphans, poison: poison.iter().map(told).collect(), failed_over })
 }
 
 /// The key of the line of history that this state was on at the last start.
@@ -169,10 +181,11 @@ const IDENTITY: &str = "postgres_identity";
 
 /// Stops everything if this is not the line of history that the last start was on: Postgres failed over, or was restored from a copy.
 /// Messages may have gone out of which this state knows nothing, and would go again. A person looks, and lifts the halt.
-async fn recognise(daemon: &Daemon, tx: &mut Tx, now: Timestamp) -> Result<(), DaemonError> {
-    let Some(identity) = daemon.state.identity() else { return Ok(()) };
+async fn recognise(daemon: &Daemon, tx: &mut Tx, now: Timestamp) -> Result<Option<String>, DaemonError> {
+    let Some(identity) = daemon.state.identity() else { return Ok(None) };
+    let mut told = None;
     match state::meta::get(tx, IDENTITY).await? {
-        Some(known) if known == identity => return Ok(()),
+        Some(known) if known == identity => return Ok(None),
         None => {}
         Some(_) if mutant("failover_unseen") => {}
         Some(known) => {
@@ -181,23 +194,52 @@ async fn recognise(daemon: &Daemon, tx: &mut Tx, now: Timestamp) -> Result<(), D
                  messages that went out since would go again. Compare the log with the provider's, then lift this"
             );
             let body = serde_json::json!({ "scope": "everything", "why": reason, "actor": "drumbeat" });
-            let halt = Halt { scope: HaltScope::All, reason, actor: "drumbeat".to_owned(), at: now };
+            // Whoever lifts a halt that was there before must read of this, too.
+            let before =
+                tx.ask(state::control::halts()).await?.into_iter().find(|halt| halt.scope == HaltScope::All);
+            state::control::lift(tx, &HaltScope::All).await?;
+            let reason_now = match before {
+                Some(before) => {
+                    format!("{reason}. Before that, {} halted it: {}", before.actor, before.reason)
+                }
+                None => reason.clone(),
+            };
+            let halt =
+                Halt { scope: HaltScope::All, reason: reason_now, actor: "drumbeat".to_owned(), at: now };
             state::control::halt(tx, &halt).await?;
             state::audit::append(tx, &[state::audit::Entry { kind: "halt", at: now, body }]);
+            told = Some(reason);
         }
     }
     state::meta::set(tx, IDENTITY, identity).await?;
-    Ok(())
+    Ok(told)
 }
 
 /// Gives back what is in hand, and ends the node, as one that ends by itself does.
 pub async fn leave(daemon: &Daemon) -> Result<(), DaemonError> {
-    let node = daemon.node();
+    end(daemon, &daemon.node()).await
+}
+
+async fn end(daemon: &Daemon, node: &Node) -> Result<(), DaemonError> {
     let mut tx = daemon.state.write().await?;
     state::outbox::release(&mut tx, &[node.id().to_owned()]).await?;
-    state::node::leave(&mut tx, &node).await?;
+    state::node::leave(&mut tx, node).await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// Tells the other nodes that this one lives, as long as a pass runs.
+///
+/// # Errors
+/// [`StateError::Buried`]: they believe it dead, and so the pass is of no use any more.
+pub async fn keep_alive(daemon: &Daemon) -> StateError {
+    let (lease, node) = (state::node::lease(), daemon.node());
+    loop {
+        clock::sleep(lease / 3).await;
+        if let Ok(Err(error)) = tokio::time::timeout(lease / 3, node.beat()).await {
+            return error;
+        }
+    }
 }
 
 /// The key of the time of the last tick.
@@ -248,12 +290,19 @@ pub async fn serve(
             done
         };
         // Side by side in one task: deciding yields at every page, and what is handed over has tasks of its own.
-        let (ticked, pumped, sealed, lived) = tokio::join!(
-            async { giving_up(ticking(&daemon, clock, &metrics, ended.clone()).await).await },
-            async { giving_up(pumping(&daemon, clock, &metrics, ended.clone()).await).await },
-            sealing(&daemon, ended.clone()),
-            living(&daemon, clock, stop.clone(), end),
-        );
+        let mut lived = Lived::Told;
+        let work = async {
+            tokio::join!(
+                async { giving_up(ticking(&daemon, clock, &metrics, ended.clone()).await).await },
+                async { giving_up(pumping(&daemon, clock, &metrics, ended.clone()).await).await },
+                sealing(&daemon, ended.clone()),
+            )
+        };
+        let (ticked, pumped, sealed) = tokio::select! {
+            done = work => done,
+            // It does not end by itself: as long as something is handed over, the others are to know that we live.
+            never = living(&daemon, clock, stop.clone(), end, &mut lived) => match never {},
+        };
         metrics.ready(false);
         ticked.and(pumped).and(sealed)?;
         match lived {
@@ -282,10 +331,13 @@ async fn settle_in(
 ) -> Result<bool, DaemonError> {
     loop {
         let settled = async {
-            if !is_joined {
-                daemon.becomes(daemon.state.join(name).await?);
+            if is_joined {
+                return take_over(daemon, TakeOver::All, clock.now()).await;
             }
-            take_over(daemon, TakeOver::All, clock.now()).await
+            let before = daemon.node();
+            daemon.becomes(daemon.state.join(name).await?);
+            end(daemon, &before).await?;
+            take_over(daemon, TakeOver::Anew, clock.now()).await
         };
         match settled.await {
             Ok(left) => {
@@ -313,42 +365,50 @@ enum Lived {
     Buried,
 }
 
-/// Tells the other nodes that this one lives, and buries those that do not. Ends the loops when it is told to, or buried.
+/// Tells the other nodes that this one lives, and buries those that do not. Ends the loops when it is told to, or buried, and goes on
+/// until they have ended.
 async fn living(
     daemon: &Daemon,
     clock: Clock,
     mut stop: watch::Receiver<bool>,
     end: &watch::Sender<bool>,
-) -> Lived {
+    lived: &mut Lived,
+) -> Infallible {
     let (lease, node) = (state::node::lease(), daemon.node());
-    let mut ended = end.subscribe();
     let mut seen = Instant::now();
-    let lived = loop {
-        let told = tokio::select! {
-            told = pause(lease / 3, &mut stop) => told,
-            _ = ended.changed() => true,
-        };
+    loop {
+        let told = *end.borrow() || pause(lease / 3, &mut stop).await;
+        if told && !end.send_replace(true) {
+            continue;
+        }
         if told {
-            break Lived::Told;
+            clock::sleep(lease / 3).await;
         }
         match tokio::time::timeout(lease / 3, node.beat()).await {
             Ok(Ok(())) => seen = Instant::now(),
-            Ok(Err(_)) => break Lived::Buried,
-            Err(_) if seen.elapsed() > lease => break Lived::Buried,
-            Err(_) => continue,
-        }
-        match take_over(daemon, TakeOver::Dead, clock.now()).await {
-            Ok(left) => log_left_behind(&left),
-            Err(error) => {
-                tracing::warn!(error = %crate::stage::refresh::chain(&error), "Whether other nodes are dead could not be asked; it is tried again.");
+            Err(_) if seen.elapsed() <= lease => continue,
+            Ok(Err(_)) | Err(_) => {
+                *lived = Lived::Buried;
+                end.send_replace(true);
+                // Nobody is to be told anything any more.
+                std::future::pending::<()>().await;
             }
         }
-    };
-    end.send_replace(true);
-    lived
+        let burial = take_over(daemon, TakeOver::Dead, clock.now());
+        match tokio::time::timeout(lease / 3, burial).await {
+            Ok(Ok(left)) => log_left_behind(&left),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %crate::stage::refresh::chain(&error), "Whether other nodes are dead could not be asked; it is tried again.");
+            }
+            Err(_) => {}
+        }
+    }
 }
 
-fn log_left_behind(LeftBehind { buried, orphans, poison }: &LeftBehind) {
+fn log_left_behind(LeftBehind { buried, orphans, poison, failed_over }: &LeftBehind) {
+    if let Some(why) = failed_over {
+        tracing::error!("Everything is halted: {why}.");
+    }
     for node in &buried.died {
         tracing::warn!(node, "Node {node} has died; what it had in hand is taken over.");
     }
@@ -432,7 +492,7 @@ async fn pumping(
                 failures = 0;
                 log_pump(&pumped);
                 metrics.pumped(&pumped);
-                if pumped.claimed > 0 { Duration::ZERO } else { LOOK_EVERY }
+                if pumped.claimed > 0 || pumped.waits { Duration::ZERO } else { LOOK_EVERY }
             }
             // What it was about to claim is the others' now; whoever tells them that we live finds that out, too.
             Err(DaemonError::State(StateError::Buried)) => LOOK_EVERY,

@@ -55,6 +55,8 @@ enum Db {
         writer: SqlitePool,
         readers: SqlitePool,
         opened: Instant,
+        /// The same in milliseconds since 1970.
+        opened_ms: i64,
         /// The folder of a scratch state, gone with its last handle.
         _scratch: Option<tempfile::TempDir>,
     },
@@ -176,7 +178,14 @@ impl State {
         let readers = pool().max_connections(READERS_MAX).connect_lazy_with(readers);
         refuse_old_sqlite(&writer).await?;
         Ok(Self {
-            db: Arc::new(Db::Sqlite { path, writer, readers, opened: Instant::now(), _scratch: scratch }),
+            db: Arc::new(Db::Sqlite {
+                path,
+                writer,
+                readers,
+                opened: Instant::now(),
+                opened_ms: unix_ms(),
+                _scratch: scratch,
+            }),
         })
     }
 
@@ -184,8 +193,7 @@ impl State {
         Ok(Self { db: Arc::new(Db::Postgres(Server::connect(options).await?)) })
     }
 
-    /// The line of history that this state is on: it is another one after a failover of Postgres, and in a copy that was restored
-    /// elsewhere. `None`: SQLite.
+    /// The line of history that this state is on: it is another one after a failover of Postgres, and on another cluster. `None`: SQLite.
     pub fn identity(&self) -> Option<&str> {
         match &*self.db {
             Db::Sqlite { .. } => None,
@@ -276,11 +284,13 @@ impl State {
         connection.close().await.map_err(failed)
     }
 
-    /// Lease time in milliseconds: the database's clock on Postgres, a monotonic reading of this process on
-    /// SQLite, where there is one node at a time. Never compared with campaign time.
+    /// Lease time in milliseconds since 1970: the database's clock on Postgres; on SQLite, where there is one node at a time, a monotonic
+    /// reading of this process from when it began. Never compared with campaign time.
     pub async fn lease_now(&self, tx: &mut Tx) -> Result<i64, StateError> {
         match &*self.db {
-            Db::Sqlite { opened, .. } => Ok(i64::try_from(opened.elapsed().as_millis()).unwrap_or(i64::MAX)),
+            Db::Sqlite { opened, opened_ms, .. } => {
+                Ok(opened_ms.saturating_add(i64::try_from(opened.elapsed().as_millis()).unwrap_or(i64::MAX)))
+            }
             Db::Postgres(_) => {
                 let rows: Vec<(i64,)> =
                     tx.rows("read the lease clock", &Sql::same(LEASE_NOW_POSTGRES), vec![]).await?;
@@ -315,6 +325,12 @@ pub(crate) fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .statement_cache_capacity(STATEMENTS_CACHED)
         .disable_statement_logging()
+}
+
+#[expect(clippy::disallowed_methods, reason = "where lease time begins; it goes nowhere else")]
+fn unix_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Makes the folder and an empty file that only its owner may read.

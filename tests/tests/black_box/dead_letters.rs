@@ -63,6 +63,10 @@ fn what_was_refused_goes_again_when_a_person_says_why() {
     assert_eq!(log(&folder, &["--state", "rejected"]).len(), rejected.len(), "a dry run changes nothing");
     let Some(sink) = Sink::start(&[]) else { return };
     to(&folder, sink.port);
+    // Nothing is decided any more: all that is due goes nevertheless, however long its turns take.
+    let settings = folder.read("drumbeat.yml");
+    folder
+        .write("drumbeat.yml", &settings.replace("tls: none", "tls: none, throttle: {rate: 50/s, burst: 1}"));
     let one = rejected[0]["profile"].as_str().unwrap();
     let why = ["--why", "the provider had us on a list"];
     folder.run(&[&["--now", later, "redrive", "--profile", one], &why[..]].concat()).code(0);
@@ -93,6 +97,11 @@ fn doubts_are_shown_and_closed_together() {
     let shown = folder.run(&["--output", "ndjson", "in-doubt", "show", one]).code(5).lines();
     assert_eq!((&shown[0]["attempt"], &shown[0]["outcome"]), (&1.into(), &"in_doubt".into()));
     let later = "2026-03-02T09:30:00Z";
+    let which = folder.run(&["in-doubt", "resolve", "--as", "resend", "--reason", "x"]).code(2);
+    assert!(which.err.contains("name one delivery"), "{}", which.err);
+    folder
+        .run(&["in-doubt", "resolve", one, "--playbook", "hello", "--as", "resend", "--reason", "x"])
+        .code(2);
     let all =
         ["in-doubt", "resolve", "--playbook", "hello", "--as", "accepted", "--reason", "they have them"];
     let closed = folder.run(&[&["--now", later][..], &all[..]].concat()).code(0);

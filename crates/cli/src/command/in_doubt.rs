@@ -66,9 +66,14 @@ pub(crate) async fn in_doubt(context: &Context, args: &InDoubt) -> Result<u8, Fa
                 Resolution::NotAccepted => (As::Rejected, "not accepted"),
                 Resolution::Resend => (As::Resend, "not accepted, to be sent again"),
             };
-            let doubts = match delivery {
-                Some(delivery) => vec![DeliveryId::known(delivery)],
-                None => chosen(&project, &state, which).await?,
+            let doubts = match (delivery, which.is_empty()) {
+                (Some(delivery), true) => vec![DeliveryId::known(delivery)],
+                (None, false) => chosen(&project, &state, which).await?,
+                (Some(_), false) | (None, true) => {
+                    return Err(Failure::new("name one delivery, or say with options which are meant")
+                        .hint("such as `--destination mail --since TIME`; `drumbeat in-doubt list` shows them all")
+                        .with_code(code::USAGE));
+                }
             };
             refuse_without_a_second(doubts.len(), second.as_deref())?;
             let (now, actor) = (context.now(), actor());

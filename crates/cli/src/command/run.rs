@@ -8,7 +8,7 @@ use std::time::Duration;
 use daemon::metrics::Metrics;
 use daemon::plan::Plan;
 use daemon::report::{Pumped, Ticked};
-use daemon::run::{Passed, Progress, leave, run_once, serve};
+use daemon::run::{Passed, Progress, keep_alive, leave, run_once, serve};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use model::playbook::{Backfill, Playbook};
 use model::{PlaybookName, Reason};
@@ -36,7 +36,10 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<u8, Failure> {
 pub(crate) async fn once(context: &Context, daemon: &Arc<daemon::Daemon>) -> Result<u8, Failure> {
     let progress = Spinner::start();
     let clock = context.clock();
-    let passed = run_once(daemon, context.now(), || clock.now(), &progress).await;
+    let passed = tokio::select! {
+        passed = run_once(daemon, context.now(), || clock.now(), &progress) => passed,
+        buried = keep_alive(daemon) => Err(buried.into()),
+    };
     progress.bar.finish_and_clear();
     let left = leave(daemon).await;
     let passed = passed?;

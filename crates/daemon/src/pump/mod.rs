@@ -71,7 +71,7 @@ pub async fn pump(daemon: &Arc<Daemon>, due_by: Timestamp, now: Timestamp) -> Re
         // Nothing of ours is under way now. What a pass that failed left behind was not armed, or nobody knows what came of it.
         let node = daemon.node();
         state::outbox::release(&mut tx, &[node.id().to_owned()]).await?;
-        pumped.in_doubt += doubt(&mut tx, &node, now).await?;
+        pumped.in_doubt += doubt(&mut tx, Some(&node), now).await?;
         let halts = tx.ask(halts()).await?;
         tx.commit().await?;
         halts
@@ -117,8 +117,8 @@ pub async fn pump(daemon: &Arc<Daemon>, due_by: Timestamp, now: Timestamp) -> Re
     Ok(pumped)
 }
 
-/// What is armed and under way nowhere is in doubt now: this node had it in an earlier pass, or one that is not among the living.
-pub(crate) async fn doubt(tx: &mut Tx, node: &Node, now: Timestamp) -> Result<u64, DaemonError> {
+/// What is armed and under way nowhere is in doubt now: one had it that is not among the living, or this node in an earlier pass.
+pub(crate) async fn doubt(tx: &mut Tx, node: Option<&Node>, now: Timestamp) -> Result<u64, DaemonError> {
     let rows = state::outbox::armed_without_owner(tx, node, now).await?.len() as u64;
     if rows > 0 {
         let body = serde_json::json!({ "rows": rows, "why": "handed over by who ended, or failed, before the answer was written" });
@@ -138,12 +138,19 @@ async fn pass(
 ) -> Result<Pumped, DaemonError> {
     let (began, is_throttled) = (Instant::now(), throttle(daemon, destination).is_some());
     let mut pumped = Pumped::default();
-    let (mut claimed, mut wait) = claim(daemon, Due::Fresh, destination, due_by).await?;
-    if claimed.is_empty() {
-        // Nothing else is in hand: should this one be what a process died of, nobody is counted with it.
-        (claimed, wait) = claim(daemon, Due::Suspect, destination, due_by).await?;
-    }
+    let (mut claimed, mut wait) = claim(daemon, Due::Fresh, destination, due_by, 0).await?;
+    let mut is_suspect = false;
     if claimed.is_empty() && wait.is_zero() {
+        // Nothing else is in hand: should this one be what a process died of, nobody is counted with it.
+        (claimed, wait) = claim(daemon, Due::Suspect, destination, due_by, 0).await?;
+        is_suspect = true;
+    }
+    if claimed.is_empty() {
+        if !wait.is_zero() {
+            // All turns are taken.
+            clock::sleep(wait.min(PASS_LASTS)).await;
+            pumped.waits = true;
+        }
         return Ok(pumped);
     }
     let surroundings = {
@@ -163,26 +170,34 @@ async fn pass(
             if !wait.is_zero() {
                 clock::sleep(wait).await;
             }
+            let taken = claimed.len();
             let done = prepare::prepare(daemon, &surroundings, claimed, now).await?;
             for (reason, count) in done.refused {
                 *pumped.refused.entry(reason).or_default() += count;
             }
+            let unused = u32::try_from(taken - done.ready.len().min(taken)).unwrap_or(0);
             for ready in done.ready {
                 // A closed channel means that the workers gave up; what is left stays leased and comes back.
                 if ready_in.send(ready).await.is_err() {
                     return Ok(());
                 }
             }
-            let is_over = began.elapsed() >= PASS_LASTS
+            let is_over = is_suspect
+                || began.elapsed() >= PASS_LASTS
                 || (count < CLAIM_MAX as usize && !is_throttled)
                 // What was given back would be claimed again at once.
                 || daemon.halted_destinations(now).contains_key(destination);
             if is_over {
                 return Ok(());
             }
-            (claimed, wait) = claim(daemon, Due::Fresh, destination, due_by).await?;
-            if claimed.is_empty() && wait.is_zero() {
-                return Ok(());
+            (claimed, wait) = claim(daemon, Due::Fresh, destination, due_by, unused).await?;
+            while claimed.is_empty() {
+                if wait.is_zero() || began.elapsed() >= PASS_LASTS {
+                    pumped.waits = !wait.is_zero();
+                    return Ok(());
+                }
+                clock::sleep(wait.min(PASS_LASTS)).await;
+                (claimed, wait) = claim(daemon, Due::Fresh, destination, due_by, 0).await?;
             }
         }
     };
@@ -196,17 +211,21 @@ async fn pass(
 }
 
 /// Takes what is due in hand, as far as it can be prepared at once, and as fast as its rate allows; and how long to wait before it is handed
-/// over. Nothing, and to wait: all turns are taken for so long.
+/// over. Nothing, and to wait: all turns are taken for so long. `unused` is how many of the turns before were not.
 async fn claim(
     daemon: &Daemon,
     due: Due,
     destination: &DestinationName,
     due_by: Timestamp,
+    unused: u32,
 ) -> Result<(Vec<Claimed>, Duration), DaemonError> {
     let mut tx = daemon.state.write().await?;
     let lease_now = daemon.state.lease_now(&mut tx).await?;
     let throttle = throttle(daemon, destination);
     let most = daemon.probes(destination).map_or(CLAIM_MAX, |probes| probes.min(CLAIM_MAX));
+    if let Some(throttle) = throttle.filter(|_| unused > 0) {
+        state::rate::give_back(&mut tx, destination, throttle, unused, lease_now).await?;
+    }
     let turns = match throttle {
         Some(throttle) => state::rate::take(&mut tx, destination, throttle, most, lease_now).await?,
         None => Turns { count: most, wait: Duration::ZERO },

@@ -35,7 +35,7 @@ impl Scribe {
         let all = Arc::clone(&under_way);
         let task = tokio::spawn(async move {
             while let Some((requests, jobs)) = next(&mut requests, &mut jobs, &under_way).await {
-                write(&daemon, &members, requests, jobs, now).await?;
+                write(&daemon, &members, requests, &jobs, now).await?;
             }
             Ok(())
         });
@@ -121,16 +121,40 @@ async fn take(
     }
 }
 
+/// Answers that could not be written are tried again so often: a deadlock, or a connection that broke. They are facts, and writing them
+/// twice changes nothing.
+const SETTLE_AGAIN: u32 = 3;
+
 async fn write(
     daemon: &Daemon,
     members: &Arc<Members>,
     requests: Vec<Request>,
-    jobs: Vec<Job>,
+    jobs: &[Job],
+    now: Timestamp,
+) -> Result<(), DaemonError> {
+    let written = write_once(daemon, members, requests, jobs, now).await;
+    for _ in 0..SETTLE_AGAIN {
+        if written.is_ok() || jobs.is_empty() {
+            break;
+        }
+        if write_once(daemon, members, Vec::new(), jobs, now).await.is_ok() {
+            // What was to be armed is not, or nobody knows: the next pass sees to that.
+            return written;
+        }
+    }
+    written
+}
+
+async fn write_once(
+    daemon: &Daemon,
+    members: &Arc<Members>,
+    requests: Vec<Request>,
+    jobs: &[Job],
     now: Timestamp,
 ) -> Result<(), DaemonError> {
     let (arming, settling) = (!requests.is_empty(), !jobs.is_empty());
     let mut tx = daemon.state.write().await?;
-    armer::lock(&mut tx, &requests, &settler::dead(&jobs)).await?;
+    armer::lock(&mut tx, &requests, &settler::dead(jobs)).await?;
     if settling {
         settler::write(daemon, &mut tx, jobs, now).await?;
         model::fault::point("settle.before_commit");

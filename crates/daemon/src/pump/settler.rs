@@ -169,7 +169,7 @@ pub(super) fn dead(jobs: &[Job]) -> Vec<&AddressHash> {
 pub(super) async fn write(
     daemon: &Daemon,
     tx: &mut Tx,
-    jobs: Vec<Job>,
+    jobs: &[Job],
     now: Timestamp,
 ) -> Result<(), DaemonError> {
     let (mut settlements, mut backs, mut bounced, mut entries) =
@@ -178,7 +178,7 @@ pub(super) async fn write(
     for job in jobs {
         match job {
             Job::Settle { settlement, playbook, bounce } => {
-                let counts = tally.entry(playbook).or_default();
+                let counts = tally.entry(playbook.clone()).or_default();
                 match &settlement.result {
                     Answer::Accepted { .. } => counts.accepted += 1,
                     Answer::Rejected { .. } => counts.rejected += 1,
@@ -186,7 +186,7 @@ pub(super) async fn write(
                     Answer::Retry { .. } => {}
                 }
                 counts.bounced += u64::from(bounce.is_some());
-                settlements.push(settlement);
+                settlements.push(settlement.clone());
                 bounced.extend(bounce);
             }
             Job::GiveBack { claimed, back, told, bounce } => {
@@ -195,15 +195,15 @@ pub(super) async fn write(
                     counts.rejected += 1;
                     counts.bounced += u64::from(bounce.is_some());
                 }
-                backs.push((DeliveryKey::of(&claimed.delivery), claimed.fence, back));
+                backs.push((DeliveryKey::of(&claimed.delivery), claimed.fence, back.clone()));
                 bounced.extend(bounce);
-                entries.extend(told);
+                entries.extend(told.clone());
             }
-            Job::SlowDown { destination, pause } => slow_down(daemon, tx, &destination, pause).await?,
+            Job::SlowDown { destination, pause } => slow_down(daemon, tx, destination, *pause).await?,
         }
     }
     state::outbox::settle(tx, &settlements, now).await?;
-    for (address, claimed) in &bounced {
+    for (address, claimed) in bounced {
         suppress(tx, address, claimed, now).await?;
     }
     entries.extend(settlements.iter().map(|settlement| entry(settlement, When::Armed, now)));

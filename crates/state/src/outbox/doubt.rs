@@ -23,11 +23,10 @@ pub enum As {
     Resend,
 }
 
-/// What this node had armed, and has nowhere under way, is in doubt now, and what those had who are not among the living. Returns
-/// those rows.
+/// What those had armed who are not among the living is in doubt now, and what `node` had, which has nothing under way. Returns those rows.
 pub async fn armed_without_owner(
     tx: &mut Tx,
-    node: &Node,
+    node: Option<&Node>,
     now: Timestamp,
 ) -> Result<Vec<DeliveryKey>, StateError> {
     const ARMED: Sql = page_locked!(
@@ -38,7 +37,7 @@ pub async fn armed_without_owner(
         "FOR UPDATE"
     );
     let armed: Vec<(u32, String, String)> =
-        tx.page("look for armed deliveries", &ARMED, binds![node.id()]).await?;
+        tx.page("look for armed deliveries", &ARMED, binds![node.map_or("", Node::id)]).await?;
     let list: Vec<DeliveryKey> = armed
         .iter()
         .map(|(profile, id, _)| DeliveryKey {

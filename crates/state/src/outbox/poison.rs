@@ -15,6 +15,19 @@ use crate::{StateError, Tx};
 /// A process that dies so often with a row unarmed in its hands dies of it.
 pub const DEATHS_MAX: u32 = 3;
 
+/// Takes all rows in hand that those had who are not among the living, in the order in which everybody does.
+pub async fn hold_orphans(tx: &mut Tx) -> Result<(), StateError> {
+    const HOLD: Sql = page_locked!(
+        "profile",
+        "SELECT profile FROM delivery WHERE state IN ('leased', 'armed') AND node NOT IN (SELECT id FROM node) ORDER BY profile, id",
+        "FOR UPDATE"
+    );
+    if !tx.has_the_only_writer() {
+        tx.page::<(u32,)>("take over deliveries", &HOLD, vec![]).await?;
+    }
+    Ok(())
+}
+
 /// What is leased to these nodes goes back, and nothing is counted against it: they end by themselves, or stand still.
 pub async fn release(tx: &mut Tx, nodes: &[String]) -> Result<u64, StateError> {
     const RELEASE: Sql = each!(

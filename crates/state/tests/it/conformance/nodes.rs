@@ -44,7 +44,7 @@ pub(crate) async fn a_node_that_ends_is_buried_and_what_it_had_is_taken_over(sta
     let mut tx = state.write().await.unwrap();
     assert!(node::leads(&mut tx, &second).await.unwrap());
     assert_eq!(outbox::void_leases(&mut tx, at(60)).await.unwrap(), []);
-    let doubts = outbox::armed_without_owner(&mut tx, &second, at(60)).await.unwrap();
+    let doubts = outbox::armed_without_owner(&mut tx, Some(&second), at(60)).await.unwrap();
     assert_eq!(doubts, [DeliveryKey::of(&claimed[1].delivery)]);
     assert_eq!(claim(&mut tx, Due::Fresh, &second).await, [3]);
     assert_eq!(claim(&mut tx, Due::Suspect, &second).await, [1], "somebody died with it");

@@ -277,10 +277,10 @@ pub(crate) async fn a_dead_process_leaves_doubts_and_no_leases(state: &State) {
     // Here the process dies: after arming one, between claim and arm of the other.
     let mut tx = state.write().await.unwrap();
     assert_eq!(outbox::void_leases(&mut tx, at(60)).await.unwrap(), []);
-    let doubts = outbox::armed_without_owner(&mut tx, &Node::alone("node"), at(60)).await.unwrap();
+    let doubts = outbox::armed_without_owner(&mut tx, Some(&Node::alone("node")), at(60)).await.unwrap();
     assert_eq!(doubts, [DeliveryKey::of(&claimed[1].delivery)]);
     assert_eq!(look_at(&mut tx, 2).await, Some(at(60)));
-    assert_eq!(outbox::armed_without_owner(&mut tx, &Node::alone("node"), at(61)).await.unwrap(), []);
+    assert_eq!(outbox::armed_without_owner(&mut tx, Some(&Node::alone("node")), at(61)).await.unwrap(), []);
     let again: Vec<u32> =
         claim(&mut tx, 0, 10).await.iter().map(|claimed| claimed.delivery.profile.0).collect();
     assert_eq!(again, [3], "one that a process died with is claimed by itself");
@@ -328,7 +328,7 @@ pub(crate) async fn a_person_closes_a_doubt(state: &State) {
     for claimed in claim(&mut tx, 0, 10).await {
         arm(&mut tx, &claimed, 10).await;
     }
-    outbox::armed_without_owner(&mut tx, &Node::alone("node"), at(60)).await.unwrap();
+    outbox::armed_without_owner(&mut tx, Some(&Node::alone("node")), at(60)).await.unwrap();
     let mut resolve = async |delivery: &Delivery, resolved| {
         outbox::resolve(&mut tx, &delivery.id, resolved, "ana", "asked the provider", at(70)).await.unwrap()
     };
