@@ -2,7 +2,7 @@
 //!
 //! Both exist only where debug assertions do. They are chosen by environment variables, so that one development build
 //! runs them all: `DRUMBEAT_MUTANT=name`, and `DRUMBEAT_FAILPOINT=name` or `name:3` (at the third pass). And
-//! `DRUMBEAT_POISON=ID` is a person whose message nobody can make and live; with `DRUMBEAT_HASTE=10` nodes are taken for dead ten times
+//! `DRUMBEAT_POISON=ID` is a person whose message nobody can make and live, `DRUMBEAT_PANIC=ID` one whose message panics; with `DRUMBEAT_HASTE=10` nodes are taken for dead ten times
 //! sooner.
 
 /// Whether the mutant of that name is chosen. Constant `false` in a release build.
@@ -54,6 +54,7 @@ mod chosen {
     static MUTANT: OnceLock<Option<String>> = OnceLock::new();
     static FAILPOINT: OnceLock<Option<(String, u64)>> = OnceLock::new();
     static POISON: OnceLock<Option<String>> = OnceLock::new();
+    static PANIC: OnceLock<Option<String>> = OnceLock::new();
     static HASTE: OnceLock<Option<u32>> = OnceLock::new();
     static PASSES: AtomicU64 = AtomicU64::new(0);
 
@@ -78,8 +79,12 @@ mod chosen {
         time / haste.unwrap_or(1).max(1)
     }
 
-    /// Ends the process at once if this is who `DRUMBEAT_POISON` names: a row that nobody can handle.
+    /// Panics if this is who `DRUMBEAT_PANIC` names. Ends the process at once if this is who `DRUMBEAT_POISON` names: a row that nobody can handle.
     pub fn poison(who: &str) {
+        assert!(
+            PANIC.get_or_init(|| env::var("DRUMBEAT_PANIC").ok()).as_deref() != Some(who),
+            "as DRUMBEAT_PANIC wants it"
+        );
         if POISON.get_or_init(|| env::var("DRUMBEAT_POISON").ok()).as_deref() == Some(who) {
             std::process::abort();
         }

@@ -125,19 +125,29 @@ fn who_a_process_dies_of_is_left_out_after_three_times_and_nobody_else_is() {
     let said = String::from_utf8_lossy(&last.stderr);
     assert_eq!(last.status.code(), Some(0), "{said}");
     assert!(said.contains("3 processes died with it in hand"), "{said}");
-    check_all_but(&folder, &poison);
+    check_all_but(&folder, &poison, "fail.poison");
     let explained = folder.run(&["--now", NOW, "explain", "--profile", &poison]).code(0);
     assert!(explained.out.contains("fail.poison"), "{}", explained.out);
 }
 
+#[test]
+fn a_message_that_panics_keeps_nobody_else_waiting() {
+    let folder = project(PEOPLE);
+    let bad = reachable(PEOPLE)[50].to_string();
+    let mut command = folder.command(&["--now", NOW, "run", "--once"]);
+    let ran = command.env("DRUMBEAT_PANIC", &bad).output().unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    check_all_but(&folder, &bad, "fail.internal");
+}
+
 /// Everybody reachable has the message once, but for one, who is rejected.
-fn check_all_but(folder: &Folder, poison: &str) {
+fn check_all_but(folder: &Folder, poison: &str, reason: &str) {
     let sent = outbox(folder);
     assert_eq!(sent.len(), reachable(PEOPLE).len() - 1);
     let rejected = folder.run(&["--output", "ndjson", "log", "--state", "rejected"]).code(0).lines();
     assert_eq!(rejected.len(), 1, "{rejected:?}");
     assert_eq!(rejected[0]["profile"], poison);
-    assert_eq!(rejected[0]["reason"], "fail.poison");
+    assert_eq!(rejected[0]["reason"], reason);
     folder.run(&["audit", "verify"]).code(0);
 }
 

@@ -1,6 +1,7 @@
 //! From claimed rows to messages: people read fresh, the last look taken unlocked, the message rendered.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use connector::Item;
@@ -67,9 +68,16 @@ pub(super) async fn prepare(
         };
         let made = match engine::last_look(&world, &claimed.delivery, &arm_facts, now) {
             LastLook::Arm => match (&enrollment, pinned) {
-                (Some(enrollment), Some(pinned)) => {
+                // What panics on one message is an error of ours, and no reason to keep the others waiting. Nothing is shared that it could
+                // leave half done.
+                (Some(enrollment), Some(pinned)) => std::panic::catch_unwind(AssertUnwindSafe(|| {
                     make(daemon, pinned, &claimed.delivery, enrollment, facts, claimed.attempts + 1, now)
-                }
+                }))
+                .unwrap_or_else(|_| {
+                    let saw =
+                        "the message could not be made: an error of Drumbeat's own, which is in its log";
+                    Err(Refusal { reason: Reason::FailInternal, saw: saw.to_owned() })
+                }),
                 _ => Err(Refusal { reason: Reason::FailInternal, saw: "the enrollment is gone".to_owned() }),
             }
             .map_err(|refusal| content_back(refusal, &claimed.delivery)),
