@@ -1,14 +1,12 @@
 //! Guards: after each pass it is judged what became of each playbook's messages. In production one that trips halts its playbook, and a person
 //! lifts that; elsewhere it is only said.
 
-use engine::Tally;
 use jiff::{SignedDuration, Timestamp};
 use model::fault::mutant;
 use model::{PlaybookName, Refusal};
 use serde_json::json;
 use state::audit::Entry;
 use state::control::{Halt, HaltScope};
-use state::tally::Counts;
 
 use crate::daemon::{Daemon, DaemonError};
 
@@ -34,8 +32,8 @@ pub async fn watch(daemon: &Daemon, now: Timestamp) -> Result<Vec<Trip>, DaemonE
         state::tally::since(&mut tx, since).await?
     };
     let mut trips = Vec::new();
-    for (playbook, counts) in tallies {
-        let Err(refusal) = engine::judge_playbook(&daemon.project.policy.guards, &tally(counts)) else {
+    for (playbook, tally) in tallies {
+        let Err(refusal) = engine::judge_playbook(&daemon.project.policy.guards, &tally) else {
             continue;
         };
         if mutant("guard_ignored") {
@@ -76,11 +74,6 @@ async fn hold(
     state::audit::append(&mut tx, &[Entry { kind: "guard", at: now, body }]);
     tx.commit().await?;
     Ok(true)
-}
-
-fn tally(counts: Counts) -> Tally {
-    let Counts { accepted, rejected, bounced, in_doubt, unmade, unsubscribed } = counts;
-    Tally { accepted, rejected, bounced, in_doubt, unmade, unsubscribed }
 }
 
 /// The key of a person's word that a segment may be as large as it is.

@@ -11,6 +11,7 @@ pub mod guards;
 pub mod links;
 pub mod made;
 pub mod metrics;
+pub mod nodes;
 pub mod open;
 pub mod people;
 pub mod plan;

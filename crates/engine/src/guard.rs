@@ -1,36 +1,8 @@
 //! Guards: what stops a campaign before it does harm. Judged on counts of what happened; a small sample trips nothing.
 
+use model::delivery::Tally;
 use model::policy::Guards;
 use model::{Reason, Refusal};
-
-/// What happened to the messages of a playbook in the last day.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// The provider took it.
-    pub accepted: u64,
-    /// The provider refused it for good; bounces included.
-    pub rejected: u64,
-    /// The address does not exist.
-    pub bounced: u64,
-    /// Nobody knows.
-    pub in_doubt: u64,
-    /// It could not be made: a template that failed, or printed what is missing.
-    pub unmade: u64,
-    /// The person opted out by a link in it.
-    pub unsubscribed: u64,
-}
-
-impl Tally {
-    /// Adds another.
-    pub fn add(&mut self, other: Self) {
-        self.accepted += other.accepted;
-        self.rejected += other.rejected;
-        self.bounced += other.bounced;
-        self.in_doubt += other.in_doubt;
-        self.unmade += other.unmade;
-        self.unsubscribed += other.unsubscribed;
-    }
-}
 
 /// Fewer say nothing about bounces.
 const BOUNCES_OF: u64 = 100;

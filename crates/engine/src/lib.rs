@@ -27,7 +27,7 @@ pub use breaker::{BREAKER_PAUSE, Breaker};
 pub use condition::{Subject, holds};
 pub use enter::{Entered, enter};
 pub use gate::gates;
-pub use guard::{Tally, judge_growth, judge_playbook};
+pub use guard::{judge_growth, judge_playbook};
 pub use invariant::Invariant;
 pub use last_look::{ArmFacts, LastLook, last_look};
 pub use retry::{Backoff, retry_at};

@@ -146,6 +146,35 @@ pub struct Delivery {
     pub expires_at: Timestamp,
 }
 
+/// What became of the messages of a playbook, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// The provider took it.
+    pub accepted: u64,
+    /// The provider refused it for good; bounces included.
+    pub rejected: u64,
+    /// The address does not exist.
+    pub bounced: u64,
+    /// Nobody knows.
+    pub in_doubt: u64,
+    /// It could not be made: a template that failed, or printed what is missing.
+    pub unmade: u64,
+    /// The person opted out by a link in it.
+    pub unsubscribed: u64,
+}
+
+impl Tally {
+    /// Adds another.
+    pub fn add(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+        self.bounced += other.bounced;
+        self.in_doubt += other.in_doubt;
+        self.unmade += other.unmade;
+        self.unsubscribed += other.unsubscribed;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

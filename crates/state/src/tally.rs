@@ -5,41 +5,25 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use model::PlaybookName;
+use model::delivery::Tally;
 
 use crate::db::binds;
 use crate::dialect::{Rows, Sql, each, page};
 use crate::row;
 use crate::{Node, StateError, Tx};
 
-/// Counts of a playbook.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// The provider took it.
-    pub accepted: u64,
-    /// The provider refused it for good; bounces included.
-    pub rejected: u64,
-    /// The address does not exist.
-    pub bounced: u64,
-    /// Nobody knows.
-    pub in_doubt: u64,
-    /// It could not be made.
-    pub unmade: u64,
-    /// The person opted out by a link in it.
-    pub unsubscribed: u64,
-}
-
 /// Tallies are kept for so long.
 const KEPT: SignedDuration = SignedDuration::from_hours(24 * 30);
 
 /// Adds to what this node has counted in this hour.
-pub fn add(tx: &mut Tx, node: &Node, counts: &BTreeMap<PlaybookName, Counts>, now: Timestamp) {
+pub fn add(tx: &mut Tx, node: &Node, counts: &BTreeMap<PlaybookName, Tally>, now: Timestamp) {
     if counts.is_empty() {
         return;
     }
     let mut rows = Rows::new();
     for (playbook, counts) in counts {
         let row = rows.row().text(playbook.as_str());
-        let Counts { accepted, rejected, bounced, in_doubt, unmade, unsubscribed } = *counts;
+        let Tally { accepted, rejected, bounced, in_doubt, unmade, unsubscribed } = *counts;
         for count in [accepted, rejected, bounced, in_doubt, unmade, unsubscribed] {
             row.integer(i64::try_from(count).unwrap_or(i64::MAX));
         }
@@ -64,7 +48,7 @@ fn hour_ms(at: Timestamp) -> i64 {
 }
 
 /// What was counted from the hour of `since` on, by all nodes together.
-pub async fn since(tx: &mut Tx, since: Timestamp) -> Result<BTreeMap<PlaybookName, Counts>, StateError> {
+pub async fn since(tx: &mut Tx, since: Timestamp) -> Result<BTreeMap<PlaybookName, Tally>, StateError> {
     const SQL: Sql = page!(
         "playbook, accepted, rejected, bounced, in_doubt, unmade, unsubscribed",
         "SELECT playbook, CAST(SUM(accepted) AS BIGINT) AS accepted, CAST(SUM(rejected) AS BIGINT) AS rejected,
@@ -76,7 +60,7 @@ pub async fn since(tx: &mut Tx, since: Timestamp) -> Result<BTreeMap<PlaybookNam
         tx.page("read what was counted", &SQL, binds![hour_ms(since)]).await?;
     let counts =
         rows.into_iter().map(|(playbook, accepted, rejected, bounced, in_doubt, unmade, unsubscribed)| {
-            let counts = Counts { accepted, rejected, bounced, in_doubt, unmade, unsubscribed };
+            let counts = Tally { accepted, rejected, bounced, in_doubt, unmade, unsubscribed };
             (PlaybookName::known(playbook), counts)
         });
     Ok(counts.collect())

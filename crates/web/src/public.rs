@@ -14,6 +14,7 @@ use axum::response::Response;
 use axum::routing::get;
 use message::token::{self, Claim};
 use model::consent::{ConsentEvent, ConsentOrigin, ConsentStatus, Suppression, SuppressionSubject};
+use model::delivery::Tally;
 use model::policy::Purpose;
 use model::settings::Brand;
 use model::{MessageClass, PurposeName, Reason};
@@ -21,7 +22,6 @@ use serde_json::json;
 use state::StateError;
 use state::audit::Entry;
 use state::delivery::DeliveryKey;
-use state::tally::Counts;
 
 use crate::Site;
 use crate::page::{escape, page};
@@ -227,7 +227,7 @@ async fn opt_out(
         });
         state::audit::append(&mut tx, &[Entry { kind: "consent", at: now, body }]);
         if let Some(row) = state::delivery::get_by_key(&mut tx, &key_of(claim)).await? {
-            let counts = Counts { unsubscribed: 1, ..Counts::default() };
+            let counts = Tally { unsubscribed: 1, ..Tally::default() };
             let tally = BTreeMap::from([(row.delivery.traits.playbook, counts)]);
             state::tally::add(&mut tx, &site.daemon.node(), &tally, now);
         }

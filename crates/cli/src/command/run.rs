@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::metrics::Metrics;
+use daemon::nodes::{keep_alive, leave};
 use daemon::plan::Plan;
 use daemon::report::{Pumped, Ticked};
-use daemon::run::{Passed, Progress, keep_alive, leave, run_once, serve};
+use daemon::run::{Passed, Progress, run_once, serve};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use model::playbook::{Backfill, Playbook};
 use model::{PlaybookName, Reason};

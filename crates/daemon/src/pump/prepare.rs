@@ -8,7 +8,7 @@ use connector::Item;
 use engine::{ArmFacts, LastLook};
 use jiff::Timestamp;
 use message::{Letter, Rendered, Scope};
-use model::delivery::{Delivery, GateRecord};
+use model::delivery::{Delivery, GateRecord, Tally};
 use model::enrollment::{Enrollment, Exit, Progress};
 use model::playbook::{Action, Playbook, Send};
 use model::policy::Purpose;
@@ -17,7 +17,6 @@ use model::settings::Brand;
 use model::{DeliveryState, EnrollmentId, PlaybookName, ProfileNumber, Reason, Refusal};
 use state::delivery::DeliveryKey;
 use state::outbox::{Back, Claimed};
-use state::tally::Counts;
 
 use super::{Ready, refuse};
 use crate::daemon::{Daemon, DaemonError, Pinned, Surroundings};
@@ -50,7 +49,7 @@ pub(super) async fn prepare(
     let Read { people, mut enrollments, versions } = read?;
     let world = surroundings.world(&daemon.project);
     let mut prepared = Prepared::default();
-    let (mut backs, mut unmade) = (Vec::new(), BTreeMap::<PlaybookName, Counts>::new());
+    let (mut backs, mut unmade) = (Vec::new(), BTreeMap::<PlaybookName, Tally>::new());
     for claimed in rows {
         let Some(facts) = people.get(&claimed.delivery.profile) else { continue };
         let enrollment = enrollments.remove(&claimed.delivery.enrollment);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use connector::{Bounce, Outcome};
 use jiff::{SignedDuration, Timestamp};
 use model::consent::{Suppression, SuppressionSubject};
+use model::delivery::Tally;
 use model::id::AddressHash;
 use model::{DeliveryState, DestinationName, PlaybookName, Reason, Refusal};
 use serde_json::json;
@@ -14,7 +15,6 @@ use state::audit::Entry;
 use state::delivery::DeliveryKey;
 use state::fact::{Fact, FactKind};
 use state::outbox::{Answer, Back, Claimed, Settlement};
-use state::tally::Counts;
 use tokio::sync::mpsc;
 
 use super::armer::BackRow;
@@ -174,7 +174,7 @@ pub(super) async fn write(
 ) -> Result<(), DaemonError> {
     let (mut settlements, mut backs, mut bounced, mut entries) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut tally: BTreeMap<PlaybookName, Counts> = BTreeMap::new();
+    let mut tally: BTreeMap<PlaybookName, Tally> = BTreeMap::new();
     for job in jobs {
         match job {
             Job::Settle { settlement, playbook, bounce } => {
@@ -288,7 +288,7 @@ fn entry(settlement: &Settlement, when: When, now: Timestamp) -> Entry {
 pub(super) async fn write_back(
     daemon: &Daemon,
     backs: &[BackRow],
-    unmade: &BTreeMap<PlaybookName, Counts>,
+    unmade: &BTreeMap<PlaybookName, Tally>,
     now: Timestamp,
 ) -> Result<(), DaemonError> {
     if backs.is_empty() {

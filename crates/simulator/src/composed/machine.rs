@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use daemon::made::MadeWorld;
+use daemon::nodes::{TakeOver, take_over};
 use daemon::report::Ticked;
-use daemon::run::{Passed, Silent, TakeOver, run_once, take_over};
+use daemon::run::{Passed, Silent, run_once};
 use daemon::source::Source;
 use daemon::tick::{Refresh, tick};
 use daemon::{Carrier, Daemon, DaemonError};

@@ -5,13 +5,13 @@ use std::cell::Cell;
 use connector::Outcome;
 use jiff::{SignedDuration, Timestamp};
 use model::consent::ConsentStatus;
+use model::delivery::Tally;
 use model::{DeliveryState, DestinationName, PlaybookName, Reason, SegmentName};
 use simulator::composed::Moment;
 use simulator::composed::bench::{Bench, elsewhere, no};
 use state::StateError;
 use state::control::HaltScope;
 use state::outbox::As;
-use state::tally::Counts;
 
 fn start() -> Timestamp {
     "2026-03-03T09:00:00Z".parse().unwrap()
@@ -214,7 +214,7 @@ fn a_playbook_that_bounces_is_halted_until_a_person_has_looked() {
     let bench = Bench::in_production(start(), &[SignedDuration::from_hours(1)]).unwrap();
     bench.tick(start()).unwrap();
     let hello = PlaybookName::known("hello");
-    let bad = Counts { accepted: 940, rejected: 60, bounced: 60, ..Counts::default() };
+    let bad = Tally { accepted: 940, rejected: 60, bounced: 60, ..Tally::default() };
     bench
         .write(async |tx| {
             state::tally::add(tx, &state::Node::alone("another"), &[(hello.clone(), bad)].into(), start());

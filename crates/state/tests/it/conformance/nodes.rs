@@ -1,9 +1,9 @@
 //! Nodes: who lives, who decides, and what becomes of what the dead had in hand.
 
 use model::DeliveryState;
+use model::delivery::Tally;
 use state::delivery::{self, DeliveryKey};
 use state::outbox::{self, Due};
-use state::tally::Counts;
 use state::{Node, State, Tx, node, tally};
 
 use super::outbox::arm;
@@ -77,7 +77,7 @@ pub(crate) async fn one_that_leaves_gives_back_what_it_had(state: &State) {
 pub(crate) async fn what_each_counts_is_added_up(state: &State) {
     use std::collections::BTreeMap;
     let name = model::PlaybookName::known;
-    let counts = |accepted, bounced| Counts { accepted, bounced, ..Counts::default() };
+    let counts = |accepted, bounced| Tally { accepted, bounced, ..Tally::default() };
     let hour = |hour: i64| at(hour * 3_600 + 5);
     let mut tx = state.write().await.unwrap();
     let (one, two) = (Node::alone("one"), Node::alone("two"));
