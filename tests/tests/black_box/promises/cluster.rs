@@ -73,9 +73,10 @@ impl<'a> Nodes<'a> {
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success(), "kill {signal}");
     }
 
-    fn suffer(&mut self, node: usize, fault: Fault) {
+    /// Makes it happen, unless the node stands still; whether it did.
+    fn suffer(&mut self, node: usize, fault: Fault) -> bool {
         if self.still.iter().any(|(still, _)| *still == node) {
-            return;
+            return false;
         }
         match fault {
             Fault::Dies => {
@@ -98,6 +99,7 @@ impl<'a> Nodes<'a> {
             }
             Fault::PostgresCrashes => self.stage.crash_postgres(),
         }
+        true
     }
 
     /// Another process takes the place of one that ends.
@@ -151,11 +153,12 @@ fn one(store: &Store, seed: u64, tally: &mut Tally) {
             (node, fault)
         })
         .collect();
+    let mut suffered = 0;
     for (which, (node, fault)) in planned.iter().enumerate() {
         let pause = 50 + derived(seed, 300 + which as u64) % 500;
         provider.wait(u64::MAX, Duration::from_millis(pause));
         nodes.watch();
-        nodes.suffer(*node, *fault);
+        suffered += u64::from(nodes.suffer(*node, *fault));
     }
     // Whatever has no answer yet, or is to be tried again only in minutes.
     let open = "select count(*) from delivery
@@ -193,7 +196,7 @@ fn one(store: &Store, seed: u64, tally: &mut Tally) {
     if verified.code != 0 {
         found.push(Found::Audit(verified.err));
     }
-    tally.add(FAULTS, &format!("seed {seed}, {planned:?}"), &found);
+    tally.add(suffered, &format!("seed {seed}, {planned:?}"), &found);
 }
 
 /// A seed of these takes as long as thirty of the others.
