@@ -157,6 +157,11 @@ pub(crate) const BURY_LOCK: Sql = Sql::same(
     "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('drumbeat.bury.' || current_schema(), 0))",
 );
 
+/// Waits for others who seal, until the transaction ends.
+pub(crate) const SEAL_LOCK: Sql = Sql::same(
+    "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('drumbeat.seal.' || current_schema(), 0))",
+);
+
 /// The dead among the nodes other than `$1`: number, id, whether it died. In Postgres: whose lock is free, and who was not seen since
 /// `$2` (lease time). In SQLite: all, for there is one node at a time.
 pub(crate) const DEAD: Sql = Sql {

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::db::binds;
-use crate::dialect::Sql;
+use crate::dialect::{SEAL_LOCK, Sql};
 use crate::merkle::{Hash, Tree, leaf};
 use crate::row;
 use crate::{Keys, State, StateError, Tx};
@@ -59,6 +59,9 @@ pub async fn seal(state: &State, keys: &Keys, project: &str) -> Result<Sealed, S
         let text = checkpoint_text(&origin, &tree);
         let note = format!("{text}\n{}", keys.sign_note(project, &text));
         let mut tx = state.write().await?;
+        if state.is_postgres() {
+            tx.rows::<(i32,)>("wait for those who seal", &SEAL_LOCK, vec![]).await?;
+        }
         if size(&mut tx).await? != before {
             // Another sealer was quicker.
             tx.rollback().await?;

@@ -91,7 +91,7 @@ conformance! {
         facts_halts_and_values_are_kept;
     logs:
         entries_are_sealed_in_order_and_verify
-        two_sealers_at_once_agree
+        sealers_at_once_agree
         append_only_tables_refuse
         keys_are_made_once_and_need_their_root_key
         a_reader_cannot_write_and_sees_one_snapshot
