@@ -8,6 +8,7 @@ use engine::{BREAKER_PAUSE, Breaker, Halts, Memberships, Version, World};
 use jiff::{SignedDuration, Timestamp};
 use message::Compiled;
 use model::condition::SegmentTest;
+use model::fault::mutant;
 use model::playbook::Playbook;
 use model::{DestinationName, PlaybookName, ProfileNumber, Reason, Refusal, SegmentName, TemplateName};
 use project::Project;
@@ -226,7 +227,7 @@ impl Daemon {
     /// for a while. `Some`: that begins now.
     pub fn tried(&self, destination: &DestinationName, failed: bool, now: Timestamp) -> Option<Refusal> {
         // What was under way when it was left alone says nothing new.
-        if self.halted_destinations(now).contains_key(destination) {
+        if self.halted_destinations(now).contains_key(destination) || mutant("breaker_shut") {
             return None;
         }
         let opens = lock(&self.breakers).entry(destination.clone()).or_default().tried(failed);

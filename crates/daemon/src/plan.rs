@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use model::{DeliveryId, DeliveryState, PlaybookName};
-use state::delivery::{Filter, LoggedDelivery};
+use state::delivery::{Filter, each};
 
 use crate::daemon::{Carrier, Daemon, DaemonError};
 use crate::made::Accepting;
@@ -48,8 +48,9 @@ pub async fn plan(daemon: &Daemon, scratch: state::State, now: Timestamp) -> Res
 /// What earlier runs sent at this time or after it: `now` may lie in the past, or be the very time of the last run.
 async fn sent_since(copy: &Daemon, now: Timestamp) -> Result<BTreeSet<DeliveryId>, DaemonError> {
     let mut sent = BTreeSet::new();
+    let mut tx = copy.state.read().await?;
     let filter = Filter { state: Some(DeliveryState::Accepted), since: Some(now), ..Filter::default() };
-    each(copy, &filter, |row| {
+    each(&mut tx, &filter, |row| {
         sent.insert(row.delivery.id);
     })
     .await?;
@@ -63,10 +64,11 @@ async fn hours(
     sent_before: &BTreeSet<DeliveryId>,
 ) -> Result<BTreeMap<(PlaybookName, Timestamp), u64>, DaemonError> {
     let mut hours = BTreeMap::new();
+    let mut tx = copy.state.read().await?;
     for state in [DeliveryState::Accepted, DeliveryState::Deferred, DeliveryState::Pending] {
         let is_sent = state == DeliveryState::Accepted;
         let filter = Filter { state: Some(state), since: is_sent.then_some(now), ..Filter::default() };
-        each(copy, &filter, |row| {
+        each(&mut tx, &filter, |row| {
             if is_sent && sent_before.contains(&row.delivery.id) {
                 return;
             }
@@ -77,20 +79,4 @@ async fn hours(
         .await?;
     }
     Ok(hours)
-}
-
-/// Calls `take` for each row of the log that fits.
-async fn each(
-    copy: &Daemon,
-    filter: &Filter,
-    mut take: impl FnMut(LoggedDelivery),
-) -> Result<(), DaemonError> {
-    let mut tx = copy.state.read().await?;
-    let mut after = None;
-    loop {
-        let rows = state::delivery::find(&mut tx, filter, after.as_ref(), 1_000).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = Some(last.cursor());
-        rows.into_iter().for_each(&mut take);
-    }
 }

@@ -330,6 +330,21 @@ impl Filter {
     }
 }
 
+/// Calls `take` for each that fits, newest first, page by page.
+pub async fn each(
+    tx: &mut Tx,
+    filter: &Filter,
+    mut take: impl FnMut(LoggedDelivery),
+) -> Result<(), StateError> {
+    let mut after = None;
+    loop {
+        let rows = find(tx, filter, after.as_ref(), 1_000).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = Some(last.cursor());
+        rows.into_iter().for_each(&mut take);
+    }
+}
+
 /// A page of the log, newest first; what is added meanwhile does not disturb the pages that follow.
 pub async fn find(
     tx: &mut Tx,

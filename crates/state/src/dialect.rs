@@ -138,8 +138,14 @@ pub(crate) const LOCK_ADDRESSES: Sql = Sql::same(
 );
 
 /// Lease time in Postgres, in milliseconds. In SQLite it is a monotonic reading of the process.
-pub(crate) const LEASE_NOW_POSTGRES: &str =
-    "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
+pub(crate) const LEASE_NOW_POSTGRES: &str = concat!("SELECT ", lease_now_postgres!());
+
+macro_rules! lease_now_postgres {
+    () => {
+        "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+    };
+}
+use lease_now_postgres;
 
 /// The line of history that a server of Postgres is on. A role without privileges may ask.
 pub(crate) const IDENTITY_POSTGRES: &str = "SELECT CAST(system_identifier AS TEXT) || '/' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
@@ -150,7 +156,8 @@ pub(crate) const NODE_LOCK: &str =
     "SELECT pg_advisory_lock(hashtext('drumbeat.' || current_schema()), CAST($1 AS INTEGER))";
 
 /// Node `$1` was seen now.
-pub(crate) const NODE_SEEN: &str = "UPDATE node SET seen_at = CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) WHERE number = $1";
+pub(crate) const NODE_SEEN: &str =
+    concat!("UPDATE node SET seen_at = ", lease_now_postgres!(), " WHERE number = $1");
 
 /// Waits for others who bury nodes, until the transaction ends.
 pub(crate) const BURY_LOCK: Sql = Sql::same(

@@ -158,8 +158,7 @@ pub async fn bury(tx: &mut Tx, node: &Node, lease_now: i64) -> Result<Buried, St
     let dead: Vec<(i64, String, bool)> = tx.rows("look for dead nodes", &DEAD, binds).await?;
     let mut buried = Buried::default();
     for (number, id, died) in dead {
-        let sql = Sql::same("DELETE FROM node WHERE number = $1");
-        tx.execute("bury a node", &sql, binds![number]).await?;
+        end(tx, number).await?;
         if died { buried.died.push(id) } else { buried.stalled.push(id) }
     }
     Ok(buried)
@@ -167,8 +166,12 @@ pub async fn bury(tx: &mut Tx, node: &Node, lease_now: i64) -> Result<Buried, St
 
 /// Ends a node that ends by itself: it has nothing in hand any more.
 pub async fn leave(tx: &mut Tx, node: &Node) -> Result<(), StateError> {
+    end(tx, node.number).await
+}
+
+async fn end(tx: &mut Tx, number: i64) -> Result<(), StateError> {
     let sql = Sql::same("DELETE FROM node WHERE number = $1");
-    tx.execute("leave the nodes", &sql, binds![node.number]).await?;
+    tx.execute("end a node", &sql, binds![number]).await?;
     Ok(())
 }
 

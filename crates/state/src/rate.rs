@@ -35,6 +35,15 @@ pub struct Turns {
     pub wait: Duration,
 }
 
+/// The rate of a destination, which nobody else touches until the transaction ends.
+#[derive(Debug)]
+pub struct Rate {
+    destination: DestinationName,
+    throttle: Throttle,
+    lease_now: i64,
+    row: Row,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
     next_us: i64,
@@ -74,32 +83,33 @@ impl Row {
     }
 }
 
-/// Takes up to `want` turns, together with the lock of the destination until the transaction ends.
-pub async fn take(
-    tx: &mut Tx,
-    destination: &DestinationName,
-    throttle: Throttle,
-    want: u32,
-    lease_now: i64,
-) -> Result<Turns, StateError> {
-    let mut row = hold(tx, destination).await?;
-    let turns = row.take(throttle, want, lease_now);
-    put(tx, destination, row);
-    Ok(turns)
+impl Rate {
+    /// Takes up to `want` turns.
+    pub fn take(&mut self, want: u32) -> Turns {
+        self.row.take(self.throttle, want, self.lease_now)
+    }
+
+    /// Gives back the last `count` turns that were taken.
+    pub fn give_back(&mut self, count: u32) {
+        let time = self.row.period_us(self.throttle, self.lease_now).saturating_mul(i64::from(count));
+        self.row.next_us = self.row.next_us.saturating_sub(time);
+    }
+
+    /// Writes what was taken and given back.
+    pub fn keep(self, tx: &mut Tx) {
+        put(tx, &self.destination, self.row);
+    }
 }
 
-/// Gives back the last `count` of the turns that this transaction took.
-pub async fn give_back(
+/// Takes the rate of a destination in hand.
+pub async fn hold(
     tx: &mut Tx,
     destination: &DestinationName,
     throttle: Throttle,
-    count: u32,
     lease_now: i64,
-) -> Result<(), StateError> {
-    let mut row = hold(tx, destination).await?;
-    row.next_us -= row.period_us(throttle, lease_now).saturating_mul(i64::from(count));
-    put(tx, destination, row);
-    Ok(())
+) -> Result<Rate, StateError> {
+    let row = hold_row(tx, destination).await?;
+    Ok(Rate { destination: destination.clone(), throttle, lease_now, row })
 }
 
 /// The provider says "slower", and perhaps for how long to let it alone. Returns the thousandths of its rate that are left; `None`: it was said
@@ -110,7 +120,7 @@ pub async fn slow_down(
     pause: Option<Duration>,
     lease_now: i64,
 ) -> Result<Option<i64>, StateError> {
-    let mut row = hold(tx, destination).await?;
+    let mut row = hold_row(tx, destination).await?;
     let share = row.share(lease_now);
     if let Some(pause) = pause {
         let until = lease_now
@@ -127,7 +137,7 @@ pub async fn slow_down(
     Ok(is_new.then_some(row.share))
 }
 
-async fn hold(tx: &mut Tx, destination: &DestinationName) -> Result<Row, StateError> {
+async fn hold_row(tx: &mut Tx, destination: &DestinationName) -> Result<Row, StateError> {
     const HOLD: Sql = page_locked!(
         "next_us, share, share_since",
         "SELECT next_us, share, share_since FROM rate WHERE destination = $1",

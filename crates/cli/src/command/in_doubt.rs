@@ -1,4 +1,4 @@
-//! `in-doubt list` and `in-doubt resolve`: what only a person can decide.
+//! `in-doubt list`, `show` and `resolve`: what only a person can decide.
 
 use model::{DeliveryId, DeliveryState};
 use serde_json::json;
@@ -13,6 +13,10 @@ use crate::print::{Rows, printable, say, thousands};
 
 /// Rows listed.
 const ROWS_MAX: u32 = 10_000;
+/// More at once are closed by two.
+const ALONE_MAX: usize = 100;
+/// Closed in one transaction.
+const PAGE: usize = 250;
 
 /// The deliveries nobody can be sure of.
 pub(crate) async fn in_doubt(context: &Context, args: &InDoubt) -> Result<u8, Failure> {
@@ -97,20 +101,11 @@ pub(crate) async fn in_doubt(context: &Context, args: &InDoubt) -> Result<u8, Fa
                 return Err(Failure::new(format!("`{}` is not in doubt", printable(delivery)))
                     .hint("`drumbeat in-doubt list` shows what is"));
             }
-            if delivery.is_none() {
-                say(&format!("{} closed as {word}", thousands(closed)));
-                return Ok(code::DONE);
-            }
-            say(&format!("closed as {word}"));
+            say(&format!("{} closed as {word}", thousands(closed)));
             Ok(code::DONE)
         }
     }
 }
-
-/// More at once are closed by two.
-const ALONE_MAX: usize = 100;
-/// Closed in one transaction.
-const PAGE: usize = 250;
 
 fn refuse_without_a_second(count: usize, second: Option<&str>) -> Result<(), Failure> {
     if count <= ALONE_MAX {
@@ -138,13 +133,9 @@ async fn chosen(
     let filter =
         Filter { state: Some(DeliveryState::InDoubt), ..super::log::which(which, project, state).await? };
     let mut tx = state.read().await?;
-    let (mut doubts, mut after) = (Vec::new(), None);
-    loop {
-        let page = state::delivery::find(&mut tx, &filter, after.as_ref(), 1_000).await?;
-        let Some(last) = page.last() else { return Ok(doubts) };
-        after = Some(last.cursor());
-        doubts.extend(page.into_iter().map(|row| row.delivery.id));
-    }
+    let mut doubts = Vec::new();
+    state::delivery::each(&mut tx, &filter, |row| doubts.push(row.delivery.id)).await?;
+    Ok(doubts)
 }
 
 /// One doubt, with every attempt.

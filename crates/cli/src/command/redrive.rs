@@ -12,7 +12,7 @@ use crate::failure::{Failure, code};
 use crate::print::{Rows, say, thousands};
 
 /// Rows that change in one transaction.
-const PAGE: u32 = 1_000;
+const PAGE: usize = 1_000;
 
 /// Puts rejected rows back into the outbox. Every gate of the last look holds for them as for any other.
 pub(crate) async fn redrive(context: &Context, args: &Redrive) -> Result<u8, Failure> {
@@ -31,32 +31,28 @@ pub(crate) async fn redrive(context: &Context, args: &Redrive) -> Result<u8, Fai
         ..super::log::which(&args.which, &project, &state).await?
     };
     let mut rows = Rows::new(&["delivery", "playbook", "step", "destination", "reason"]);
-    let (mut left, mut after) = (0_u64, None);
-    loop {
-        let mut tx = state.read().await?;
-        let page = state::delivery::find(&mut tx, &filter, after.as_ref(), PAGE).await?;
-        drop(tx);
-        let Some(last) = page.last() else { break };
-        after = Some(last.cursor());
-        let (again, never): (Vec<_>, Vec<_>) =
-            page.into_iter().partition(|row| may_be_sent_again(row.delivery.reason));
-        left += never.len() as u64;
-        for row in &again {
-            let delivery = &row.delivery;
-            rows.push([
-                json!(delivery.id.as_str()),
-                json!(delivery.traits.playbook.as_str()),
-                json!(delivery.step.as_str()),
-                json!(delivery.destination.as_str()),
-                json!(delivery.reason.as_str()),
-            ]);
+    let (mut keys, mut left) = (Vec::new(), 0_u64);
+    let mut tx = state.read().await?;
+    state::delivery::each(&mut tx, &filter, |row| {
+        let delivery = &row.delivery;
+        if !may_be_sent_again(delivery.reason) {
+            left += 1;
+            return;
         }
-        if args.dry_run || again.is_empty() {
-            continue;
-        }
-        let keys: Vec<DeliveryKey> = again.iter().map(|row| DeliveryKey::of(&row.delivery)).collect();
+        keys.push(DeliveryKey::of(delivery));
+        rows.push([
+            json!(delivery.id.as_str()),
+            json!(delivery.traits.playbook.as_str()),
+            json!(delivery.step.as_str()),
+            json!(delivery.destination.as_str()),
+            json!(delivery.reason.as_str()),
+        ]);
+    })
+    .await?;
+    drop(tx);
+    for keys in keys.chunks(PAGE).filter(|_| !args.dry_run) {
         let mut tx = state.write().await?;
-        let changed = state::outbox::redrive(&mut tx, &keys, now, until).await?;
+        let changed = state::outbox::redrive(&mut tx, keys, now, until).await?;
         let entry = |key: &DeliveryKey| Entry {
             kind: "redrive",
             at: now,

@@ -21,6 +21,7 @@ use connector::{Item, Outcome};
 use engine::Halts;
 use jiff::{SignedDuration, Timestamp};
 use message::Rendered;
+use model::fault::mutant;
 use model::playbook::SendWindow;
 use model::profile::Profile;
 use model::settings::{Deliver, Throttle};
@@ -170,12 +171,11 @@ async fn pass(
             if !wait.is_zero() {
                 clock::sleep(wait).await;
             }
-            let taken = claimed.len();
             let done = prepare::prepare(daemon, &surroundings, claimed, now).await?;
             for (reason, count) in done.refused {
                 *pumped.refused.entry(reason).or_default() += count;
             }
-            let unused = u32::try_from(taken - done.ready.len().min(taken)).unwrap_or(0);
+            let unused = u32::try_from(count - done.ready.len()).unwrap_or(0);
             for ready in done.ready {
                 // A closed channel means that the workers gave up; what is left stays leased and comes back.
                 if ready_in.send(ready).await.is_err() {
@@ -221,22 +221,22 @@ async fn claim(
 ) -> Result<(Vec<Claimed>, Duration), DaemonError> {
     let mut tx = daemon.state.write().await?;
     let lease_now = daemon.state.lease_now(&mut tx).await?;
-    let throttle = throttle(daemon, destination);
     let most = daemon.probes(destination).map_or(CLAIM_MAX, |probes| probes.min(CLAIM_MAX));
-    if let Some(throttle) = throttle.filter(|_| unused > 0) {
-        state::rate::give_back(&mut tx, destination, throttle, unused, lease_now).await?;
-    }
-    let turns = match throttle {
-        Some(throttle) => state::rate::take(&mut tx, destination, throttle, most, lease_now).await?,
-        None => Turns { count: most, wait: Duration::ZERO },
+    let mut rate = match throttle(daemon, destination).filter(|_| !mutant("rate_unshared")) {
+        Some(throttle) => Some(state::rate::hold(&mut tx, destination, throttle, lease_now).await?),
+        None => None,
     };
+    let turns = rate.as_mut().map_or(Turns { count: most, wait: Duration::ZERO }, |rate| {
+        rate.give_back(unused);
+        rate.take(most)
+    });
     let node = daemon.node();
     let claimed =
         state::outbox::claim(&mut tx, due, destination, due_by, lease_now, LEASE_MS, turns.count, &node)
             .await?;
-    let unused = turns.count - u32::try_from(claimed.len()).unwrap_or(turns.count);
-    if let Some(throttle) = throttle.filter(|_| unused > 0) {
-        state::rate::give_back(&mut tx, destination, throttle, unused, lease_now).await?;
+    if let Some(mut rate) = rate {
+        rate.give_back(turns.count - u32::try_from(claimed.len()).unwrap_or(turns.count));
+        rate.keep(&mut tx);
     }
     model::fault::point("claim.before_commit");
     tx.commit().await?;

@@ -41,18 +41,22 @@ async fn the_first_decides_until_it_ends() {
     assert!(!refused_to_decide(&state, &second).await);
 }
 
-/// The simulator, in which the other mutants die, has no Postgres.
+/// The simulator, in which other mutants die, has no Postgres.
 #[test]
-fn who_decides_without_being_asked_is_found() {
-    let it = std::env::current_exe().unwrap();
-    let test = "many_nodes::the_first_decides_until_it_ends";
-    let mutated = std::process::Command::new(it)
-        .args([test, "--exact"])
-        .env("DRUMBEAT_MUTANT", "lead_unchecked")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&mutated.stdout);
-    assert!(said.contains("1 failed") || said.contains("skipped"), "{said}");
+fn mutants_that_need_postgres_die() {
+    for (mutant, test) in [
+        ("lead_unchecked", "many_nodes::the_first_decides_until_it_ends"),
+        ("read_unlocked", "in_postgres::consents::suppressing_waits_for_the_armer"),
+    ] {
+        let it = std::env::current_exe().unwrap();
+        let mutated = std::process::Command::new(it)
+            .args([test, "--exact"])
+            .env("DRUMBEAT_MUTANT", mutant)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&mutated.stdout);
+        assert!(said.contains("1 failed") || said.contains("skipped"), "{mutant} survives: {said}");
+    }
 }
 
 #[tokio::test]
