@@ -423,6 +423,14 @@ pub(crate) enum Playbook {
         /// Its name.
         name: String,
     },
+    /// Let the first run of a version go that waits for a second person's word (production).
+    Approve {
+        /// Its name.
+        name: String,
+        /// Who else has looked: not whoever types this.
+        #[arg(long, value_name = "PERSON")]
+        second: String,
+    },
     /// Stop deciding and sending; nobody is lost.
     Pause {
         /// Its name.

@@ -148,12 +148,14 @@ pub async fn explain(
     let read = people::read(daemon, &mut tx, &mut view, accounts, &[number], now).await;
     view.close().await;
     let mut people = read?;
+    let crowd = people::crowd_of(&mut tx, &daemon.project.policy, &people, now).await?;
     let facts_now = people.remove(&number).unwrap_or_default();
     let mut says = Vec::new();
     let world = surroundings.world(&daemon.project);
     for (name, active, pinned) in versions {
         for (step, _) in pinned.version.playbook().sends() {
-            let gates = engine::gates(&world, &pinned.version, &facts_now.person(number), active, step, now);
+            let person = facts_now.person(number, &crowd);
+            let gates = engine::gates(&world, &pinned.version, &person, active, step, now);
             says.push(NowSays { playbook: name.clone(), step: step.clone(), gates });
         }
     }

@@ -2,11 +2,13 @@
 //!
 //! The only clock and the only sleep of the product are here ([`clock`]); ticks and pumps take their time as an argument.
 
+pub mod allowances;
 pub mod clock;
 pub mod daemon;
 pub mod driver;
 mod entry;
 pub mod explain;
+pub mod first_run;
 pub mod guards;
 pub mod links;
 pub mod made;

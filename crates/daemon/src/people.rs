@@ -7,8 +7,8 @@ use engine::{Standing, Touch};
 use jiff::{SignedDuration, Timestamp};
 use model::consent::{Consents, Suppression, SuppressionSubject};
 use model::duration::{CalendarUnit, Window};
-use model::id::AddressHash;
-use model::policy::Policy;
+use model::id::{AddressHash, UnitHash};
+use model::policy::{CapUnit, Policy};
 use model::profile::Profile;
 use model::query::Query;
 use model::{PlaybookName, ProfileNumber, Value};
@@ -26,6 +26,8 @@ pub struct Facts {
     pub profile: Option<Profile>,
     /// Hash of the address, if there is a usable one.
     pub address: Option<AddressHash>,
+    /// Hash of the account, where a cap counts by it.
+    pub account: Option<UnitHash>,
     /// Consent.
     pub consents: Consents,
     /// Of the person, and of the address.
@@ -37,9 +39,17 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// What is known of a person from the warehouse alone.
+    pub fn of(daemon: &Daemon, profile: Profile) -> Self {
+        let address = profile.email().and_then(Result::ok).map(|address| daemon.keys.address_hash(&address));
+        let account = account_unit(daemon, Some(&profile));
+        Self { id: profile.id.clone(), profile: Some(profile), address, account, ..Self::default() }
+    }
+
     /// The engine's view of them.
-    pub fn person(&self, number: ProfileNumber) -> engine::Person<'_> {
+    pub fn person<'a>(&'a self, number: ProfileNumber, crowd: &'a Crowd) -> engine::Person<'a> {
         engine::Person {
+            shared: crowd.shared(self.account.as_ref(), self.address.as_ref()),
             number,
             id: &self.id,
             profile: self.profile.as_ref(),
@@ -49,6 +59,77 @@ impl Facts {
             standings: &self.standings,
         }
     }
+}
+
+/// The account of a person as caps know it, where one counts by it.
+pub fn account_unit(daemon: &Daemon, profile: Option<&Profile>) -> Option<UnitHash> {
+    if !daemon.project.policy.counts_by(CapUnit::Account) {
+        return None;
+    }
+    profile?.account_id().map(|id| daemon.keys.account_hash(&id))
+}
+
+/// What went, or is to go, to all who share an account or an address, where caps count by it.
+#[derive(Debug, Default)]
+pub struct Crowd(BTreeMap<UnitHash, Vec<Touch>>);
+
+impl Crowd {
+    /// What caps see of those who share this account, and this address.
+    pub fn shared(&self, account: Option<&UnitHash>, address: Option<&AddressHash>) -> engine::Shared<'_> {
+        let of =
+            |unit: Option<&UnitHash>| unit.and_then(|unit| self.0.get(unit)).map_or(&[][..], Vec::as_slice);
+        engine::Shared { account: of(account), address: of(address.map(UnitHash::from).as_ref()) }
+    }
+
+    /// Lets the next ones see a delivery.
+    pub fn count(&mut self, units: &[UnitHash], touch: &Touch) {
+        for unit in units {
+            let touches = self.0.entry(unit.clone()).or_default();
+            touches.retain(|known| known.delivery != touch.delivery);
+            touches.push(touch.clone());
+        }
+    }
+}
+
+/// What a delivery to this account and address counts for.
+pub fn units(policy: &Policy, account: Option<&UnitHash>, address: Option<&AddressHash>) -> Vec<UnitHash> {
+    let address = address.filter(|_| policy.counts_by(CapUnit::Address)).map(UnitHash::from);
+    let account = account.filter(|_| policy.counts_by(CapUnit::Account)).cloned();
+    account.into_iter().chain(address).collect()
+}
+
+/// What do these units have in common with others?
+pub fn crowd(policy: &Policy, units: &[UnitHash], now: Timestamp) -> Question<Crowd> {
+    let since = looks_back_to(policy, now);
+    state::shared::touches(units, since).map(|touches| {
+        let mut crowd = Crowd::default();
+        for (unit, touch) in touches {
+            crowd.0.entry(unit).or_default().push(seen(touch));
+        }
+        Ok(crowd)
+    })
+}
+
+/// What these people have in common with others.
+pub async fn crowd_of(
+    tx: &mut Tx,
+    policy: &Policy,
+    people: &People,
+    now: Timestamp,
+) -> Result<Crowd, state::StateError> {
+    let units: Vec<UnitHash> = people
+        .values()
+        .flat_map(|facts| units(policy, facts.account.as_ref(), facts.address.as_ref()))
+        .collect();
+    if units.is_empty() {
+        return Ok(Crowd::default());
+    }
+    tx.ask(crowd(policy, &units, now)).await
+}
+
+/// A delivery as caps see it.
+fn seen(touch: state::delivery::Touch) -> Touch {
+    Touch { delivery: touch.delivery, at: touch.at, traits: touch.traits, state: touch.state }
 }
 
 /// The facts of some people.
@@ -72,12 +153,11 @@ pub async fn read(
             people.insert(*number, Facts::default());
             continue;
         };
-        let profile = profiles.remove(number);
-        let address = profile
-            .as_ref()
-            .and_then(|profile| profile.email()?.ok())
-            .map(|address| daemon.keys.address_hash(&address));
-        people.insert(*number, Facts { id: id.clone(), profile, address, ..Facts::default() });
+        let facts = match profiles.remove(number) {
+            Some(profile) => Facts::of(daemon, profile),
+            None => Facts { id: id.clone(), ..Facts::default() },
+        };
+        people.insert(*number, facts);
     }
     read_state(tx, &daemon.project.policy, &mut people, now).await?;
     Ok(people)
@@ -147,7 +227,7 @@ pub fn known(
     addresses: &[AddressHash],
     now: Timestamp,
 ) -> Question<Known> {
-    let since = now.checked_sub(longest_window(policy)).unwrap_or(Timestamp::MIN);
+    let since = looks_back_to(policy, now);
     let what_is_allowed =
         state::consent::of_profiles(numbers).and(state::consent::suppressions(numbers, addresses));
     let what_happened = state::delivery::touches(numbers, since).and(state::enrollment::standings(numbers));
@@ -173,12 +253,7 @@ impl Known {
         }
         for touch in self.touches {
             if let Some(facts) = people.get_mut(&touch.profile) {
-                facts.touches.push(Touch {
-                    delivery: touch.delivery,
-                    at: touch.at,
-                    traits: touch.traits,
-                    state: touch.state,
-                });
+                facts.touches.push(seen(touch));
             }
         }
         for standing in self.standings {
@@ -202,8 +277,13 @@ pub fn matches(suppression: &Suppression, number: ProfileNumber, address: Option
     }
 }
 
+/// How far back a cap looks at most.
+pub fn looks_back_to(policy: &Policy, now: Timestamp) -> Timestamp {
+    now.checked_sub(longest_window(policy)).unwrap_or(Timestamp::MIN)
+}
+
 /// How far back a cap may look; a day more, since calendars differ by zone.
-pub fn longest_window(policy: &Policy) -> SignedDuration {
+fn longest_window(policy: &Policy) -> SignedDuration {
     let days = |count: u32, each: i64| SignedDuration::from_hours((i64::from(count) * each + 2) * 24);
     policy
         .caps

@@ -69,13 +69,9 @@ pub async fn preview(
     };
     view.close().await;
     let Some(profile) = found?.remove(&number) else { return Ok(Err(NothingToShow::Profile)) };
-    let address = profile.email().and_then(Result::ok).map(|address| daemon.keys.address_hash(&address));
-    let mut people = people::People::new();
-    people.insert(
-        number,
-        people::Facts { id: id.to_owned(), profile: Some(profile), address, ..Default::default() },
-    );
+    let mut people = people::People::from([(number, people::Facts::of(daemon, profile))]);
     people::read_state(&mut tx, &daemon.project.policy, &mut people, now).await?;
+    let crowd = people::crowd_of(&mut tx, &daemon.project.policy, &people, now).await?;
     drop(tx);
     let facts = people.remove(&number).unwrap_or_default();
     let Some(send) = playbook.sends().into_iter().find(|(id, _)| **id == step).map(|(_, send)| send.clone())
@@ -96,7 +92,7 @@ pub async fn preview(
         entry: entry?,
     };
     let world = surroundings.world(&daemon.project);
-    let gates = engine::gates(&world, &pinned.version, &facts.person(number), None, &step, now);
+    let gates = engine::gates(&world, &pinned.version, &facts.person(number, &crowd), None, &step, now);
     let delivery = delivery(daemon, &enrollment, &step, &send, now);
     let message = message(daemon, &pinned, &enrollment, &facts, &delivery, now);
     Ok(Ok(Previewed { destination: send.destination, message, gates, delivery }))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::guards::Trip;
+use engine::Whose;
 use jiff::Timestamp;
 use model::delivery::Delivery;
 use model::{DeliveryState, PlaybookName, Reason, Refusal, SegmentName};
@@ -136,6 +137,8 @@ pub struct Pumped {
     pub trips: Vec<Trip>,
     /// Rows claimed.
     pub claimed: u64,
+    /// What may not go now, since there were so many already, and why. As of the last look.
+    pub waiting: BTreeMap<Whose, Refusal>,
     /// There may be more, once a destination has turns again.
     pub waits: bool,
 }
@@ -154,5 +157,6 @@ impl Pumped {
         }
         self.halted.extend(other.halted);
         self.trips.extend(other.trips);
+        self.waiting.extend(other.waiting);
     }
 }

@@ -1,9 +1,12 @@
 //! The two loops: one pass that ends (`run --once`), and the daemon that does not.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::Whose;
 use jiff::Timestamp;
+use model::Refusal;
 use model::fault::mutant;
 use state::StateError;
 use tokio::sync::watch;
@@ -243,13 +246,14 @@ async fn pumping(
     metrics: &Metrics,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), DaemonError> {
-    let mut failures = 0;
+    let (mut failures, mut waiting) = (0, BTreeMap::new());
     loop {
         let now = clock.now();
         let wait = match pump(daemon, now, now).await {
             Ok(pumped) => {
                 failures = 0;
-                log_pump(&pumped);
+                log_pump(&pumped, &waiting);
+                waiting.clone_from(&pumped.waiting);
                 metrics.pumped(&pumped);
                 if pumped.claimed > 0 || pumped.waits { Duration::ZERO } else { LOOK_EVERY }
             }
@@ -317,7 +321,10 @@ fn log_tick(ticked: &Ticked) {
     }
 }
 
-fn log_pump(pumped: &Pumped) {
+fn log_pump(pumped: &Pumped, known_to_wait: &BTreeMap<Whose, Refusal>) {
+    for (whose, refusal) in pumped.waiting.iter().filter(|(whose, _)| !known_to_wait.contains_key(whose)) {
+        tracing::warn!(reason = refusal.reason.as_str(), "More of {whose} waits: {}.", refusal.saw);
+    }
     if pumped.claimed > 0 {
         tracing::info!(
             accepted = pumped.accepted,

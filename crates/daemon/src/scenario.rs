@@ -100,7 +100,7 @@ fn rehearsal(project: &Project, scenario: &Scenario) -> Project {
         playbook.backfill = Backfill::All;
         if !scenario.with_policy {
             playbook.holdout = None;
-            playbook.per_run = None;
+            (playbook.per_run, playbook.per_hour) = (None, None);
         }
     }
     if !scenario.with_policy {

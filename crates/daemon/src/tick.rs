@@ -8,7 +8,10 @@ use model::condition::Condition;
 use model::segment::{Segment, SegmentSource};
 use state::playbook::Status;
 
+use crate::allowances;
 use crate::daemon::{Daemon, DaemonError, Surroundings, halts};
+use crate::first_run;
+use crate::people;
 use crate::report::Ticked;
 use crate::source::View;
 use crate::stage::{decide, enter, listen, refresh};
@@ -76,6 +79,9 @@ async fn turn(
     let mut tx = daemon.state.read().await?;
     let surroundings = Surroundings::read(&mut tx, &daemon.project, now).await?;
     drop(tx);
+    if !due.is_empty() {
+        forget(daemon, now).await?;
+    }
     for playbook in daemon.playbooks_by_priority() {
         if surroundings.halts.all || surroundings.halts.playbooks.contains(&playbook.name) {
             continue;
@@ -86,6 +92,23 @@ async fn turn(
         }
         enter::enter(daemon, view, &surroundings, playbook, now, ticked).await?;
     }
+    Ok(())
+}
+
+/// Forgets what nothing looks back to.
+async fn forget(daemon: &Daemon, now: Timestamp) -> Result<(), DaemonError> {
+    let (is_shared, is_limited) = (daemon.project.policy.counts_shared(), allowances::are_limited(daemon));
+    if !is_shared && !is_limited {
+        return Ok(());
+    }
+    let mut tx = daemon.deciding().await?;
+    if is_shared {
+        state::shared::forget(&mut tx, people::looks_back_to(&daemon.project.policy, now)).await?;
+    }
+    if is_limited {
+        state::allowance::forget(&mut tx, engine::hour_of(now)).await?;
+    }
+    tx.commit().await?;
     Ok(())
 }
 
@@ -132,7 +155,9 @@ async fn behind(daemon: &Daemon) -> Result<Behind, DaemonError> {
     let mut behind = Behind { unfinished: false, waiting: false };
     for playbook in daemon.project.playbooks.values() {
         let Some(run_id) = runs.get(&playbook.enter) else { continue };
-        if halts.all || halts.playbooks.contains(&playbook.name) || daemon.was_held(&playbook.name, run_id) {
+        let is_halted = halts.all || halts.playbooks.contains(&playbook.name);
+        let judged_on = first_run::judged_on(daemon, &mut tx, &playbook.name, run_id).await?;
+        if is_halted || daemon.was_held(&playbook.name, &judged_on) {
             continue;
         }
         match reached.iter().find(|reached| reached.name == playbook.name) {

@@ -10,17 +10,20 @@ const BOUNCES_OF: u64 = 100;
 const OPT_OUTS_OF: u64 = 500;
 /// Fewer say nothing about failures and doubts.
 const FAILURES_OF: u64 = 200;
+/// So few say something only where it glares: a canary is no larger.
+const FEW: u64 = 20;
 /// So many doubts are too many, however many messages there were.
 const DOUBTS_MAX: u64 = 50;
 
 /// Whether a playbook goes on. A rate is judged by the lower end of its 95 % Wilson interval (Wilson 1927, JASA 22:209), so that chance
-/// alone hardly ever stops anything.
+/// alone hardly ever stops anything; a sample as small as a canary by that of 99.9 %.
 pub fn judge_playbook(guards: &Guards, tally: &Tally) -> Result<(), Refusal> {
     let tried = tally.accepted + tally.rejected + tally.in_doubt;
     let failed = (tally.rejected - tally.bounced.min(tally.rejected)) + tally.unmade;
     let refuse = |reason, saw| Err(Refusal { reason, saw });
     let exceeds = |part: u64, of: u64, at_least: u64, limit: model::duration::Share| {
-        of >= at_least && wilson_lower(part, of) > limit.fraction()
+        (of >= at_least && wilson_lower(part, of, Z_95) > limit.fraction())
+            || (of >= FEW && wilson_lower(part, of, Z_999) > limit.fraction())
     };
     if exceeds(tally.bounced, tried, BOUNCES_OF, guards.bounced) {
         let saw = format!("{} of {tried} messages bounced, the guard is {}", tally.bounced, guards.bounced);
@@ -67,13 +70,16 @@ pub fn judge_growth(guards: &Guards, recent: &[u64], members: u64) -> Result<(),
     Err(Refusal { reason: Reason::SegmentAnomaly, saw })
 }
 
-/// The lower end of the 95 % Wilson interval of a rate.
+/// Two-sided 95 % and 99.9 % of the normal distribution.
+const Z_95: f64 = 1.96;
+const Z_999: f64 = 3.29;
+
+/// The lower end of the Wilson interval of a rate.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below what a double holds exactly")]
-fn wilson_lower(part: u64, of: u64) -> f64 {
-    const Z: f64 = 1.96;
+fn wilson_lower(part: u64, of: u64, z: f64) -> f64 {
     let (n, p) = (of as f64, part as f64 / of as f64);
-    let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    (p + Z * Z / (2.0 * n) - spread) / (1.0 + Z * Z / n)
+    let spread = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    (p + z * z / (2.0 * n) - spread) / (1.0 + z * z / n)
 }
 
 #[cfg(test)]
@@ -87,8 +93,8 @@ mod tests {
     #[test]
     fn wilson_is_what_the_paper_says() {
         // 10 of 100: 0.0552 to 0.1744.
-        assert!((wilson_lower(10, 100) - 0.055_2).abs() < 0.000_1, "{}", wilson_lower(10, 100));
-        assert!(wilson_lower(0, 100) < 1e-9);
+        assert!((wilson_lower(10, 100, Z_95) - 0.055_2).abs() < 0.000_1, "{}", wilson_lower(10, 100, Z_95));
+        assert!(wilson_lower(0, 100, Z_95) < 1e-9);
     }
 
     #[test]
@@ -110,9 +116,25 @@ mod tests {
             trips(Tally { accepted: 5, rejected: 5, bounced: 5, unmade: 5, ..Tally::default() }),
             None
         );
-        assert_eq!(trips(Tally { accepted: 99, unsubscribed: 50, ..Tally::default() }), None);
+        assert_eq!(trips(Tally { accepted: 99, unsubscribed: 5, ..Tally::default() }), None);
         // 4 of 110 is more than 3 %, and may be chance.
         assert_eq!(trips(Tally { accepted: 106, rejected: 4, bounced: 4, ..Tally::default() }), None);
+    }
+
+    #[test]
+    fn what_glares_trips_in_a_canary() {
+        let canary = |rejected, bounced, unmade| Tally {
+            accepted: 50 - rejected,
+            rejected,
+            bounced,
+            unmade,
+            ..Tally::default()
+        };
+        assert_eq!(trips(canary(50, 50, 0)), Some(Reason::GuardBounces));
+        assert_eq!(trips(canary(8, 8, 0)), Some(Reason::GuardBounces));
+        assert_eq!(trips(canary(20, 0, 0)), Some(Reason::GuardFailures));
+        assert_eq!(trips(canary(0, 0, 50)), Some(Reason::GuardFailures));
+        assert_eq!(trips(canary(2, 2, 0)), None, "4 % may be chance");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use model::profile::Profile;
 use model::{DeliveryState, Gate, Reason, Refusal};
 
 use crate::gate::{Case, Phase, Verdict, latest, primary};
-use crate::world::{Person, Standing, Touch, World};
+use crate::world::{Person, Shared, Standing, Touch, World};
 
 /// What is read under lock before a touch is armed.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +27,8 @@ pub struct ArmFacts<'a> {
     pub suppressions: &'a [Suppression],
     /// Past and present deliveries of the person.
     pub touches: &'a [Touch],
+    /// Those of the person's account, and of the address actually rendered.
+    pub shared: Shared<'a>,
     /// Where the person stands in each playbook, for quiet hours that ask for it.
     pub standings: &'a [Standing],
     /// The send window of the step (see [`crate::Version::window`]).
@@ -68,6 +70,7 @@ pub fn last_look(world: &World<'_>, delivery: &Delivery, facts: &ArmFacts<'_>, n
         consents: facts.consents,
         suppressions: facts.suppressions,
         touches: facts.touches,
+        shared: facts.shared,
         standings: facts.standings,
     };
     let case = Case {

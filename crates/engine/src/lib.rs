@@ -6,6 +6,7 @@
 //!
 //! What is deliberately absent: segments' queries, rendering, pacing and leases; they do not decide about a person.
 
+mod allowance;
 mod breaker;
 mod condition;
 mod enter;
@@ -23,6 +24,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+pub use allowance::{Allowance, Canary, Hourly, Whose, hour_of};
 pub use breaker::{BREAKER_PAUSE, Breaker};
 pub use condition::{Subject, holds};
 pub use enter::{Entered, enter};
@@ -34,4 +36,4 @@ pub use retry::{Backoff, retry_at};
 pub use run::{RunSeen, judge_run};
 pub use version::Version;
 pub use walk::{Advanced, Cause, advance};
-pub use world::{Halts, Memberships, Person, Standing, Touch, World};
+pub use world::{Halts, Memberships, Person, Shared, Standing, Touch, World};

@@ -60,8 +60,19 @@ pub struct Person<'a> {
     pub suppressions: &'a [Suppression],
     /// Past and present deliveries of the person, as far back as a cap looks.
     pub touches: &'a [Touch],
+    /// Those of everybody with whom the person shares something that caps count by.
+    pub shared: Shared<'a>,
     /// Where the person stands in each playbook: the latest enrollment.
     pub standings: &'a [Standing],
+}
+
+/// Past and present deliveries of all who share something, the person's own among them. Empty where no cap counts by it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shared<'a> {
+    /// Of the person's account.
+    pub account: &'a [Touch],
+    /// Of the person's address.
+    pub address: &'a [Touch],
 }
 
 /// A delivery of a person, as caps see it.

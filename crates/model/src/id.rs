@@ -28,6 +28,16 @@ pub struct DeliveryId(String);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressHash(String);
 
+/// What several people may share, and a cap may count by: an account, or an address. Hashed under the same key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnitHash(String);
+
+impl From<&AddressHash> for UnitHash {
+    fn from(address: &AddressHash) -> Self {
+        Self(address.0.clone())
+    }
+}
+
 macro_rules! texts {
     ($($name:ident)*) => { $(
         impl $name {
@@ -53,7 +63,7 @@ macro_rules! texts {
     )* };
 }
 
-texts! { EnrollmentId DeliveryId AddressHash }
+texts! { EnrollmentId DeliveryId AddressHash UnitHash }
 
 impl EnrollmentId {
     /// The id of the enrollment that `trigger` (the segment run) began for a person.

@@ -45,6 +45,8 @@ pub struct Playbook {
     pub holdout: Option<Holdout>,
     /// Entries in one run beyond which the run is held.
     pub per_run: Option<u64>,
+    /// Its messages in an hour of the clock; those beyond wait.
+    pub per_hour: Option<u64>,
     /// Local times at which its sends may go; a step's own comes before it.
     pub window: Option<SendWindow>,
     /// Shelf life of its sends; a step's own comes before it.

@@ -148,13 +148,28 @@ pub enum OnHit {
 
 words! { OnHit { Defer = "defer", Skip = "skip", } }
 
-/// How many messages a person may get in a window.
+/// Whose messages a cap counts together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CapUnit {
+    /// A person's.
+    Profile,
+    /// Those of all people of an account. Who has none is not capped.
+    Account,
+    /// Those to one address, whoever has it.
+    Address,
+}
+
+words! { CapUnit { Profile = "profile", Account = "account", Address = "address", } }
+
+/// How many messages a person, an account or an address may get in a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cap {
     /// Its name.
     pub name: CapName,
     /// What it counts.
     pub scope: Scope,
+    /// Whose.
+    pub unit: CapUnit,
     /// How many.
     pub max: u32,
     /// In what window.
@@ -195,6 +210,18 @@ pub struct GlobalHoldout {
     pub rotate: Option<SignedDuration>,
 }
 
+impl Policy {
+    /// Whether a cap counts what several people share.
+    pub fn counts_by(&self, unit: CapUnit) -> bool {
+        self.caps.iter().any(|cap| cap.unit == unit)
+    }
+
+    /// Whether a cap counts more than one person's messages together.
+    pub fn counts_shared(&self) -> bool {
+        self.counts_by(CapUnit::Account) || self.counts_by(CapUnit::Address)
+    }
+}
+
 /// policy.yml.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Policy {
@@ -229,6 +256,30 @@ pub struct Guards {
     pub failed: Share,
     /// Of those tried.
     pub in_doubt: Share,
+    /// So many people may enter at the first run of a version without a second person's word.
+    pub first_run: u64,
+    /// The first messages of a new version, and how long the others wait for what becomes of them.
+    pub canary: Canary,
+    /// Messages of the whole project in an hour of the clock, without transactional ones.
+    pub per_hour: u64,
+}
+
+/// The first messages of a version, which show whether something is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canary {
+    /// So many of the segment's members,
+    pub share: Share,
+    /// and no fewer than so many.
+    pub min: u64,
+    /// How long the others wait.
+    pub soak: SignedDuration,
+}
+
+impl Canary {
+    /// How many messages these are, where a segment has so many members.
+    pub fn size(&self, members: u64) -> u64 {
+        self.share.of(members).max(self.min)
+    }
 }
 
 impl Default for Guards {
@@ -241,6 +292,9 @@ impl Default for Guards {
             unsubscribed: Share::hundredths(150),
             failed: Share::percent(10),
             in_doubt: Share::percent(1),
+            first_run: 500,
+            canary: Canary { share: Share::percent(1), min: 50, soak: SignedDuration::from_mins(15) },
+            per_hour: 10_000,
         }
     }
 }

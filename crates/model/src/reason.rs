@@ -131,6 +131,8 @@ reasons! {
     PlaybookHoldout = "exp.playbook_holdout" Control Holdout "in the playbook's holdout";
     CapPerson = "cap.person" Skip Cap "too many messages already";
     CapChannel = "cap.channel" Skip Cap "too many messages on the channel already";
+    CapAccount = "cap.account" Skip Cap "too many messages to the account already";
+    CapAddress = "cap.address" Skip Cap "too many messages to the address already, which several people share";
     CapDeferred = "cap.deferred" Defer Cap "waits until a cap has room";
     CapWaitExpired = "cap.wait_expired" Skip Cap "a cap had no room in time";
     QuietHours = "time.quiet_policy" Defer Time "quiet hours";
@@ -165,8 +167,12 @@ reasons! {
     GuardOptOuts = "guard.unsub_rate" Hold System "too many people opt out";
     GuardFailures = "guard.failed_rate" Hold System "too many messages are refused, or cannot be made";
     GuardDoubts = "guard.in_doubt_level" Hold System "too many messages are in doubt";
+    CanaryWait = "guard.canary_wait" Defer System "the first messages of a version are out; the others wait for what becomes of them";
+    HourlyBudget = "guard.hourly_budget" Hold System "the project has sent as many messages this hour as it may";
+    PlaybookHour = "cap.playbook_volume" Hold System "the playbook has sent as many messages this hour as it may";
     BreakerOpen = "guard.breaker_open" Defer System "the destination fails too often; it is tried again in a minute";
     CancelOperator = "cancel.operator" Cancel System "a person took it back";
+    ApprovalMissing = "approval.missing" Hold System "the first run of a version lets in so many that it waits for a second person";
     PerRunExceeded = "approval.audience_exceeds" Hold System "more would enter than `limits.per_run` allows";
     SegmentQueryFailed = "seg.query_failed" Hold System "the segment's query failed";
     SegmentAnomaly = "seg.anomaly_hold" Hold System "the run breaks an expectation of the segment";

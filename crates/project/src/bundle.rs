@@ -98,6 +98,7 @@ pub fn from_bundle(project: &Project, bundle: &str) -> Result<Pinned, String> {
     playbook.version = version(&playbook, &written.pinned, &sources);
     if let Some(present) = project.playbooks.get(&name) {
         (playbook.priority, playbook.per_run) = (present.priority, present.per_run);
+        playbook.per_hour = present.per_hour;
     }
     Ok(Pinned { playbook, compiled })
 }

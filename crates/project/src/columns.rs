@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use model::SegmentName;
 use model::condition::ValueTest;
 use model::playbook::Playbook;
+use model::policy::CapUnit;
 use model::query::Query;
 use model::segment::{Segment, SegmentSource};
 use model::settings::{Data, TimeEncoding};
@@ -149,6 +150,7 @@ fn check_queries(project: &Project, columns: &Columns, found: &mut Vec<Diagnosti
 fn asks_for_accounts(project: &Project) -> bool {
     project.mentions.iter().any(|mention| matches!(mention.what, Mentioned::Account(_)))
         || project.compiled.values().any(|template| template.account().is_some())
+        || project.policy.counts_by(CapUnit::Account)
 }
 
 fn check_profiles(project: &Project, columns: &Typed, found: &mut Vec<Diagnostic>) {

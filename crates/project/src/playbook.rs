@@ -219,12 +219,13 @@ impl Read for RawHoldout {
 }
 
 record! {
-    /// Beyond which the run is held.
-    pub(crate) struct RawLimits ("a map with `per_run`") {
-        /// Entries in one run.
+    /// Beyond which a run is held, or messages wait.
+    pub(crate) struct RawLimits ("a map with `per_run` or `per_hour`") {
+        /// Entries in one run; beyond them the run is held.
         "per_run" per_run: Option<Whole<0, 1_000_000_000>>,
+        /// Messages in an hour of the clock; those beyond wait.
+        "per_hour" per_hour: Option<Whole<1, 1_000_000_000>>,
     }
-    not_yet { "per_hour" }
 }
 
 record! {
@@ -333,6 +334,7 @@ pub(crate) fn read(
         }
         return None;
     };
+    let limits = raw.limits.map_or((None, None), |limits| (limits.per_run, limits.per_hour));
     let playbook = Playbook {
         holdout: raw.holdout.map(|RawHoldout(raw)| Holdout {
             share: raw.share,
@@ -359,7 +361,8 @@ pub(crate) fn read(
         }),
         purpose,
         priority: raw.priority.and_then(|priority| u8::try_from(priority.0).ok()).unwrap_or(50),
-        per_run: raw.limits.and_then(|limits| limits.per_run).map(|per_run| per_run.0),
+        per_run: limits.0.map(|per_run| per_run.0),
+        per_hour: limits.1.map(|per_hour| per_hour.0),
         window: raw.window.map(|window| window.0),
         expires: raw.expires.map_or(SignedDuration::from_hours(72), |expires| expires.0),
         steps,

@@ -3,7 +3,8 @@
 use model::duration::Share;
 use model::name::{BrandName, CapName, PurposeName, QuietHoursName};
 use model::policy::{
-    Cap, Channel, GlobalHoldout, Guards, MessageClass, OnHit, Policy, Purpose, QuietHours, RuleZone, Scope,
+    Canary, Cap, CapUnit, Channel, GlobalHoldout, Guards, MessageClass, OnHit, Policy, Purpose, QuietHours,
+    RuleZone, Scope,
 };
 
 use crate::playbook::hours;
@@ -69,6 +70,13 @@ fn guards(raw: RawGuards) -> Guards {
         unsubscribed: unsubscribed.unwrap_or(default.unsubscribed),
         failed: failed.unwrap_or(default.failed),
         in_doubt: raw.in_doubt.unwrap_or(default.in_doubt),
+        first_run: raw.first_run.map_or(default.first_run, |first_run| first_run.0),
+        canary: raw.canary.map_or(default.canary.clone(), |canary| Canary {
+            share: canary.share.unwrap_or(default.canary.share),
+            min: canary.min.map_or(default.canary.min, |min| min.0),
+            soak: canary.soak.map_or(default.canary.soak, |soak| soak.0),
+        }),
+        per_hour: raw.per_hour.map_or(default.per_hour, |per_hour| per_hour.0),
     }
 }
 
@@ -133,6 +141,7 @@ fn cap(thing: Thing<CapName, At<RawCap>>) -> Cap {
             brand: all(raw.brand),
             playbook: all(raw.playbook),
         },
+        unit: raw.unit.unwrap_or(CapUnit::Profile),
         max: u32::try_from(raw.max.0).unwrap_or(u32::MAX),
         per: raw.per,
         zone: raw.zone.unwrap_or(RuleZone::Profile),

@@ -9,7 +9,7 @@ use model::duration::{Share, Window};
 use model::name::{
     BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName,
 };
-use model::policy::{Channel, Localized, MessageClass, OnHit, Permission, RuleZone};
+use model::policy::{CapUnit, Channel, Localized, MessageClass, OnHit, Permission, RuleZone};
 use model::settings::{Deliver, TimeEncoding};
 use serde_json::{Value as Json, json};
 
@@ -403,8 +403,8 @@ record! {
         "brand" brand: Option<Some1<BrandName>>,
         /// Which playbooks count.
         "playbook" playbook: Option<Some1<PlaybookName>>,
-        /// Whose: a profile's.
-        "scope" _scope: Option<CapScope>,
+        /// Whose messages are counted together: those of a profile (unless given), an account or an address.
+        "scope" unit: Option<CapUnit>,
         /// How many.
         "max" max: Whole<0, 1_000_000>,
         /// In what window: `7d`, `1 calendar day`.
@@ -413,20 +413,6 @@ record! {
         "zone" zone: Option<RuleZone>,
         /// defer (unless given) or skip.
         "on_hit" on_hit: Option<OnHit>,
-    }
-}
-
-/// Whose messages a cap counts: only a person's, so far.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CapScope;
-
-impl Read for CapScope {
-    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
-        cx.word(node, "whose messages a cap counts", &[("profile", Self)], &["account", "address"])
-    }
-
-    fn schema(schemas: &mut Schemas) -> Json {
-        schemas.single(json!({"enum": ["profile"]}))
     }
 }
 
@@ -467,8 +453,26 @@ record! {
         "in_doubt" in_doubt: Option<Share>,
         /// What may become of a playbook's messages of a day.
         "rates" rates: Option<RawRates>,
+        /// So many people may enter at the first run of a version without a second person's word; 500 unless given.
+        "first_run" first_run: Option<Whole<0, 1_000_000_000>>,
+        /// The first messages of a new version of a playbook, upon which the others wait.
+        "canary" canary: Option<RawCanary>,
+        /// Messages of the whole project in an hour of the clock, without transactional ones; 10000 unless given.
+        "per_hour" per_hour: Option<Whole<1, 1_000_000_000>>,
     }
-    not_yet { "first_run", "removal", "canary", "per_hour" }
+    not_yet { "removal" }
+}
+
+record! {
+    /// The first messages of a new version of a playbook.
+    pub(crate) struct RawCanary ("a map with `share`, `min` and `soak`") {
+        /// So many of the segment's members; 1% unless given.
+        "share" share: Option<Share>,
+        /// And no fewer than so many; 50 unless given.
+        "min" min: Option<Whole<1, 1_000_000_000>>,
+        /// How long the others wait for what becomes of them; 15m unless given.
+        "soak" soak: Option<Positive>,
+    }
 }
 
 record! {

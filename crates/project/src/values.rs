@@ -8,7 +8,7 @@ use model::name::{
     BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName, SegmentName,
     TemplateName,
 };
-use model::policy::{Channel, Localized, MessageClass, OnHit, Permission, RuleZone};
+use model::policy::{CapUnit, Channel, Localized, MessageClass, OnHit, Permission, RuleZone};
 use model::schedule::Schedule;
 use model::settings::{Deliver, TimeEncoding};
 use model::value::ValueType;
@@ -263,6 +263,7 @@ words! {
     MessageClass, "a class", Self::ALL, [];
     Permission, "a permission", Self::ALL, ["double_opt_in"];
     RuleZone, "a zone for the calendar", Self::ALL, [];
+    CapUnit, "whose messages a cap counts", Self::ALL, [];
     OnHit, "what happens then", Self::ALL, [];
     Deliver, "where messages may go", Self::ALL, [];
     TimeEncoding, "how times are held", Self::ALL, [];

@@ -14,7 +14,8 @@ use model::playbook::{
     Action, Arm, Backfill, ExitRule, Goal, Holdout, Playbook, Reenter, Send, SendWindow, Step, Wait,
 };
 use model::policy::{
-    Cap, GlobalHoldout, Guards, Localized, OnHit, Permission, Policy, Purpose, QuietHours, RuleZone, Scope,
+    Cap, CapUnit, GlobalHoldout, Guards, Localized, OnHit, Permission, Policy, Purpose, QuietHours, RuleZone,
+    Scope,
 };
 use model::{
     BrandName, CapName, Channel, DestinationName, MessageClass, PlaybookName, PurposeName, QuietHoursName,
@@ -121,7 +122,7 @@ fn policy(dice: Dice) -> Policy {
 fn caps(dice: Dice) -> Vec<Cap> {
     let cap = |name: &str, scope: Scope, max: u32, per: Window, zone: RuleZone| {
         let on_hit = if dice.of(name).of("hit").chance(50) { OnHit::Defer } else { OnHit::Skip };
-        Cap { name: CapName::known(name), scope, max, per, zone, on_hit }
+        Cap { name: CapName::known(name), scope, unit: CapUnit::Profile, max, per, zone, on_hit }
     };
     let max = |name: &str, most: u64| u32::try_from(dice.of(name).between(1, most)).unwrap_or(1);
     let marketing = Scope { class: vec![MessageClass::Marketing], ..Scope::default() };
@@ -283,6 +284,7 @@ fn playbook(name: &str, segment: &str, purpose: &str, dice: Dice) -> Playbook {
             salt: name.to_owned(),
         }),
         per_run: None,
+        per_hour: None,
         window: None,
         expires: hours(24 * dice.of("expires").between(1, 4)),
         steps: Vec::new(),

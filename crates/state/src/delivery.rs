@@ -189,7 +189,7 @@ pub async fn decide(tx: &mut Tx, deliveries: &[Delivery], now: Timestamp) -> Res
     tx.execute("keep decisions", sql, binds![rows.finish()]).await
 }
 
-type TouchRow = (u32, String, i64, String, String, String, String, String, String);
+pub(crate) type TouchRow = (u32, String, i64, String, String, String, String, String, String);
 
 /// What counts against these people's caps when something is decided, since a time. The caller leaves out
 /// what does not count when arming.
@@ -207,22 +207,23 @@ pub fn touches(numbers: &[ProfileNumber], since: Timestamp) -> Question<Vec<Touc
 }
 
 fn read_touches(rows: Vec<TouchRow>) -> Result<Vec<Touch>, StateError> {
-    let mut touches = rows
-        .into_iter()
-        .map(|(profile, id, at, channel, class, purpose, brand, playbook, state)| {
-            Ok(Touch {
-                profile: ProfileNumber(profile),
-                delivery: DeliveryId::known(id),
-                at: row::time(at)?,
-                traits: read::traits(&channel, &class, purpose, brand, playbook)?,
-                state: row::word(DeliveryState::parse(&state), "a delivery's state")?,
-            })
-        })
-        .collect::<Result<Vec<_>, StateError>>()?;
+    let mut touches = rows.into_iter().map(read_touch).collect::<Result<Vec<_>, _>>()?;
     touches.sort_by(|one, other| {
         (one.profile, one.at, &one.delivery).cmp(&(other.profile, other.at, &other.delivery))
     });
     Ok(touches)
+}
+
+pub(crate) fn read_touch(
+    (profile, id, at, channel, class, purpose, brand, playbook, state): TouchRow,
+) -> Result<Touch, StateError> {
+    Ok(Touch {
+        profile: ProfileNumber(profile),
+        delivery: DeliveryId::known(id),
+        at: row::time(at)?,
+        traits: read::traits(&channel, &class, purpose, brand, playbook)?,
+        state: row::word(DeliveryState::parse(&state), "a delivery's state")?,
+    })
 }
 
 /// The rows of these enrollments, by person, creation and id.

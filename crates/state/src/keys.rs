@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use model::EmailAddress;
-use model::id::AddressHash;
+use model::id::{AddressHash, UnitHash};
 use sha2::{Digest as _, Sha256};
 
 use crate::db::binds;
@@ -151,6 +151,11 @@ impl Keys {
     /// How suppression knows an address: HMAC-SHA256 of its normalised form, in hex.
     pub fn address_hash(&self, address: &EmailAddress) -> AddressHash {
         AddressHash::known(self.keyed_hash("address", &address.normalised()))
+    }
+
+    /// How caps know an account: HMAC-SHA256 of its id, in hex.
+    pub fn account_hash(&self, id: &str) -> UnitHash {
+        UnitHash::known(self.keyed_hash("account", id))
     }
 
     /// How an erased person's id is known.

@@ -4,6 +4,7 @@
 //! This room does not know why a row is written. Deliberately absent: a clock (times are arguments), the
 //! warehouse, the engine, retries of a transaction, and a repository object.
 
+pub mod allowance;
 mod ask;
 pub mod audit;
 pub mod consent;
@@ -28,6 +29,7 @@ pub mod rate;
 mod row;
 mod scratch;
 pub mod segment;
+pub mod shared;
 mod sqlite_tx;
 pub mod suppression;
 pub mod tally;

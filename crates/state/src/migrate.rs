@@ -34,6 +34,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(4, "0004_nodes"),
     migration!(5, "0005_rates"),
     migration!(6, "0006_tally"),
+    migration!(7, "0007_shared"),
+    migration!(8, "0008_allowances"),
 ];
 
 const HAS_TABLE: Sql = Sql {

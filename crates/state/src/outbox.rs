@@ -120,24 +120,31 @@ pub enum Due {
     Suspect,
 }
 
-/// Leases up to `limit` due rows of a destination: transactional first, then by priority, due time and number.
-/// Rows of a playbook that is paused or halted wait with it.
-///
-/// `lease_now` and `lease_ms` are lease time (see [`crate::State::lease_now`]).
+/// Which rows are claimed.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// Fresh or suspect.
+    pub due: Due,
+    /// Where they go.
+    pub destination: &'a DestinationName,
+    /// Due by then.
+    pub now: Timestamp,
+    /// How many, at most.
+    pub limit: u32,
+    /// Playbooks and versions (by their hash) whose rows wait; `*`: all that are not transactional do.
+    pub except: &'a [String],
+    /// Lease time (see [`crate::State::lease_now`]).
+    pub lease_now: i64,
+    /// How long a claim holds, in milliseconds.
+    pub lease_ms: i64,
+}
+
+/// Leases due rows of a destination: transactional first, then by priority, due time and number. Rows of a playbook that is paused or halted
+/// wait with it.
 ///
 /// # Errors
 /// [`StateError::Buried`]: the node is not among the living, and would hold rows that nobody takes from it.
-#[expect(clippy::too_many_arguments, reason = "which rows, for whom, and until when")]
-pub async fn claim(
-    tx: &mut Tx,
-    due: Due,
-    destination: &DestinationName,
-    now: Timestamp,
-    lease_now: i64,
-    lease_ms: i64,
-    limit: u32,
-    node: &Node,
-) -> Result<Vec<Claimed>, StateError> {
+pub async fn claim(tx: &mut Tx, claim: &Claim<'_>, node: &Node) -> Result<Vec<Claimed>, StateError> {
     hold_life(tx, node).await?;
     macro_rules! due {
         ($deaths:expr, $first:expr) => {
@@ -146,13 +153,18 @@ pub async fn claim(
                 concat!(
                     "SELECT ",
                     leased_columns!(),
-                    " FROM delivery WHERE state = 'pending' AND destination = $1 AND due_at_ms <= $2 AND ",
+                    " FROM delivery WHERE state = 'pending' AND destination = $2 AND due_at_ms <= $3 AND ",
                     $deaths,
                     " AND ",
                     playbook_goes_on!(),
-                    " ORDER BY ",
+                    " AND NOT EXISTS (SELECT 1 FROM"
+                ),
+                each,
+                concat!(
+                    "WHERE each.value ->> 0 IN (playbook, version) OR (each.value ->> 0 = '*' AND class <> 'transactional'))
+                    ORDER BY ",
                     $first,
-                    "claim_rank, due_at_ms, profile, id LIMIT $3"
+                    "claim_rank, due_at_ms, profile, id LIMIT $4"
                 ),
                 "FOR UPDATE SKIP LOCKED"
             )
@@ -160,12 +172,16 @@ pub async fn claim(
     }
     const FRESH: Sql = due!("deaths = 0", "");
     const SUSPECT: Sql = due!("deaths > 0", "deaths, ");
-    let (sql, limit) = match due {
-        Due::Fresh => (&FRESH, limit),
-        Due::Suspect => (&SUSPECT, limit.min(1)),
+    let (sql, limit) = match claim.due {
+        Due::Fresh => (&FRESH, claim.limit),
+        Due::Suspect => (&SUSPECT, claim.limit.min(1)),
     };
-    let rows: Vec<LeasedRead> =
-        tx.page("look for due deliveries", sql, binds![destination.as_str(), row::ms(now), limit]).await?;
+    let mut except = Rows::new();
+    for waits in claim.except {
+        except.row().text(waits);
+    }
+    let binds = binds![except.finish(), claim.destination.as_str(), row::ms(claim.now), limit];
+    let rows: Vec<LeasedRead> = tx.page("look for due deliveries", sql, binds).await?;
     let mut found = Vec::with_capacity(rows.len());
     for read in rows {
         let (mut delivery, (fence, lease_count, attempts, rank)) = read.split()?;
@@ -188,7 +204,7 @@ pub async fn claim(
     tx.execute(
         "lease deliveries",
         &LEASE,
-        binds![keys(&list), node.id(), lease_now.saturating_add(lease_ms)],
+        binds![keys(&list), node.id(), claim.lease_now.saturating_add(claim.lease_ms)],
     )
     .await?;
     Ok(claimed)
@@ -274,15 +290,21 @@ pub async fn lock_profiles(tx: &mut Tx, numbers: &[ProfileNumber]) -> Result<(),
 /// Locks addresses against being suppressed until this transaction ends; after [`lock_profiles`], never
 /// before.
 pub async fn lock_addresses(tx: &mut Tx, addresses: &[AddressHash]) -> Result<(), StateError> {
+    lock_hashes(tx, addresses.iter().map(AddressHash::as_str)).await
+}
+
+/// Locks addresses, and whatever else has no row of its own and is known by its hash, until this transaction ends; after
+/// [`lock_profiles`], never before, and all at once.
+pub async fn lock_hashes<'a>(tx: &mut Tx, hashes: impl Iterator<Item = &'a str>) -> Result<(), StateError> {
     if tx.has_the_only_writer() || mutant("read_unlocked") {
         return Ok(());
     }
-    let mut sorted: Vec<&AddressHash> = addresses.iter().collect();
+    let mut sorted: Vec<&str> = hashes.collect();
     sorted.sort_unstable();
     sorted.dedup();
     let mut rows = Rows::new();
-    for address in sorted {
-        rows.row().text(address.as_str());
+    for hash in sorted {
+        rows.row().text(hash);
     }
     tx.execute("lock addresses", &LOCK_ADDRESSES, binds![rows.finish()]).await?;
     Ok(())

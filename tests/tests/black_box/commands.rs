@@ -246,6 +246,55 @@ fn a_playbook_in_production_waits_for_a_person() {
     assert_eq!(log.len(), 20);
 }
 
+/// In production many people at the first run of a version are not let in by one person alone; and of those, the first messages go alone.
+#[test]
+fn a_large_first_run_waits_for_a_second_person_and_its_canary_goes_alone() {
+    let people = 300;
+    let folder = project(people);
+    let settings = folder.read("drumbeat.yml");
+    folder
+        .write(
+            "drumbeat.yml",
+            &format!("{settings}production: true\nkeys: {{root: {{env: DRUMBEAT_TEST_KEY}}}}\ndeliver: all\n"),
+        )
+        .write(
+            "policy.yml",
+            "purposes:\n  offers: {title: Offers, class: lifecycle}\nguards: {first_run: 100, canary: {share: 1%, min: 20, soak: 1h}, per_hour: 200}\n",
+        );
+    let run = |args: &[&str]| {
+        let mut command = folder.command(args);
+        command
+            .env("DRUMBEAT_TEST_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+            .env("DRUMBEAT_ACTOR", "ana");
+        crate::support::Ran::from(command.output().unwrap())
+    };
+    let pass = |code| run(&["--output", "json", "run", "--once"]).code(code).json();
+    run(&["playbook", "activate", "hello"]).code(0);
+    let held = pass(3);
+    assert_eq!(held["held"][0]["reason"], "approval.missing", "{held}");
+    assert_eq!(held["decisions"]["touch"], 0);
+    run(&["playbook", "approve", "hello"]).code(2);
+    run(&["playbook", "approve", "hello", "--second", "ana"]).code(3);
+    let said = run(&["playbook", "approve", "hello", "--second", "lena"]).code(0);
+    assert!(said.err.contains("300 people may enter"), "{}", said.err);
+    let reachable = people - people / 10;
+    let canary = pass(0);
+    assert_eq!(canary["decisions"]["touch"], reachable, "{canary}");
+    assert_eq!((&canary["deliveries"]["accepted"], outbox(&folder).len()), (&20.into(), 20), "{canary}");
+    assert_eq!(canary["waiting"][0]["reason"], "guard.canary_wait", "{canary}");
+    assert_eq!(canary["waiting"][0]["whose"], "playbook hello");
+    assert_eq!((&pass(0)["deliveries"]["accepted"], outbox(&folder).len()), (&0.into(), 20));
+    // As if the hour were over: the others go, as many as the project's hour allows.
+    folder.sql("state.db", "update canary set full_at_ms = full_at_ms - 3600000;");
+    let rest = pass(0);
+    assert_eq!((&rest["deliveries"]["accepted"], outbox(&folder).len()), (&180.into(), 200), "{rest}");
+    assert_eq!(rest["waiting"][0]["reason"], "guard.hourly_budget", "{rest}");
+    assert_eq!(rest["deliveries"]["pending"], reachable - 200);
+    // What is small, or known, needs nobody.
+    let audit = run(&["--output", "ndjson", "audit", "export"]).code(0);
+    assert!(audit.out.contains("first_run_approved") && audit.out.contains("lena"), "{}", audit.out);
+}
+
 /// Rows that were due when their playbook was paused wait with it: they are not claimed and given back over and over.
 #[test]
 fn what_is_due_waits_while_its_playbook_is_paused_and_goes_when_it_goes_on() {

@@ -5,6 +5,7 @@
 //! killed, one that ends by itself, and the oracle, which compares what the provider has with what the log says. How many seeds,
 //! and from which: `DRUMBEAT_PROMISES=FROM..TO`. What came of it goes to the file that `DRUMBEAT_PROMISES_RECORD` names.
 
+mod caps;
 mod cluster;
 mod oracle;
 mod provider;

@@ -1,7 +1,8 @@
-//! `playbook list`, `show`, `activate`, `pause`, `resume`, `archive`.
+//! `playbook list`, `show`, `activate`, `approve`, `pause`, `resume`, `archive`.
 
 use std::collections::BTreeMap;
 
+use daemon::first_run::Approval;
 use model::PlaybookName;
 use project::Project;
 use serde_json::json;
@@ -12,7 +13,7 @@ use state::playbook::Status;
 use crate::args::Playbook;
 use crate::context::{Context, actor, known_playbook};
 use crate::failure::{Failure, code};
-use crate::print::{Rows, say};
+use crate::print::{Rows, say, thousands};
 
 /// Playbooks.
 pub(crate) async fn playbook(context: &Context, args: &Playbook) -> Result<u8, Failure> {
@@ -21,6 +22,9 @@ pub(crate) async fn playbook(context: &Context, args: &Playbook) -> Result<u8, F
         Playbook::List => list(context, &project).await,
         Playbook::Show { name } => show(context, &project, &known_playbook(&project, name)?).await,
         Playbook::Activate { name } => activate(context, &project, &known_playbook(&project, name)?).await,
+        Playbook::Approve { name, second } => {
+            approve(context, &project, &known_playbook(&project, name)?, second).await
+        }
         Playbook::Pause { name } => set(context, &project, name, Status::Paused, "paused").await,
         Playbook::Resume { name } => set(context, &project, name, Status::Active, "goes on").await,
         Playbook::Archive { name } => {
@@ -116,6 +120,42 @@ async fn activate(context: &Context, project: &Project, name: &PlaybookName) -> 
         }
     }
     set(context, project, name.as_str(), Status::Active, "is active").await
+}
+
+async fn approve(
+    context: &Context,
+    project: &Project,
+    name: &PlaybookName,
+    second: &str,
+) -> Result<u8, Failure> {
+    if second.trim().is_empty() || second == actor() {
+        return Err(Failure::new("the second person is another one").with_code(code::HELD));
+    }
+    let state = context.state_to_write(project).await?;
+    let now = context.now();
+    let mut tx = state.write().await?;
+    let playbook = project.playbooks.get(name).ok_or_else(|| Failure::new("no such playbook"))?;
+    let known = state::playbook::load(&mut tx, name).await?;
+    let current = state::segment::current(&mut tx, &playbook.enter).await?;
+    let (Some(known), Some(current)) = (known, current) else {
+        return Err(Failure::new(format!("playbook `{name}` has not begun yet"))
+            .hint("its first run says how many would enter"));
+    };
+    let people = (&current.members - &known.seen).len();
+    let approval = Approval::of(&playbook.version, people, now);
+    daemon::first_run::approve(&mut tx, name, &approval).await?;
+    let body = json!({
+        "playbook": name.as_str(), "version": playbook.version, "people": people, "ceiling": approval.ceiling, "actor": actor(),
+        "second": second,
+    });
+    state::audit::append(&mut tx, &[Entry { kind: "first_run_approved", at: now, body }]);
+    tx.commit().await?;
+    say(&format!(
+        "{} people may enter playbook `{name}` at the first run of its present version, and up to {}; for a week",
+        thousands(people),
+        thousands(approval.ceiling)
+    ));
+    Ok(code::DONE)
 }
 
 async fn set(

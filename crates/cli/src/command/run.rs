@@ -320,6 +320,12 @@ fn passed_json(passed: &Passed, queue: &BTreeMap<&'static str, u64>) -> Value {
         .iter()
         .map(|(name, refusal)| json!({ "destination": name.as_str(), "reason": refusal.reason.as_str(), "saw": refusal.saw }))
         .collect();
+    let waiting: Vec<Value> = passed
+        .pumped
+        .waiting
+        .iter()
+        .map(|(whose, refusal)| json!({ "whose": whose.to_string().replace('`', ""), "reason": refusal.reason.as_str(), "saw": refusal.saw }))
+        .collect();
     json!({
         "as_of": passed.as_of.to_string(),
         "segments": segments,
@@ -337,6 +343,7 @@ fn passed_json(passed: &Passed, queue: &BTreeMap<&'static str, u64>) -> Value {
         "held": held,
         "halted": halted,
         "guards": guards,
+        "waiting": waiting,
         "audiences": [],
     })
 }
@@ -367,6 +374,9 @@ fn people_summary(project: &Project, passed: &Passed) -> String {
             "\ndestination `{destination}` cannot be used: {} ({})\n",
             refusal.saw, refusal.reason
         ));
+    }
+    for (whose, refusal) in &pumped.waiting {
+        text.push_str(&format!("\nmore of {whose} waits: {} ({})\n", refusal.saw, refusal.reason));
     }
     if let Some(next) = passed.ticked.next {
         text.push_str(&format!("\nnext at {next}\n"));

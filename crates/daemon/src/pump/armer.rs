@@ -8,21 +8,24 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use engine::{ArmFacts, LastLook};
+use engine::{Allowance, ArmFacts, LastLook};
 use jiff::Timestamp;
 use model::consent::Suppression;
-use model::id::AddressHash;
+use model::id::{AddressHash, UnitHash};
+use model::policy::Policy;
 use model::{DeliveryId, EnrollmentId, ProfileNumber};
 use state::Tx;
 use state::delivery::DeliveryKey;
 use state::outbox::Back;
+use state::shared::Shared;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Ready;
 use super::prepare::{back, under_way};
 use super::settler;
+use crate::allowances;
 use crate::daemon::{Daemon, DaemonError, Members, Surroundings, halts};
-use crate::people::{self, Facts, People};
+use crate::people::{self, Crowd, Facts, People};
 
 /// Rows armed in one transaction.
 pub(super) const BATCH_MAX: usize = 64;
@@ -67,16 +70,17 @@ impl Handle {
     }
 }
 
-/// Locks who is concerned: the people first, then the addresses, each in order.
+/// Locks who is concerned: the people first, then the addresses and accounts, each in order.
 pub(super) async fn lock(
     tx: &mut Tx,
     requests: &[Request],
     dead: &[&AddressHash],
 ) -> Result<(), DaemonError> {
     state::outbox::lock_profiles(tx, &numbers(requests)).await?;
-    let addresses: Vec<AddressHash> =
-        requests.iter().map(|request| &request.ready.address).chain(dead.iter().copied()).cloned().collect();
-    state::outbox::lock_addresses(tx, &addresses).await?;
+    let addresses = requests.iter().map(|request| &request.ready.address).chain(dead.iter().copied());
+    let accounts = requests.iter().filter_map(|request| request.ready.account.as_ref());
+    let hashes = addresses.map(AddressHash::as_str).chain(accounts.map(UnitHash::as_str));
+    state::outbox::lock_hashes(tx, hashes).await?;
     Ok(())
 }
 
@@ -97,7 +101,17 @@ pub(super) async fn arm(
     let known = people::known(&daemon.project.policy, &numbers, &addresses, now);
     let keys: Vec<_> = requests.iter().map(|one| DeliveryKey::of(&one.ready.claimed.delivery)).collect();
     let rows = state::enrollment::get_many(&ids).and(state::outbox::in_hand(&keys));
-    let ((mut known, halts), (enrollments, in_hand)) = tx.ask(known.and(halts()).and(rows)).await?;
+    let policy = &daemon.project.policy;
+    let counted: Vec<UnitHash> = requests.iter().flat_map(|one| units(policy, &one.ready)).collect();
+    let mut crowd = Crowd::default();
+    let ((mut known, halts), (enrollments, in_hand)) = if counted.is_empty() {
+        tx.ask(known.and(halts()).and(rows)).await?
+    } else {
+        let asked = known.and(halts()).and(rows).and(people::crowd(policy, &counted, now));
+        let (answer, others) = tx.ask(asked).await?;
+        crowd = others;
+        answer
+    };
     let surroundings = Surroundings { members: Arc::clone(members), halts };
     let suppressions = std::mem::take(&mut known.suppressions);
     let mut facts: People = numbers.into_iter().map(|number| (number, Facts::default())).collect();
@@ -107,10 +121,38 @@ pub(super) async fn arm(
         .filter(|row| under_way(&row.enrollment))
         .map(|row| row.enrollment.id)
         .collect();
-    let (armings, backs) = look(daemon, &surroundings, requests, facts, &suppressions, &active, now);
+    let deliveries = requests.iter().map(|one| &one.ready.claimed.delivery);
+    let mut held = allowances::hold(daemon, tx, deliveries, now).await?;
+    let allowance = held.as_mut().map(|held| &mut held.allowance);
+    let (armings, backs) = look(
+        daemon,
+        &surroundings,
+        requests,
+        Seen { people: facts, crowd, allowance },
+        &suppressions,
+        &active,
+        now,
+    );
     let lease_now = daemon.state.lease_now(tx).await?;
     let armed = state::outbox::arm(tx, in_hand, &armings, now, lease_now);
+    if let Some(held) = held {
+        held.keep(tx);
+    }
     settler::give_back_in(tx, &backs, now).await?;
+    let is_armed = |one: &&Request| armed.iter().any(|armed| armed.delivery == one.ready.claimed.delivery.id);
+    let shared: Vec<Shared> = requests
+        .iter()
+        .filter(is_armed)
+        .flat_map(|one| {
+            let delivery = DeliveryKey::of(&one.ready.claimed.delivery);
+            units(policy, &one.ready).into_iter().map(move |unit| Shared {
+                unit,
+                delivery: delivery.clone(),
+                at: now,
+            })
+        })
+        .collect();
+    state::shared::keep(tx, &shared);
     Ok(armed.into_iter().map(|armed| armed.delivery).collect())
 }
 
@@ -130,17 +172,25 @@ fn numbers(requests: &[Request]) -> Vec<ProfileNumber> {
     numbers.into_iter().collect()
 }
 
-/// The last look of each, in turn: what one arms, the next of the same person sees.
+/// What a last look sees, and changes for the next.
+struct Seen<'a> {
+    people: People,
+    crowd: Crowd,
+    allowance: Option<&'a mut Allowance>,
+}
+
+/// The last look of each, in turn: what one arms, the next sees.
 fn look(
     daemon: &Daemon,
     surroundings: &Surroundings,
     requests: &[Request],
-    mut people: People,
+    seen: Seen<'_>,
     suppressions: &[Suppression],
     active: &BTreeSet<EnrollmentId>,
     now: Timestamp,
 ) -> (Vec<(DeliveryKey, i64, AddressHash)>, Vec<BackRow>) {
     let world = surroundings.world(&daemon.project);
+    let Seen { mut people, mut crowd, mut allowance } = seen;
     let (mut armings, mut backs) = (Vec::new(), Vec::new());
     for request in requests {
         let delivery = &request.ready.claimed.delivery;
@@ -151,7 +201,7 @@ fn look(
             .filter(|one| people::matches(one, delivery.profile, Some(&request.ready.address)))
             .cloned()
             .collect();
-        let look = engine::last_look(
+        let mut look = engine::last_look(
             &world,
             delivery,
             &ArmFacts {
@@ -160,11 +210,18 @@ fn look(
                 consents: &facts.consents,
                 suppressions: &suppressions,
                 touches: &facts.touches,
+                shared: crowd.shared(request.ready.account.as_ref(), Some(&request.ready.address)),
                 standings: &facts.standings,
                 window: request.ready.window.as_ref(),
             },
             now,
         );
+        // Nothing is taken for what does not go.
+        if look == LastLook::Arm
+            && let Some(Err(refusal)) = allowance.as_mut().map(|allowance| allowance.take(delivery, now))
+        {
+            look = LastLook::Hold { refusal };
+        }
         match look {
             LastLook::Arm => {
                 armings.push((
@@ -173,7 +230,9 @@ fn look(
                     request.ready.address.clone(),
                 ));
                 // The next of this batch sees it.
-                count(facts, delivery, now);
+                let touch = armed(delivery, now);
+                crowd.count(&units(&daemon.project.policy, &request.ready), &touch);
+                count(facts, touch);
             }
             other => backs.push((
                 DeliveryKey::of(delivery),
@@ -185,14 +244,23 @@ fn look(
     (armings, backs)
 }
 
-fn count(facts: &mut Facts, delivery: &model::delivery::Delivery, now: Timestamp) {
-    facts.touches.retain(|touch| touch.delivery != delivery.id);
-    facts.touches.push(engine::Touch {
+/// What a message to this account and address counts for.
+fn units(policy: &Policy, ready: &Ready) -> Vec<UnitHash> {
+    people::units(policy, ready.account.as_ref(), Some(&ready.address))
+}
+
+fn armed(delivery: &model::delivery::Delivery, now: Timestamp) -> engine::Touch {
+    engine::Touch {
         delivery: delivery.id.clone(),
         at: now,
         traits: delivery.traits.clone(),
         state: model::DeliveryState::Armed,
-    });
+    }
+}
+
+fn count(facts: &mut Facts, touch: engine::Touch) {
+    facts.touches.retain(|known| known.delivery != touch.delivery);
+    facts.touches.push(touch);
 }
 
 /// What a refused row goes back as.

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use connector::{Item, Outcome};
-use engine::Halts;
+use engine::{Halts, Whose};
 use jiff::{SignedDuration, Timestamp};
 use message::Rendered;
 use model::fault::mutant;
@@ -26,7 +26,7 @@ use model::playbook::SendWindow;
 use model::profile::Profile;
 use model::settings::{Deliver, Throttle};
 use model::{DestinationName, Reason, Refusal};
-use state::outbox::{Claimed, Due};
+use state::outbox::{Claim, Claimed, Due};
 use state::rate::Turns;
 use state::{Node, Tx};
 use tokio::sync::{Mutex, mpsc};
@@ -35,6 +35,7 @@ use tokio::time::Instant;
 
 use self::scribe::Scribe;
 use self::settler::When;
+use crate::allowances;
 use crate::clock;
 use crate::daemon::{Carrier, Daemon, DaemonError, Surroundings, halts};
 use crate::guards;
@@ -56,6 +57,8 @@ pub(crate) struct Ready {
     pub(crate) item: Arc<Item>,
     pub(crate) rendered: Rendered,
     pub(crate) address: model::id::AddressHash,
+    /// The person's account when it was rendered, where a cap counts by it.
+    pub(crate) account: Option<model::id::UnitHash>,
     /// As it was rendered: in whose zone the last look reads the clock.
     pub(crate) profile: Option<Profile>,
     /// The send window of the step.
@@ -139,11 +142,13 @@ async fn pass(
 ) -> Result<Pumped, DaemonError> {
     let (began, is_throttled) = (Instant::now(), throttle(daemon, destination).is_some());
     let mut pumped = Pumped::default();
-    let (mut claimed, mut wait) = claim(daemon, Due::Fresh, destination, due_by, 0).await?;
+    let asked = Asked { due: Due::Fresh, destination, due_by, now };
+    let Taken { mut claimed, mut wait, used_up } = claim(daemon, asked, 0).await?;
+    pumped.waiting = used_up;
     let mut is_suspect = false;
     if claimed.is_empty() && wait.is_zero() {
         // Nothing else is in hand: should this one be what a process died of, nobody is counted with it.
-        (claimed, wait) = claim(daemon, Due::Suspect, destination, due_by, 0).await?;
+        Taken { claimed, wait, .. } = claim(daemon, Asked { due: Due::Suspect, ..asked }, 0).await?;
         is_suspect = true;
     }
     if claimed.is_empty() {
@@ -190,14 +195,14 @@ async fn pass(
             if is_over {
                 return Ok(());
             }
-            (claimed, wait) = claim(daemon, Due::Fresh, destination, due_by, unused).await?;
+            Taken { claimed, wait, used_up: pumped.waiting } = claim(daemon, asked, unused).await?;
             while claimed.is_empty() {
                 if wait.is_zero() || began.elapsed() >= PASS_LASTS {
                     pumped.waits = !wait.is_zero();
                     return Ok(());
                 }
                 clock::sleep(wait.min(PASS_LASTS)).await;
-                (claimed, wait) = claim(daemon, Due::Fresh, destination, due_by, 0).await?;
+                Taken { claimed, wait, used_up: pumped.waiting } = claim(daemon, asked, 0).await?;
             }
         }
     };
@@ -210,17 +215,31 @@ async fn pass(
     Ok(pumped)
 }
 
-/// Takes what is due in hand, as far as it can be prepared at once, and as fast as its rate allows; and how long to wait before it is handed
-/// over. Nothing, and to wait: all turns are taken for so long. `unused` is how many of the turns before were not.
-async fn claim(
-    daemon: &Daemon,
+/// What a pass asks for.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
     due: Due,
-    destination: &DestinationName,
+    destination: &'a DestinationName,
     due_by: Timestamp,
-    unused: u32,
-) -> Result<(Vec<Claimed>, Duration), DaemonError> {
+    now: Timestamp,
+}
+
+/// What it gets.
+struct Taken {
+    claimed: Vec<Claimed>,
+    /// How long to wait before it is handed over. Nothing, and to wait: all turns are taken for so long.
+    wait: Duration,
+    /// What may not go now, and therefore was not taken.
+    used_up: BTreeMap<Whose, Refusal>,
+}
+
+/// Takes what is due in hand, as far as it can be prepared at once, and as fast as its rate allows. `unused` is how many of the turns before
+/// were not.
+async fn claim(daemon: &Daemon, asked: Asked<'_>, unused: u32) -> Result<Taken, DaemonError> {
+    let Asked { due, destination, due_by, now } = asked;
     let mut tx = daemon.state.write().await?;
     let lease_now = daemon.state.lease_now(&mut tx).await?;
+    let used_up = allowances::look(daemon, &mut tx, now).await?.used_up(now);
     let most = daemon.probes(destination).map_or(CLAIM_MAX, |probes| probes.min(CLAIM_MAX));
     let mut rate = match throttle(daemon, destination).filter(|_| !mutant("rate_unshared")) {
         Some(throttle) => Some(state::rate::hold(&mut tx, destination, throttle, lease_now).await?),
@@ -230,10 +249,10 @@ async fn claim(
         rate.give_back(unused);
         rate.take(most)
     });
-    let node = daemon.node();
-    let claimed =
-        state::outbox::claim(&mut tx, due, destination, due_by, lease_now, LEASE_MS, turns.count, &node)
-            .await?;
+    let except = allowances::waiting(&used_up);
+    let (now, limit, lease_ms) = (due_by, turns.count, LEASE_MS);
+    let wanted = Claim { due, destination, now, limit, except: &except, lease_now, lease_ms };
+    let claimed = state::outbox::claim(&mut tx, &wanted, &daemon.node()).await?;
     if let Some(mut rate) = rate {
         rate.give_back(turns.count - u32::try_from(claimed.len()).unwrap_or(turns.count));
         rate.keep(&mut tx);
@@ -242,7 +261,8 @@ async fn claim(
     tx.commit().await?;
     model::fault::point("claim.after_commit");
     let is_done = claimed.is_empty() && turns.count > 0;
-    Ok((claimed, if is_done { Duration::ZERO } else { turns.wait }))
+    let wait = if is_done { Duration::ZERO } else { turns.wait };
+    Ok(Taken { claimed, wait, used_up })
 }
 
 /// How fast a destination may be used. In virtual time there are no rates.

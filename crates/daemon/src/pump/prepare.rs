@@ -14,11 +14,12 @@ use model::playbook::{Action, Playbook, Send};
 use model::policy::Purpose;
 use model::reason::{Gate, ReasonClass};
 use model::settings::Brand;
-use model::{DeliveryState, EnrollmentId, PlaybookName, ProfileNumber, Reason, Refusal};
+use model::{DeliveryState, EnrollmentId, MessageClass, PlaybookName, ProfileNumber, Reason, Refusal};
 use state::delivery::DeliveryKey;
 use state::outbox::{Back, Claimed};
 
 use super::{Ready, refuse};
+use crate::allowances;
 use crate::daemon::{Daemon, DaemonError, Pinned, Surroundings};
 use crate::links::Links;
 use crate::people::{self, Facts};
@@ -46,7 +47,9 @@ pub(super) async fn prepare(
     let mut view = daemon.source.view(now).await?;
     let read = read(daemon, &mut view, &rows, &numbers, now).await;
     view.close().await;
-    let Read { people, mut enrollments, versions } = read?;
+    let Read { people, crowd, seen, mut enrollments, versions } = read?;
+    let mut canaries = allowances::canaries(daemon, &seen, &rows, now).await?;
+    let mut allowance = seen.allowance;
     let world = surroundings.world(&daemon.project);
     let mut prepared = Prepared::default();
     let (mut backs, mut unmade) = (Vec::new(), BTreeMap::<PlaybookName, Tally>::new());
@@ -62,10 +65,18 @@ pub(super) async fn prepare(
             consents: &facts.consents,
             suppressions: &facts.suppressions,
             touches: &facts.touches,
+            shared: crowd.shared(facts.account.as_ref(), facts.address.as_ref()),
             standings: &facts.standings,
             window: window.as_ref(),
         };
-        let made = match engine::last_look(&world, &claimed.delivery, &arm_facts, now) {
+        let mut look = engine::last_look(&world, &claimed.delivery, &arm_facts, now);
+        if look == LastLook::Arm
+            && let Err(refusal) = first_of_its_version(&mut canaries, &claimed.delivery)
+                .and_then(|()| allowance.take(&claimed.delivery, now))
+        {
+            look = LastLook::Hold { refusal };
+        }
+        let made = match look {
             LastLook::Arm => match (&enrollment, pinned) {
                 // What panics on one message is an error of ours, and no reason to keep the others waiting. Nothing is shared that it could
                 // leave half done.
@@ -85,9 +96,9 @@ pub(super) async fn prepare(
         match made {
             Ok(made) => {
                 let (item, rendered, address) = made;
-                let profile = facts.profile.clone();
+                let (profile, account) = (facts.profile.clone(), facts.account.clone());
                 let item = Arc::new(item);
-                prepared.ready.push(Ready { claimed, item, rendered, address, profile, window });
+                prepared.ready.push(Ready { claimed, item, rendered, address, account, profile, window });
             }
             Err(back) => {
                 if let Back::Refused { reason, .. } | Back::Deferred { reason, .. } = &back {
@@ -108,6 +119,8 @@ pub(super) async fn prepare(
 /// What a batch needs.
 struct Read {
     people: people::People,
+    crowd: people::Crowd,
+    seen: allowances::Seen,
     enrollments: BTreeMap<EnrollmentId, Enrollment>,
     versions: BTreeMap<String, Arc<Pinned>>,
 }
@@ -126,12 +139,30 @@ async fn read(
     let versions = daemon.versions_of(&mut tx, &under_way).await?;
     let accounts = uses::accounts(daemon, versions.values().map(AsRef::as_ref));
     let people = people::read(daemon, &mut tx, view, accounts, numbers, now).await?;
+    let crowd = people::crowd_of(&mut tx, &daemon.project.policy, &people, now).await?;
+    let seen = allowances::look(daemon, &mut tx, now).await?;
     let mut enrollments = BTreeMap::new();
     for row in under_way {
         let entry = crate::entry::open(&daemon.keys, row.sealed_entry.as_deref())?;
         enrollments.insert(row.enrollment.id.clone(), Enrollment { entry, ..row.enrollment });
     }
-    Ok(Read { people, enrollments, versions })
+    Ok(Read { people, crowd, seen, enrollments, versions })
+}
+
+/// Whether a message is among those that a canary lets go now.
+fn first_of_its_version(canaries: &mut BTreeMap<String, u64>, delivery: &Delivery) -> Result<(), Refusal> {
+    match canaries.get_mut(&delivery.version) {
+        Some(_) if delivery.traits.class == MessageClass::Transactional => Ok(()),
+        None => Ok(()),
+        Some(0) => {
+            let saw = "the first messages of its version go first".to_owned();
+            Err(Refusal { reason: Reason::CanaryWait, saw })
+        }
+        Some(left) => {
+            *left -= 1;
+            Ok(())
+        }
+    }
 }
 
 /// Whether an enrollment still wants its messages. One that is through does: what goes now is a doubt that a person sends again.

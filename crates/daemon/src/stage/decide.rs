@@ -10,15 +10,17 @@ use jiff::Timestamp;
 use model::delivery::Delivery;
 use model::enrollment::{Enrollment, Progress};
 use model::playbook::Playbook;
+use model::policy::Policy;
 use model::{EnrollmentId, PlaybookName, ProfileNumber, Reason};
 use serde_json::json;
 use state::Tx;
 use state::audit::Entry;
 use state::delivery::DeliveryKey;
 use state::enrollment::Row;
+use state::shared::Shared;
 
 use crate::daemon::{Daemon, DaemonError, Pinned, Surroundings};
-use crate::people;
+use crate::people::{self, Crowd};
 use crate::report::Ticked;
 use crate::source::{PAGE_LIMIT, PAGE_ROWS, View};
 use crate::uses;
@@ -32,6 +34,8 @@ pub struct Page {
     pub deliveries: Vec<Delivery>,
     /// Rows taken back.
     pub cancelled: Vec<(DeliveryKey, Reason)>,
+    /// What of it counts for accounts and addresses.
+    pub shared: Vec<Shared>,
 }
 
 impl Page {
@@ -43,6 +47,29 @@ impl Page {
             .extend(advanced.cancelled.into_iter().map(|(id, reason)| (DeliveryKey { profile, id }, reason)));
         if advanced.changed {
             self.enrollments.push(advanced.enrollment);
+        }
+    }
+
+    /// Lets the next ones of this page see what was decided last, from the delivery at `from` on, where they share something.
+    pub fn count_shared(&mut self, policy: &Policy, facts: &people::Facts, crowd: &mut Crowd, from: usize) {
+        let units = people::units(policy, facts.account.as_ref(), facts.address.as_ref());
+        if units.is_empty() {
+            return;
+        }
+        let decided = self.deliveries.iter().skip(from);
+        for delivery in decided.filter(|delivery| delivery.state.counts_when_deciding()) {
+            let touch = engine::Touch {
+                delivery: delivery.id.clone(),
+                at: delivery.due_at,
+                traits: delivery.traits.clone(),
+                state: delivery.state,
+            };
+            crowd.count(&units, &touch);
+            self.shared.extend(units.iter().map(|unit| Shared {
+                unit: unit.clone(),
+                delivery: DeliveryKey::of(delivery),
+                at: delivery.due_at,
+            }));
         }
     }
 
@@ -66,6 +93,7 @@ impl Page {
         state::enrollment::put(tx, &rows).await?;
         state::delivery::decide(tx, &self.deliveries, now).await?;
         state::delivery::cancel(tx, &self.cancelled, now).await?;
+        state::shared::keep(tx, &self.shared);
         state::audit::append(tx, &self.entries(now));
         Ok(())
     }
@@ -128,7 +156,8 @@ pub enum Look {
     All,
 }
 
-/// Looks at the enrollments of one playbook, page by page. The next page is read while one is committed: nobody is on two.
+/// Looks at the enrollments of one playbook, page by page. The next page is read while one is committed: nobody is on two, and where
+/// people share what caps count by, it is read after.
 pub async fn look(
     daemon: &Daemon,
     view: &mut View,
@@ -142,13 +171,27 @@ pub async fn look(
     let mut known = next(daemon, view, playbook, look, &mut place, now).await?;
     while let Some(read) = known {
         let page = decide(daemon, surroundings, read, Cause::Look, now)?;
-        let (committed, read) =
-            tokio::join!(commit(daemon, &page, now), next(daemon, view, playbook, look, &mut place, now));
-        committed?;
+        let committed = commit(daemon, &page, now);
+        let following = next(daemon, view, playbook, look, &mut place, now);
+        known = one_beside_the_other(daemon, committed, following).await?;
         page.count(playbook, ticked);
-        known = read?;
     }
     Ok(())
+}
+
+/// Commits a page while the next is read; or before, where the next must see it.
+pub async fn one_beside_the_other<T>(
+    daemon: &Daemon,
+    committed: impl Future<Output = Result<(), DaemonError>>,
+    following: impl Future<Output = Result<T, DaemonError>>,
+) -> Result<T, DaemonError> {
+    if daemon.project.policy.counts_shared() {
+        committed.await?;
+        return following.await;
+    }
+    let (committed, following) = tokio::join!(committed, following);
+    committed?;
+    following
 }
 
 /// How far a look has come.
@@ -203,6 +246,7 @@ struct Known {
     rows: Vec<Row>,
     versions: BTreeMap<String, Arc<Pinned>>,
     people: people::People,
+    crowd: Crowd,
     deliveries: BTreeMap<EnrollmentId, Vec<Delivery>>,
 }
 
@@ -219,11 +263,12 @@ async fn read(
     let versions = daemon.versions_of(&mut tx, &rows).await?;
     let accounts = uses::accounts(daemon, versions.values().map(AsRef::as_ref));
     let people = people::read(daemon, &mut tx, view, accounts, &numbers, now).await?;
+    let crowd = people::crowd_of(&mut tx, &daemon.project.policy, &people, now).await?;
     let mut deliveries: BTreeMap<EnrollmentId, Vec<Delivery>> = BTreeMap::new();
     for delivery in state::delivery::of_enrollments(&mut tx, &ids).await? {
         deliveries.entry(delivery.enrollment.clone()).or_default().push(delivery);
     }
-    Ok(Known { rows, versions, people, deliveries })
+    Ok(Known { rows, versions, people, crowd, deliveries })
 }
 
 fn decide(
@@ -233,7 +278,7 @@ fn decide(
     cause: Cause,
     now: Timestamp,
 ) -> Result<Page, DaemonError> {
-    let Known { rows, versions, people, mut deliveries } = known;
+    let Known { rows, versions, people, mut crowd, mut deliveries } = known;
     let world = surroundings.world(&daemon.project);
     let mut page = Page::default();
     for row in rows {
@@ -245,8 +290,10 @@ fn decide(
         let entry = crate::entry::open(&daemon.keys, row.sealed_entry.as_deref())?;
         let enrollment = Enrollment { entry, ..row.enrollment };
         let own = deliveries.remove(&enrollment.id).unwrap_or_default();
-        let person = facts.person(enrollment.profile);
+        let person = facts.person(enrollment.profile, &crowd);
+        let from = page.deliveries.len();
         page.add(engine::advance(&world, &pinned.version, &person, enrollment, &own, cause, now));
+        page.count_shared(&daemon.project.policy, facts, &mut crowd, from);
     }
     Ok(page)
 }

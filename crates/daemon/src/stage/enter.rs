@@ -18,7 +18,8 @@ use state::playbook::{Applying, PlaybookState, Status};
 
 use super::decide::{self, Page};
 use crate::daemon::{Daemon, DaemonError, Pinned, Surroundings};
-use crate::people;
+use crate::first_run;
+use crate::people::{self, Crowd};
 use crate::report::{Hold, Ticked};
 use crate::source::{PAGE_ROWS, View};
 use crate::uses;
@@ -60,13 +61,11 @@ pub async fn enter(
         return Ok(());
     }
     if at.applying.is_none() {
-        if let Some(limit) = playbook.per_run.filter(|limit| entered.len() > *limit) {
-            let saw = format!("{} would enter, `limits.per_run` is {limit}", entered.len());
-            daemon.remember_hold(&playbook.name, &current.run_id);
-            ticked.holds.push(Hold {
-                playbook: playbook.name.clone(),
-                refusal: Refusal { reason: Reason::PerRunExceeded, saw },
-            });
+        if let Some(refusal) = holds(daemon, playbook, entered.len(), now).await? {
+            let mut tx = daemon.state.read().await?;
+            let judged_on = first_run::judged_on(daemon, &mut tx, &playbook.name, &current.run_id).await?;
+            daemon.remember_hold(&playbook.name, &judged_on);
+            ticked.holds.push(Hold { playbook: playbook.name.clone(), refusal });
             return Ok(());
         }
         at.applying = Some(Applying { run_id: current.run_id.clone(), after: 0 });
@@ -80,7 +79,6 @@ pub async fn enter(
     let after = at.applying.as_ref().map_or(0, |applying| applying.after);
     let ahead: Vec<ProfileNumber> =
         entered.iter().filter(|number| *number > after).map(ProfileNumber).collect();
-    // The next page is read while one is committed: nobody is on two.
     let mut ahead = ahead.chunks(PAGE_ROWS);
     let mut known = next(daemon, view, playbook, ahead.next(), now).await?;
     while let Some(read) = known {
@@ -88,11 +86,10 @@ pub async fn enter(
             applying.after = if model::fault::mutant("resume_from_start") { 0 } else { last.0 };
         }
         let page = decide(daemon, surroundings, read, &run_id, now)?;
-        let (committed, read) =
-            tokio::join!(commit(daemon, &page, &at, now), next(daemon, view, playbook, ahead.next(), now));
-        committed?;
+        let committed = commit(daemon, &page, &at, now);
+        let following = next(daemon, view, playbook, ahead.next(), now);
+        known = decide::one_beside_the_other(daemon, committed, following).await?;
         page.count(&playbook.name, ticked);
-        known = read?;
     }
     at.seen = current.members;
     at.applied_run = Some(run_id);
@@ -100,8 +97,24 @@ pub async fn enter(
     let mut tx = daemon.deciding().await?;
     state::playbook::save(&mut tx, &at).await?;
     state::entering::clear(&mut tx, &playbook.name).await?;
+    first_run::is_through(&mut tx, &playbook.name).await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// Why so many do not enter, if they do not.
+async fn holds(
+    daemon: &Daemon,
+    playbook: &Playbook,
+    people: u64,
+    now: Timestamp,
+) -> Result<Option<Refusal>, DaemonError> {
+    if let Some(limit) = playbook.per_run.filter(|limit| people > *limit) {
+        let saw = format!("{people} would enter, `limits.per_run` is {limit}");
+        return Ok(Some(Refusal { reason: Reason::PerRunExceeded, saw }));
+    }
+    let mut tx = daemon.state.read().await?;
+    Ok(first_run::judge(daemon, &mut tx, &playbook.name, people, now).await?)
 }
 
 /// The key under which a person's wish to activate a playbook waits for the next good run of its segment.
@@ -149,6 +162,7 @@ async fn activate(
     };
     state::playbook::save(&mut tx, &at).await?;
     save_version(daemon, &mut tx, playbook, now).await?;
+    first_run::begins(&mut tx, &playbook.name, &playbook.version).await?;
     state::audit::append(&mut tx, &[Entry { kind: "playbook_activated", at: now, body }]);
     tx.commit().await?;
     let not_entered = at.seen.intersection_len(members);
@@ -173,6 +187,7 @@ async fn remember_version(
     at.version.clone_from(&playbook.version);
     state::playbook::save(&mut tx, at).await?;
     save_version(daemon, &mut tx, playbook, now).await?;
+    first_run::begins(&mut tx, &playbook.name, &playbook.version).await?;
     state::audit::append(&mut tx, &[Entry { kind: "playbook_version", at: now, body }]);
     tx.commit().await?;
     Ok(())
@@ -221,6 +236,7 @@ struct Known<'a> {
     numbers: &'a [ProfileNumber],
     pinned: Arc<Pinned>,
     people: people::People,
+    crowd: Crowd,
     entries: BTreeMap<ProfileNumber, Vec<u8>>,
 }
 
@@ -236,8 +252,9 @@ async fn next<'a>(
     let pinned = daemon.pinned(&mut tx, &playbook.name, &playbook.version).await?;
     let accounts = uses::accounts(daemon, [pinned.as_ref()]);
     let people = people::read(daemon, &mut tx, view, accounts, numbers, now).await?;
+    let crowd = people::crowd_of(&mut tx, &daemon.project.policy, &people, now).await?;
     let entries = state::entering::take(&mut tx, &playbook.name, numbers).await?;
-    Ok(Some(Known { numbers, pinned, people, entries }))
+    Ok(Some(Known { numbers, pinned, people, crowd, entries }))
 }
 
 fn decide(
@@ -247,16 +264,18 @@ fn decide(
     run_id: &str,
     now: Timestamp,
 ) -> Result<Page, DaemonError> {
-    let Known { numbers, pinned, people, mut entries } = known;
+    let Known { numbers, pinned, people, mut crowd, mut entries } = known;
     let world = surroundings.world(&daemon.project);
     let mut page = Page::default();
     for number in numbers {
         let Some(facts) = people.get(number) else { continue };
         let entry = crate::entry::open(&daemon.keys, entries.remove(number).as_deref())?;
-        match engine::enter(&world, &pinned.version, &facts.person(*number), run_id, entry, now) {
+        let from = page.deliveries.len();
+        match engine::enter(&world, &pinned.version, &facts.person(*number, &crowd), run_id, entry, now) {
             Entered::Enrolled(advanced) => page.add(advanced),
             Entered::Refused(delivery) => page.deliveries.push(delivery),
         }
+        page.count_shared(&daemon.project.policy, facts, &mut crowd, from);
     }
     Ok(page)
 }

@@ -348,11 +348,13 @@ async fn person_by_person(
 ) -> Result<RoaringBitmap, DaemonError> {
     let mut members = RoaringBitmap::new();
     let world = surroundings.world(&daemon.project);
+    // No condition asks about caps.
+    let nobody = people::Crowd::default();
     let mut ask = |people: &people::People| {
         for (number, facts) in people.iter().filter(|(_, facts)| facts.profile.is_some()) {
             let subject = engine::Subject {
                 world: &world,
-                person: &facts.person(*number),
+                person: &facts.person(*number, &nobody),
                 entry: None,
                 outcomes: None,
                 now,

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use model::duration::Window;
 use model::fault::mutant;
-use model::policy::{Cap, OnHit, RuleZone};
+use model::policy::{Cap, CapUnit, OnHit, RuleZone};
+use model::profile::Profile;
 use model::{DeliveryState, Gate, Reason};
 
 use super::{Case, Opinion, Phase};
@@ -17,6 +18,9 @@ pub(super) fn cap(case: &Case<'_>) -> Opinion {
     let mut refused: Option<Reason> = None;
     let mut wake: Option<Timestamp> = None;
     for cap in case.world.policy.caps.iter().filter(|cap| cap.scope.covers(case.traits)) {
+        if cap.unit == CapUnit::Account && case.person.profile.and_then(Profile::account_id).is_none() {
+            continue;
+        }
         let zone = zone(case, cap);
         let start = window_start(cap.per, case.now, zone);
         let counted = counted(case, cap, start);
@@ -29,7 +33,12 @@ pub(super) fn cap(case: &Case<'_>) -> Opinion {
         let frees = frees_at(cap.per, cap.max, &counted, case.now, zone).filter(|at| *at < case.expires_at);
         match (cap.on_hit, frees) {
             (OnHit::Skip, _) => {
-                let named = if cap.scope.channel.is_empty() { Reason::CapPerson } else { Reason::CapChannel };
+                let named = match cap.unit {
+                    CapUnit::Account => Reason::CapAccount,
+                    CapUnit::Address => Reason::CapAddress,
+                    CapUnit::Profile if cap.scope.channel.is_empty() => Reason::CapPerson,
+                    CapUnit::Profile => Reason::CapChannel,
+                };
                 // A cap that skips decides before one that only lost its time.
                 refused = refused.filter(|reason| *reason != Reason::CapWaitExpired).or(Some(named));
             }
@@ -68,7 +77,12 @@ fn counted(case: &Case<'_>, cap: &Cap, start: Timestamp) -> Vec<Timestamp> {
             && counts(cap.per, start, touch.at)
             && cap.scope.covers(&touch.traits)
     };
-    case.person.touches.iter().chain(case.beside).filter(stands).map(|touch| touch.at).collect()
+    let touches = match cap.unit {
+        CapUnit::Profile => case.person.touches,
+        CapUnit::Account => case.person.shared.account,
+        CapUnit::Address => case.person.shared.address,
+    };
+    touches.iter().chain(case.beside).filter(stands).map(|touch| touch.at).collect()
 }
 
 /// `email_day 0 of 1 since 2026-03-02T00:00:00+01:00[Europe/Berlin]`

@@ -4,7 +4,7 @@ use jiff::civil::{Date, ISOWeekDate};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
 use model::duration::{CalendarUnit, Window};
-use model::policy::{Channel, MessageClass, OnHit, RuleZone};
+use model::policy::{Cap, CapUnit, Channel, MessageClass, OnHit, RuleZone};
 use model::{BrandName, DeliveryId, DeliveryState, PlaybookName, PurposeName, Reason};
 use proptest::prelude::*;
 
@@ -32,6 +32,49 @@ fn what_stands_already_counts_and_what_was_refused_does_not() {
         let wanted = if counted { S::Skipped } else { S::Pending };
         assert_eq!(decided(&made, &someone, NOON).0, wanted, "{state:?}");
     }
+}
+
+#[test]
+fn what_people_share_is_counted_together() {
+    let mut made = Made::new();
+    let other = Touch {
+        delivery: DeliveryId::known("theirs"),
+        at: at("2026-03-02T08:00:00Z"),
+        traits: traits("offers", MessageClass::Marketing),
+        state: DeliveryState::Accepted,
+    };
+    let cases = [(CapUnit::Account, Reason::CapAccount), (CapUnit::Address, Reason::CapAddress)];
+    for (unit, reason) in cases {
+        made.policy.caps = vec![Cap { unit, ..cap("company", 1, "7d", OnHit::Skip) }];
+        let mut someone = Someone::new(1);
+        someone.set("account_id", text("acme"));
+        someone.touches = vec![other.clone()];
+        assert_eq!(
+            decided(&made, &someone, NOON).0,
+            DeliveryState::Pending,
+            "{unit:?}: their own list is another"
+        );
+        someone.others = match unit {
+            CapUnit::Account => (vec![other.clone()], vec![]),
+            CapUnit::Address | CapUnit::Profile => (vec![], vec![other.clone()]),
+        };
+        assert_eq!(decided(&made, &someone, NOON).1, reason);
+        made.policy.caps[0].on_hit = OnHit::Defer;
+        let (state, why, wakes) = decided(&made, &someone, NOON);
+        assert_eq!(
+            (state, why),
+            (DeliveryState::Skipped, Reason::CapWaitExpired),
+            "it has no room before it expires: {wakes}"
+        );
+        made.policy.caps[0].max = 2;
+        assert_eq!(decided(&made, &someone, NOON).0, DeliveryState::Pending);
+    }
+    made.policy.caps = vec![Cap { unit: CapUnit::Account, ..cap("company", 0, "7d", OnHit::Skip) }];
+    assert_eq!(
+        decided(&made, &Someone::new(1), NOON).0,
+        DeliveryState::Pending,
+        "who has no account is not capped"
+    );
 }
 
 #[test]

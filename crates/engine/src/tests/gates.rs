@@ -331,6 +331,7 @@ fn the_last_look_stops_what_has_changed_since() {
         consents: &someone.consents,
         suppressions: &[],
         touches: &[],
+        shared: crate::Shared::default(),
         standings: &[],
         window: None,
     };
@@ -358,6 +359,7 @@ fn the_last_look_sends_back_what_has_run_into_the_night_or_out_of_its_window() {
         consents: &someone.consents,
         suppressions: &[],
         touches: &[],
+        shared: crate::Shared::default(),
         standings: &[],
         window: Some(&window),
     };

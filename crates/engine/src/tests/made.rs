@@ -13,8 +13,8 @@ use model::playbook::{
     Action, Arm, Backfill, ExitRule, Goal, Holdout, Playbook, Reenter, Send, SendWindow, Step, Wait,
 };
 use model::policy::{
-    Cap, Channel, GlobalHoldout, Localized, MessageClass, OnHit, Policy, Purpose, QuietHours, RuleZone,
-    Scope, Traits,
+    Cap, CapUnit, Channel, GlobalHoldout, Localized, MessageClass, OnHit, Policy, Purpose, QuietHours,
+    RuleZone, Scope, Traits,
 };
 use model::profile::Profile;
 use model::{
@@ -23,8 +23,8 @@ use model::{
 };
 
 use crate::{
-    Advanced, ArmFacts, Cause, Entered, Halts, LastLook, Memberships, Person, Standing, Touch, Version,
-    World, advance, enter, last_look,
+    Advanced, ArmFacts, Cause, Entered, Halts, LastLook, Memberships, Person, Shared, Standing, Touch,
+    Version, World, advance, enter, last_look,
 };
 
 /// Everything around people.
@@ -114,6 +114,7 @@ impl Made {
             consents: &someone.consents,
             suppressions: &someone.suppressions,
             touches: &someone.touches,
+            shared: someone.shared(),
             standings: &someone.standings,
             window: None,
         };
@@ -130,6 +131,8 @@ pub(crate) struct Someone {
     pub(crate) consents: Consents,
     pub(crate) suppressions: Vec<Suppression>,
     pub(crate) touches: Vec<Touch>,
+    /// Those of the account and of the address.
+    pub(crate) others: (Vec<Touch>, Vec<Touch>),
     pub(crate) standings: Vec<Standing>,
 }
 
@@ -148,6 +151,7 @@ impl Someone {
             consents: Consents::default(),
             suppressions: Vec::new(),
             touches: Vec::new(),
+            others: Default::default(),
             standings: Vec::new(),
         };
         someone.set("email", text(&format!("user{number}@example.test")));
@@ -180,6 +184,9 @@ impl Someone {
         let traits = traits("offers", MessageClass::Marketing);
         self.touches.push(Touch { delivery, at: at(when), traits, state });
     }
+    pub(crate) fn shared(&self) -> Shared<'_> {
+        Shared { account: &self.others.0, address: &self.others.1 }
+    }
     pub(crate) fn person(&self) -> Person<'_> {
         Person {
             number: self.number,
@@ -188,6 +195,7 @@ impl Someone {
             consents: &self.consents,
             suppressions: &self.suppressions,
             touches: &self.touches,
+            shared: self.shared(),
             standings: &self.standings,
         }
     }
@@ -234,6 +242,7 @@ pub(crate) fn playbook(steps: Vec<Step>) -> Playbook {
         priority: 50,
         holdout: None,
         per_run: None,
+        per_hour: None,
         window: None,
         expires: span("3d"),
         steps,
@@ -276,6 +285,7 @@ pub(crate) fn cap(name: &str, max: u32, per: &str, on_hit: OnHit) -> Cap {
     Cap {
         name: CapName::known(name),
         scope: Scope::default(),
+        unit: CapUnit::Profile,
         max,
         per: Window::parse(per).unwrap(),
         zone: RuleZone::Profile,

@@ -1,5 +1,6 @@
 //! Tests of the whole engine, on people and playbooks made up here. Each file is about one promise.
 
+mod allowances;
 mod caps;
 mod civil;
 mod conditions;

@@ -273,8 +273,8 @@ pub(super) const ELSEWHERE: &[(&str, &str, &str, &[&str])] = &[
     (
         "playbooks/win_back.yml",
         "limits: {per_run: 5000}",
-        "limits: {per_hour: 5000}",
-        &["E0901 playbooks/win_back.yml:16:10+8 not yet: `per_hour` is not built yet"],
+        "limits: {per_hour: 0}",
+        &["E0105 playbooks/win_back.yml:16:20+1 `0` is not a whole number from 1 to 1000000000"],
     ),
     (
         "playbooks/win_back.yml",

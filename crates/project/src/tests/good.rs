@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::condition::{Condition, SegmentTest};
 use model::duration::Share;
 use model::playbook::{Action, Backfill, Reenter, Wait};
-use model::policy::{Channel, Guards, Permission};
+use model::policy::{Canary, CapUnit, Channel, Guards, Permission};
 use model::segment::{Quantity, SegmentSource};
 use model::{BrandName, DestinationName, PlaybookName, PurposeName, SegmentName, Value};
 
@@ -55,10 +55,14 @@ fn policy_names_purposes_permission_caps_and_quiet_hours() {
     assert_eq!(names, ["any_week", "email_day"], "in the order of their names");
     assert_eq!(policy.quiet_hours.len(), 3);
     assert!(policy.holdout.is_some());
+    assert!(policy.caps.iter().all(|cap| cap.unit == CapUnit::Profile));
     let given = Guards {
         growth_times: 4,
         in_doubt: Share::percent(2),
         bounced: Share::parse("2.5%").unwrap(),
+        first_run: 800,
+        canary: Canary { soak: SignedDuration::from_mins(5), ..Guards::default().canary },
+        per_hour: 3_000,
         ..Guards::default()
     };
     assert_eq!(policy.guards, given);
@@ -141,7 +145,7 @@ fn a_version_changes_with_what_it_pins_and_with_nothing_else() {
     let same = [
         ("playbooks/win_back.yml", "title: Win back", "title: \"Win them back\" # better"),
         ("playbooks/win_back.yml", "priority: 60", "priority: 70"),
-        ("playbooks/win_back.yml", "per_run: 5000", "per_run: 1"),
+        ("playbooks/win_back.yml", "per_run: 5000", "per_run: 1, per_hour: 9"),
         ("playbooks/win_back.yml", "backfill: 30d", "backfill: none"),
         (
             "playbooks/win_back.yml",

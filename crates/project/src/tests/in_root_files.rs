@@ -218,8 +218,10 @@ pub(super) const IN_ROOT_FILES: &[(&str, &str, &str, &[&str])] = &[
     (
         "policy.yml",
         "scope: profile",
-        "scope: account",
-        &["E0901 policy.yml:10:133+7 not yet: `account` is not built yet"],
+        "scope: acount",
+        &[
+            "E0105 policy.yml:10:133+6 `acount` is not whose messages a cap counts; one of `profile`, `account`, `address` = did you mean `account`?",
+        ],
     ),
     (
         "policy.yml",
@@ -250,8 +252,8 @@ pub(super) const IN_ROOT_FILES: &[(&str, &str, &str, &[&str])] = &[
     (
         "policy.yml",
         "in_doubt: 2%",
-        "first_run: 500",
-        &["E0901 policy.yml:16:30+9 not yet: `first_run` is not built yet"],
+        "removal: 20%",
+        &["E0901 policy.yml:16:30+7 not yet: `removal` is not built yet"],
     ),
     (
         "policy.yml",

@@ -78,7 +78,7 @@ quiet_hours:
   sundays: {days: [sun], where: {profile.country: DE}, zone: project, purpose: offers, brand: acme, playbook: win_back}
   holy: {dates: [2026-12-24], where: {account.tier: gold}}
 holdout: {share: 5%, salt: acme-2026, rotate: 90d}
-guards: {growth: {times: 4}, in_doubt: 2%, rates: {bounced: 2.5%}}
+guards: {growth: {times: 4}, in_doubt: 2%, rates: {bounced: 2.5%}, first_run: 800, canary: {soak: 5m}, per_hour: 3000}
 "#,
     ),
     (

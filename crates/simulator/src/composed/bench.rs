@@ -258,6 +258,7 @@ fn rules(waits: &[SignedDuration]) -> Rules {
         priority: 50,
         holdout: None,
         per_run: None,
+        per_hour: None,
         window: None,
         expires: SignedDuration::from_hours(72),
         steps,

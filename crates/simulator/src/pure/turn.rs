@@ -46,6 +46,7 @@ impl Facts {
             consents: &self.consents,
             suppressions: &self.suppressions,
             touches: &self.touches,
+            shared: engine::Shared::default(),
             standings: &self.standings,
         }
     }
@@ -338,6 +339,7 @@ impl Pure<'_> {
                 consents: &facts.consents,
                 suppressions: &facts.suppressions,
                 touches: &facts.touches,
+                shared: engine::Shared::default(),
                 standings: &facts.standings,
                 window: version.and_then(|version| version.window(&row.step)),
             };

@@ -95,12 +95,15 @@ fn a_claim_whose_lease_went_to_another_arms_nothing() {
                 let mail = DestinationName::known("mail");
                 state::outbox::claim(
                     tx,
-                    state::outbox::Due::Suspect,
-                    &mail,
-                    start(),
-                    0,
-                    i64::from(u32::MAX),
-                    10,
+                    &state::outbox::Claim {
+                        due: state::outbox::Due::Suspect,
+                        destination: &mail,
+                        now: start(),
+                        limit: 10,
+                        except: &[],
+                        lease_now: 0,
+                        lease_ms: i64::from(u32::MAX),
+                    },
                     &another,
                 )
                 .await

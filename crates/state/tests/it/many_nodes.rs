@@ -78,7 +78,20 @@ async fn one_that_stands_still_is_buried_and_has_no_rights_when_it_wakes() {
     assert!(matches!(first.beat().await, Err(StateError::Buried)));
     assert!(refused_to_decide(&state, &first).await);
     let mut tx = state.write().await.unwrap();
-    let claimed = state::outbox::claim(&mut tx, Due::Fresh, &destination(), at(20), 0, 100, 10, &first).await;
+    let claimed = state::outbox::claim(
+        &mut tx,
+        &state::outbox::Claim {
+            due: Due::Fresh,
+            destination: &destination(),
+            now: at(20),
+            limit: 10,
+            except: &[],
+            lease_now: 0,
+            lease_ms: 100,
+        },
+        &first,
+    )
+    .await;
     assert!(matches!(claimed, Err(StateError::Buried)));
     drop(tx);
     let mut tx = state.write().await.unwrap();

@@ -37,7 +37,7 @@ enum Fault {
 }
 
 /// The processes.
-struct Nodes<'a> {
+pub(super) struct Nodes<'a> {
     stage: &'a Stage<'a>,
     begun: Instant,
     children: Vec<Child>,
@@ -46,7 +46,7 @@ struct Nodes<'a> {
 }
 
 impl<'a> Nodes<'a> {
-    fn start(stage: &'a Stage<'a>, count: usize) -> Self {
+    pub(super) fn start(stage: &'a Stage<'a>, count: usize) -> Self {
         let settings = stage.folder.read("drumbeat.yml");
         let serve = "serve: {admin: \"127.0.0.1:0\", public: \"127.0.0.1:0\"}\n";
         stage.folder.write("drumbeat.yml", &format!("{settings}{serve}"));
@@ -122,6 +122,17 @@ impl<'a> Nodes<'a> {
             if self.children[node].try_wait().unwrap().is_some() {
                 self.again(node);
             }
+        }
+    }
+}
+
+impl Nodes<'_> {
+    /// They leave, as they are told to.
+    pub(super) fn end(&mut self) {
+        for node in 0..self.children.len() {
+            self.signal(node, "-TERM");
+            let code = self.children[node].wait().unwrap().code();
+            assert_eq!(code, Some(0), "SIGTERM: {}", self.stage.folder.read("nodes.log"));
         }
     }
 }

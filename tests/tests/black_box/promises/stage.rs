@@ -78,6 +78,11 @@ impl Stage<'_> {
         self.database.as_ref().map_or_else(String::new, |(cluster, name)| cluster.psql(name, sql))
     }
 
+    /// Asks its state, wherever it is.
+    pub fn ask(&self, sql: &str) -> String {
+        if self.database.is_some() { self.psql(sql) } else { self.folder.sql("state.db", sql) }
+    }
+
     /// Its Postgres loses whatever it had only in memory, and starts again.
     pub fn crash_postgres(&self) {
         if let Some((cluster, _)) = &self.database {

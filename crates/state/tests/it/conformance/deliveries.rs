@@ -104,10 +104,21 @@ pub(crate) async fn cancelling_stops_before_arming_only(state: &State) {
     let all: Vec<Delivery> = (1..=4).map(|n| pending(n, "hello")).collect();
     decide(state, &all).await;
     let mut tx = state.write().await.unwrap();
-    let claimed =
-        outbox::claim(&mut tx, outbox::Due::Fresh, &destination(), at(20), 0, 100, 3, &Node::alone("node"))
-            .await
-            .unwrap();
+    let claimed = outbox::claim(
+        &mut tx,
+        &outbox::Claim {
+            due: outbox::Due::Fresh,
+            destination: &destination(),
+            now: at(20),
+            limit: 3,
+            except: &[],
+            lease_now: 0,
+            lease_ms: 100,
+        },
+        &Node::alone("node"),
+    )
+    .await
+    .unwrap();
     assert_eq!(arm(&mut tx, &claimed[0], 1).await.len(), 1);
     let asked: Vec<_> = all.iter().map(|one| (DeliveryKey::of(one), Reason::GoalReached)).collect();
     let cancelled = delivery::cancel(&mut tx, &asked, at(21)).await.unwrap();
@@ -133,9 +144,21 @@ pub(crate) async fn the_log_is_paged_and_filtered(state: &State) {
     all[3].traits.playbook = PlaybookName::known("other");
     decide(state, &all).await;
     let mut tx = state.write().await.unwrap();
-    outbox::claim(&mut tx, outbox::Due::Fresh, &destination(), at(20), 0, 100, 1, &Node::alone("node"))
-        .await
-        .unwrap();
+    outbox::claim(
+        &mut tx,
+        &outbox::Claim {
+            due: outbox::Due::Fresh,
+            destination: &destination(),
+            now: at(20),
+            limit: 1,
+            except: &[],
+            lease_now: 0,
+            lease_ms: 100,
+        },
+        &Node::alone("node"),
+    )
+    .await
+    .unwrap();
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let page = delivery::find(&mut tx, &Filter::default(), after.as_ref(), 2).await.unwrap();
@@ -201,8 +224,20 @@ pub(crate) async fn next_due_is_the_earliest(state: &State) {
     assert_eq!(delivery::next_due(&mut tx, at(0)).await.unwrap(), Some(at(60)));
     assert_eq!(delivery::next_due(&mut tx, at(65)).await.unwrap(), Some(at(65)), "it is due already");
     playbook::set_status(&mut tx, &name(), Status::Paused).await.unwrap();
-    outbox::claim(&mut tx, outbox::Due::Fresh, &destination(), at(65), 0, 100, 9, &Node::alone("node"))
-        .await
-        .unwrap();
+    outbox::claim(
+        &mut tx,
+        &outbox::Claim {
+            due: outbox::Due::Fresh,
+            destination: &destination(),
+            now: at(65),
+            limit: 9,
+            except: &[],
+            lease_now: 0,
+            lease_ms: 100,
+        },
+        &Node::alone("node"),
+    )
+    .await
+    .unwrap();
     assert_eq!(delivery::next_due(&mut tx, at(80)).await.unwrap(), None);
 }

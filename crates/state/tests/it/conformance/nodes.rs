@@ -10,7 +10,21 @@ use super::outbox::arm;
 use crate::world::{at, decide, delivery as pending, destination};
 
 pub(crate) async fn claim(tx: &mut Tx, due: Due, node: &Node) -> Vec<u32> {
-    let claimed = outbox::claim(tx, due, &destination(), at(20), 0, i64::MAX, 10, node).await.unwrap();
+    let claimed = outbox::claim(
+        tx,
+        &outbox::Claim {
+            due,
+            destination: &destination(),
+            now: at(20),
+            limit: 10,
+            except: &[],
+            lease_now: 0,
+            lease_ms: i64::MAX,
+        },
+        node,
+    )
+    .await
+    .unwrap();
     claimed.iter().map(|claimed| claimed.delivery.profile.0).collect()
 }
 
@@ -33,8 +47,21 @@ pub(crate) async fn a_node_that_ends_is_buried_and_what_it_had_is_taken_over(sta
     decide(state, &all).await;
     let first = state.join("first").await.unwrap();
     let mut tx = state.write().await.unwrap();
-    let claimed =
-        outbox::claim(&mut tx, Due::Fresh, &destination(), at(20), 0, i64::MAX, 2, &first).await.unwrap();
+    let claimed = outbox::claim(
+        &mut tx,
+        &outbox::Claim {
+            due: Due::Fresh,
+            destination: &destination(),
+            now: at(20),
+            limit: 2,
+            except: &[],
+            lease_now: 0,
+            lease_ms: i64::MAX,
+        },
+        &first,
+    )
+    .await
+    .unwrap();
     assert_eq!(arm(&mut tx, &claimed[1], 10).await.len(), 1);
     tx.commit().await.unwrap();
     let id = first.id().to_owned();

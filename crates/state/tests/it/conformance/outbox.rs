@@ -15,9 +15,21 @@ fn hash() -> AddressHash {
 }
 
 async fn claim(tx: &mut Tx, lease_now: i64, limit: u32) -> Vec<Claimed> {
-    outbox::claim(tx, outbox::Due::Fresh, &destination(), at(20), lease_now, 100, limit, &Node::alone("node"))
-        .await
-        .unwrap()
+    outbox::claim(
+        tx,
+        &outbox::Claim {
+            due: outbox::Due::Fresh,
+            destination: &destination(),
+            now: at(20),
+            limit,
+            except: &[],
+            lease_now,
+            lease_ms: 100,
+        },
+        &Node::alone("node"),
+    )
+    .await
+    .unwrap()
 }
 
 pub(super) async fn arm(tx: &mut Tx, claimed: &Claimed, lease_now: i64) -> Vec<Armed> {
@@ -208,10 +220,21 @@ pub(crate) async fn a_retry_is_pending_again(state: &State) {
     );
     assert_eq!((logged.delivery.due_at, logged.armed_at, logged.settled_at), (at(90), None, None));
     assert_eq!(claim(&mut tx, 0, 10).await, [], "not before it is due");
-    let claimed =
-        outbox::claim(&mut tx, outbox::Due::Fresh, &destination(), at(90), 0, 100, 10, &Node::alone("node"))
-            .await
-            .unwrap();
+    let claimed = outbox::claim(
+        &mut tx,
+        &outbox::Claim {
+            due: outbox::Due::Fresh,
+            destination: &destination(),
+            now: at(90),
+            limit: 10,
+            except: &[],
+            lease_now: 0,
+            lease_ms: 100,
+        },
+        &Node::alone("node"),
+    )
+    .await
+    .unwrap();
     assert_eq!((claimed[0].attempts, claimed[0].fence), (1, 2));
     assert_eq!(arm(&mut tx, &claimed[0], 50).await, [Armed { delivery: delivery.id.clone(), attempt: 2 }]);
     assert_eq!(settle(&mut tx, &delivery, 1, Answer::InDoubt).await, 0, "the first attempt is history");
@@ -291,8 +314,21 @@ pub(crate) async fn a_dead_process_leaves_doubts_and_no_leases(state: &State) {
 
 async fn suspect(tx: &mut Tx) -> Option<u32> {
     let due = outbox::Due::Suspect;
-    let claimed =
-        outbox::claim(tx, due, &destination(), at(20), 0, 100, 10, &Node::alone("node")).await.unwrap();
+    let claimed = outbox::claim(
+        tx,
+        &outbox::Claim {
+            due,
+            destination: &destination(),
+            now: at(20),
+            limit: 10,
+            except: &[],
+            lease_now: 0,
+            lease_ms: 100,
+        },
+        &Node::alone("node"),
+    )
+    .await
+    .unwrap();
     assert!(claimed.len() < 2, "never two");
     claimed.first().map(|claimed| claimed.delivery.profile.0)
 }
@@ -343,10 +379,21 @@ pub(crate) async fn a_person_closes_a_doubt(state: &State) {
         (attempts[0].outcome.as_deref(), &*attempts[0].detail),
         (Some("resent"), "ana: asked the provider")
     );
-    let claimed =
-        outbox::claim(&mut tx, outbox::Due::Fresh, &destination(), at(70), 0, 100, 10, &Node::alone("node"))
-            .await
-            .unwrap();
+    let claimed = outbox::claim(
+        &mut tx,
+        &outbox::Claim {
+            due: outbox::Due::Fresh,
+            destination: &destination(),
+            now: at(70),
+            limit: 10,
+            except: &[],
+            lease_now: 0,
+            lease_ms: 100,
+        },
+        &Node::alone("node"),
+    )
+    .await
+    .unwrap();
     assert_eq!(claimed.len(), 1);
     assert_eq!(arm(&mut tx, &claimed[0], 10).await, [Armed { delivery: all[2].id.clone(), attempt: 2 }]);
 }

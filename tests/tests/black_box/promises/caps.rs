@@ -1,0 +1,176 @@
+//! P13 and P16: caps and hourly limits hold under forty workers, whose messages were decided before there was any cap. Counted anew from
+//! what the provider took, by arithmetic over the warehouse.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::cluster::Nodes;
+use super::provider::Provider;
+use super::stage::{Stage, Store};
+use crate::support::{NOW, TEMPLATE};
+
+const PEOPLE: usize = 1_200;
+const ACCOUNTS: usize = 30;
+/// Three people have an address together.
+const ADDRESSES: usize = 400;
+const PLAYBOOKS: [&str; 4] = ["one", "two", "three", "four"];
+
+const DATA: &str = "profiles: {sql: \"select customer_id as id, email, timezone, locale, first_name, plan, account_id from customers\"}\n";
+const PURPOSES: &str = "purposes:\n  tips: {title: Tips, class: lifecycle}\n";
+const PER_PERSON: usize = 2;
+const PER_ADDRESS: usize = 4;
+const PER_ACCOUNT: usize = 45;
+const PER_HOUR: usize = 150;
+
+/// What is tried. One at a time: the row of an hour would keep those apart whom caps are to keep apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    Caps,
+    Hour,
+}
+
+/// Everybody is to get four messages, and the destination cannot be used: they are decided, and wait. Then there are caps, and it can.
+fn decided<'a>(store: &'a Store, port: u16, connections: usize, limit: Limit) -> Stage<'a> {
+    let stage = Stage::set(store, 1_300, port, PEOPLE);
+    let folder = &stage.folder;
+    folder.sql(
+        "warehouse.db",
+        &format!(
+            "alter table customers add column account_id integer;
+             update customers set account_id = customer_id % {ACCOUNTS}, email = 'p' || (customer_id % {ADDRESSES}) || '@example.test',
+                timezone = 'Europe/Berlin';"
+        ),
+    );
+    std::fs::remove_file(folder.path().join("playbooks/hello.yml")).unwrap();
+    folder.write("data.yml", DATA).write("policy.yml", PURPOSES).write("templates/hello.mjml", TEMPLATE);
+    for name in PLAYBOOKS {
+        folder.write(&format!("playbooks/{name}.yml"), &playbook(""));
+    }
+    let settings = folder.read("drumbeat.yml");
+    // Outside production nothing goes to another machine.
+    folder.write("drumbeat.yml", &settings.replace("host: 127.0.0.1", "host: mail.example.test"));
+    let decided = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]).json();
+    assert_eq!(decided["deliveries"]["pending"], PEOPLE * PLAYBOOKS.len(), "{decided}");
+    let caps = format!(
+        "{PURPOSES}caps:\n  person:  {{max: {PER_PERSON}, per: 7d, on_hit: skip}}\n\
+         \x20 mailbox: {{scope: address, max: {PER_ADDRESS}, per: 7d, on_hit: skip}}\n\
+         \x20 company: {{scope: account, max: {PER_ACCOUNT}, per: 7d, on_hit: skip}}\n"
+    );
+    match limit {
+        Limit::Caps => folder.write("policy.yml", &caps),
+        Limit::Hour => {
+            folder.write("playbooks/four.yml", &playbook(&format!("limits: {{per_hour: {PER_HOUR}}}\n")))
+        }
+    };
+    folder.write("drumbeat.yml", &settings.replace("connections: 4", &format!("connections: {connections}")));
+    stage
+}
+
+fn playbook(limits: &str) -> String {
+    format!(
+        "title: Tips\nowner: o@shop.test\nwhy: \"Test.\"\nenter: segment.everybody\nbackfill: all\npurpose: tips\n{limits}\
+         steps:\n  - {{id: tip, send: hello}}\n"
+    )
+}
+
+/// Counts what the provider took, and whatever may be on its way, in every way that is capped.
+#[track_caller]
+fn recount(stage: &Stage<'_>, provider: &Provider, limit: Limit) {
+    let rows = stage.ask(
+        "select delivery.id || ' ' || profile.id || ' ' || playbook || ' ' || state from delivery join profile on profile.number = delivery.profile",
+    );
+    let (took, mut counted) = (provider.took(), BTreeMap::<(&str, String), usize>::new());
+    let mut states = BTreeMap::<&str, usize>::new();
+    for row in rows.lines() {
+        let parts: Vec<&str> = row.split(' ').collect();
+        let [delivery, id, playbook, state] = parts[..] else { panic!("{row}") };
+        *states.entry(state).or_default() += 1;
+        if !took.contains_key(delivery) {
+            continue;
+        }
+        let id: usize = id.parse().unwrap();
+        let units = [
+            ("person", id.to_string()),
+            ("address", (id % ADDRESSES).to_string()),
+            ("account", (id % ACCOUNTS).to_string()),
+            ("playbook", playbook.to_owned()),
+        ];
+        for unit in units {
+            *counted.entry(unit).or_default() += 1;
+        }
+    }
+    let largest =
+        |unit: &str| counted.iter().filter(|((of, _), _)| *of == unit).map(|(_, count)| *count).max();
+    if limit == Limit::Hour {
+        let four = counted.get(&("playbook", "four".to_owned())).copied();
+        assert_eq!(four, Some(PER_HOUR - rejected(stage)), "of playbook four; {states:?}");
+    } else {
+        for (unit, most) in [("person", PER_PERSON), ("address", PER_ADDRESS), ("account", PER_ACCOUNT)] {
+            assert_eq!(largest(unit), Some(most), "the largest by {unit}; {states:?}");
+        }
+    }
+    assert_eq!(states.values().sum::<usize>(), PEOPLE * PLAYBOOKS.len(), "{states:?}");
+}
+
+/// Tries of playbook four that the provider did not take: they were tried, and count.
+fn rejected(stage: &Stage<'_>) -> usize {
+    let tries = "select count(*) from attempt join delivery on delivery.id = attempt.delivery where playbook = 'four' and outcome = 'retry'";
+    stage.ask(tries).parse().unwrap()
+}
+
+/// Forty workers of five nodes.
+fn on_postgres(limit: Limit) {
+    let Some(store) = Store::postgres() else { return };
+    let provider = Provider::start(13);
+    let stage = decided(&store, provider.port, 8, limit);
+    let mut nodes = Nodes::start(&stage, 5);
+    let open = "select count(*) from delivery
+        where state in ('leased', 'armed') or (state = 'pending' and playbook <> 'four' and reason <> 'fail.smtp_4xx')";
+    let begun = Instant::now();
+    while stage.psql(open) != "0" {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{}", stage.folder.read("nodes.log"));
+        provider.wait(u64::MAX, Duration::from_millis(200));
+    }
+    nodes.end();
+    recount(&stage, &provider, limit);
+}
+
+/// One process, and 32 connections.
+fn on_sqlite(limit: Limit) {
+    let Some(store) = Store::sqlite() else { return };
+    let provider = Provider::start(13);
+    let stage = decided(&store, provider.port, 32, limit);
+    let ran = stage.folder.run(&["--now", NOW, "--output", "json", "run", "--once"]);
+    assert!([0, 5].contains(&ran.code), "{}", ran.err);
+    let ran = ran.json();
+    recount(&stage, &provider, limit);
+    if limit == Limit::Hour {
+        assert_eq!(ran["waiting"][0]["whose"], "playbook four", "{ran}");
+        assert_eq!(ran["waiting"][0]["reason"], "cap.playbook_volume", "{ran}");
+        // The next hour has room again, for as many.
+        let next = ["--now", "2026-03-02T10:00:00Z", "run", "--once"];
+        stage.folder.run(&next);
+        let four = "select count(*) from attempt join delivery on delivery.id = attempt.delivery where playbook = 'four'";
+        assert_eq!(stage.ask(four), (2 * PER_HOUR).to_string());
+    }
+}
+
+#[test]
+fn caps_hold_under_forty_workers() {
+    on_postgres(Limit::Caps);
+}
+
+#[test]
+fn an_hour_holds_under_forty_workers() {
+    on_postgres(Limit::Hour);
+}
+
+#[test]
+fn caps_hold_over_sqlite() {
+    on_sqlite(Limit::Caps);
+}
+
+#[test]
+fn an_hour_holds_over_sqlite() {
+    on_sqlite(Limit::Hour);
+}
