@@ -10,6 +10,7 @@ mod entry;
 pub mod explain;
 pub mod first_run;
 pub mod guards;
+pub mod lateness;
 pub mod links;
 pub mod made;
 pub mod metrics;

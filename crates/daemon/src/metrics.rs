@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::daemon::{Daemon, lock};
 use crate::report::{Pumped, Ticked};
@@ -14,12 +14,14 @@ use crate::report::{Pumped, Ticked};
 pub struct Metrics {
     ready: AtomicBool,
     leads: AtomicBool,
+    skew_ms: AtomicI64,
     counters: Mutex<BTreeMap<(&'static str, String), u64>>,
 }
 
 /// Name, kind and help of all that is counted or measured.
 const HELP: &[(&str, &str, &str)] = &[
     ("drumbeat_build_info", "gauge", "The version that runs."),
+    ("drumbeat_clock_jumps_total", "counter", "How often the clock was set while the daemon ran."),
     ("drumbeat_decisions_total", "counter", "Decisions by what they were and why."),
     ("drumbeat_deliveries_in_doubt", "gauge", "Deliveries that nobody can be sure of."),
     ("drumbeat_deliveries_total", "counter", "Results of deliveries."),
@@ -31,6 +33,7 @@ const HELP: &[(&str, &str, &str)] = &[
         "Messages stopped by the last look or by their content, by reason.",
     ),
     ("drumbeat_leads", "gauge", "Whether this is the node that decides: 1 or 0."),
+    ("drumbeat_node_clock_skew_seconds", "gauge", "By how much this machine's clock is ahead of Postgres'."),
     ("drumbeat_queue", "gauge", "Deliveries not yet settled, by destination and state."),
     ("drumbeat_segment_members", "gauge", "Members of each segment."),
     ("drumbeat_segment_runs_total", "counter", "Runs of segments, by result."),
@@ -50,6 +53,21 @@ impl Metrics {
     /// Says whether this is the node that decides.
     pub fn leads(&self, leads: bool) {
         self.leads.store(leads, Ordering::SeqCst);
+    }
+
+    /// By how much this machine's clock is ahead of the database's, in milliseconds.
+    pub(crate) fn skew_ms(&self) -> i64 {
+        self.skew_ms.load(Ordering::SeqCst)
+    }
+
+    /// Keeps by how much it is.
+    pub(crate) fn skewed(&self, skew_ms: i64) {
+        self.skew_ms.store(skew_ms, Ordering::SeqCst);
+    }
+
+    /// Counts a jump of the clock.
+    pub fn jumped(&self) {
+        self.add("drumbeat_clock_jumps_total", String::new(), 1);
     }
 
     fn add(&self, name: &'static str, labels: String, count: u64) {
@@ -110,6 +128,11 @@ impl Metrics {
             .push(format!("drumbeat_build_info{{version=\"{version}\"}} 1"));
         let leads = u8::from(self.leads.load(Ordering::SeqCst));
         lines.entry("drumbeat_leads").or_default().push(format!("drumbeat_leads {leads}"));
+        if daemon.state.is_postgres() {
+            let skew = SignedDuration::from_millis(self.skew_ms()).as_secs_f64();
+            let line = format!("drumbeat_node_clock_skew_seconds {skew}");
+            lines.entry("drumbeat_node_clock_skew_seconds").or_default().push(line);
+        }
         for (destination, (refusal, _)) in daemon.halted_destinations(now) {
             let line = format!(
                 "drumbeat_destination_halted{{destination=\"{destination}\",reason=\"{}\"}} 1",

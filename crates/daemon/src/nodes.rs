@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 use crate::clock::{self, Clock};
 use crate::daemon::{Daemon, DaemonError};
+use crate::lateness;
+use crate::metrics::Metrics;
 use crate::run::{AFTER_FAILURE, pause};
 
 /// What nodes that are no more left behind.
@@ -28,6 +30,8 @@ pub struct LeftBehind {
     pub poison: Vec<String>,
     /// Why everything is halted from now on, if Postgres failed over.
     pub failed_over: Option<String>,
+    /// What is to be said of messages that are overdue, since nobody ran for long.
+    pub overdue: Option<String>,
 }
 
 /// Which nodes are taken over from.
@@ -45,9 +49,10 @@ pub enum TakeOver {
 pub async fn take_over(daemon: &Daemon, which: TakeOver, now: Timestamp) -> Result<LeftBehind, DaemonError> {
     let node = daemon.node();
     let mut tx = daemon.state.write().await?;
-    let mut failed_over = None;
+    let (mut failed_over, mut overdue) = (None, None);
     if which != TakeOver::Dead {
         failed_over = recognise(daemon, &mut tx, now).await?;
+        overdue = lateness::after_a_gap(daemon, &mut tx, now).await?;
         state::tally::drop_old(&mut tx, now).await?;
     }
     let lease_now = daemon.state.lease_now(&mut tx).await?;
@@ -79,7 +84,7 @@ pub async fn take_over(daemon: &Daemon, which: TakeOver, now: Timestamp) -> Resu
             state::outbox::DEATHS_MAX
         )
     };
-    Ok(LeftBehind { buried, orphans, poison: poison.iter().map(told).collect(), failed_over })
+    Ok(LeftBehind { buried, orphans, poison: poison.iter().map(told).collect(), failed_over, overdue })
 }
 
 /// The key of the line of history that this state was on at the last start.
@@ -197,6 +202,7 @@ pub(crate) enum Lived {
 pub(crate) async fn living(
     daemon: &Daemon,
     clock: Clock,
+    metrics: &Metrics,
     mut stop: watch::Receiver<bool>,
     end: &watch::Sender<bool>,
     lived: &mut Lived,
@@ -221,6 +227,7 @@ pub(crate) async fn living(
                 std::future::pending::<()>().await;
             }
         }
+        look_at_clock(daemon, metrics, lease / 3).await;
         let burial = take_over(daemon, TakeOver::Dead, clock.now());
         match tokio::time::timeout(lease / 3, burial).await {
             Ok(Ok(left)) => log_left_behind(&left),
@@ -232,7 +239,34 @@ pub(crate) async fn living(
     }
 }
 
-fn log_left_behind(LeftBehind { buried, orphans, poison, failed_over }: &LeftBehind) {
+/// A clock that differs from the database's by more than this is said.
+const SKEW_MAX_MS: i64 = 2_000;
+
+/// Compares this machine's clock with Postgres': campaign time is the machine's, and the nodes should agree on it. Nothing that is promised
+/// depends on it.
+async fn look_at_clock(daemon: &Daemon, metrics: &Metrics, at_most: std::time::Duration) {
+    if !daemon.state.is_postgres() {
+        return;
+    }
+    let asked = async {
+        let mut tx = daemon.state.read().await?;
+        daemon.state.lease_now(&mut tx).await
+    };
+    let Ok(Ok(database)) = tokio::time::timeout(at_most, asked).await else { return };
+    let skew = Clock::system().now().as_millisecond().saturating_sub(database);
+    if skew.abs() > SKEW_MAX_MS && metrics.skew_ms().abs() <= SKEW_MAX_MS {
+        tracing::warn!(
+            skew_ms = skew,
+            "This machine's clock and the database's differ by {skew} ms: schedules and quiet hours follow this machine's."
+        );
+    }
+    metrics.skewed(skew);
+}
+
+fn log_left_behind(LeftBehind { buried, orphans, poison, failed_over, overdue }: &LeftBehind) {
+    if let Some(overdue) = overdue {
+        tracing::error!("{overdue}.");
+    }
     if let Some(why) = failed_over {
         tracing::error!("Everything is halted: {why}.");
     }

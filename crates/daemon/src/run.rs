@@ -10,9 +10,11 @@ use model::Refusal;
 use model::fault::mutant;
 use state::StateError;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock::{self, Clock};
 use crate::daemon::{Daemon, DaemonError};
+use crate::lateness::{self, Jumps};
 use crate::metrics::Metrics;
 use crate::nodes::{LeftBehind, Lived, TakeOver, leave, living, settle_in, take_over};
 use crate::pump::pump;
@@ -63,13 +65,13 @@ pub async fn run_once(
     now: impl Fn() -> Timestamp,
     progress: &dyn Progress,
 ) -> Result<Passed, DaemonError> {
-    let LeftBehind { orphans, poison, .. } = take_over(daemon, TakeOver::All, as_of).await?;
+    let LeftBehind { orphans, poison, overdue, .. } = take_over(daemon, TakeOver::All, as_of).await?;
     if !daemon.leads().await? {
         return Err(StateError::AlreadyRunning.into());
     }
     remember_tick(daemon, as_of).await?;
     let mut passed = Passed { as_of, orphans, ..Passed::default() };
-    passed.ticked.warnings.extend(poison);
+    passed.ticked.warnings.extend(poison.into_iter().chain(overdue));
     let mut refresh = Refresh::Due;
     for _ in 0..TURNS_MAX {
         // Follow-up turns look at those whose messages were settled; segments are refreshed once.
@@ -168,7 +170,7 @@ pub async fn serve(
         let (ticked, pumped, sealed) = tokio::select! {
             done = work => done,
             // It does not end by itself: as long as something is handed over, the others are to know that we live.
-            never = living(&daemon, clock, stop.clone(), end, &mut lived) => match never {},
+            never = living(&daemon, clock, &metrics, stop.clone(), end, &mut lived) => match never {},
         };
         metrics.ready(false);
         ticked.and(pumped).and(sealed)?;
@@ -205,10 +207,10 @@ async fn ticking(
     metrics: &Metrics,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), DaemonError> {
-    let mut failures = 0;
+    let (mut failures, mut alive) = (0, None);
     loop {
         let now = clock.now();
-        let wait = match decide(daemon, now).await {
+        let wait = match decide(daemon, &mut alive, now).await {
             Ok(None) | Err(DaemonError::State(StateError::NotLeading)) => {
                 metrics.leads(false);
                 LOOK_EVERY
@@ -229,10 +231,15 @@ async fn ticking(
 }
 
 /// A tick, if it is this node that decides.
-async fn decide(daemon: &Daemon, now: Timestamp) -> Result<Option<Ticked>, DaemonError> {
+async fn decide(
+    daemon: &Daemon,
+    alive: &mut Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Option<Ticked>, DaemonError> {
     if !daemon.leads().await? {
         return Ok(None);
     }
+    *alive = lateness::alive(daemon, *alive, now).await?;
     let ticked = tick(daemon, Refresh::Due, now).await?;
     if !ticked.segments.is_empty() {
         remember_tick(daemon, now).await?;
@@ -247,8 +254,20 @@ async fn pumping(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), DaemonError> {
     let (mut failures, mut waiting) = (0, BTreeMap::new());
+    let mut jumps = Jumps::from(clock.now(), Instant::now());
     loop {
         let now = clock.now();
+        if let Some(jumped) = jumps.look(now, Instant::now()) {
+            metrics.jumped();
+            if let Err(error) = lateness::after_a_jump(daemon, jumped, now).await {
+                let wait = fail(&mut failures, "Looking at what a jump of the clock made overdue", error)?;
+                jumps = Jumps::from(now.checked_sub(jumped).unwrap_or(now), Instant::now());
+                if pause(wait, &mut stop).await {
+                    return Ok(());
+                }
+                continue;
+            }
+        }
         let wait = match pump(daemon, now, now).await {
             Ok(pumped) => {
                 failures = 0;

@@ -385,6 +385,13 @@ fn refuse_unless_refusal(state: DeliveryState) -> Result<(), StateError> {
     }
 }
 
+/// How many rows wait that were due before a time.
+pub async fn due_before(tx: &mut Tx, time: Timestamp) -> Result<u64, StateError> {
+    let sql = Sql::same("SELECT COUNT(*) FROM delivery WHERE state = 'pending' AND due_at_ms < $1");
+    let rows: Vec<(i64,)> = tx.rows("count what is overdue", &sql, binds![row::ms(time)]).await?;
+    Ok(rows.first().map_or(0, |(count,)| row::count(*count)))
+}
+
 /// How many rows are pending, leased, armed and in doubt, by destination.
 pub async fn queue(tx: &mut Tx) -> Result<BTreeMap<(DestinationName, DeliveryState), u64>, StateError> {
     const SQL: Sql = page!(

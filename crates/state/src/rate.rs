@@ -137,6 +137,18 @@ pub async fn slow_down(
     Ok(is_new.then_some(row.share))
 }
 
+/// A destination is used at a tenth of its rate, which recovers bit by bit: after a long time in which nobody ran.
+pub async fn begin_slowly(
+    tx: &mut Tx,
+    destination: &DestinationName,
+    lease_now: i64,
+) -> Result<(), StateError> {
+    let mut row = hold_row(tx, destination).await?;
+    (row.share, row.share_since) = (row.share(lease_now).min(WHOLE / 10), lease_now);
+    put(tx, destination, row);
+    Ok(())
+}
+
 async fn hold_row(tx: &mut Tx, destination: &DestinationName) -> Result<Row, StateError> {
     const HOLD: Sql = page_locked!(
         "next_us, share, share_since",

@@ -240,3 +240,34 @@ fn a_playbook_that_bounces_is_halted_until_a_person_has_looked() {
     assert_eq!(bench.pump(after(2)).unwrap(), 1);
     assert_eq!(halts(), [], "what a person has looked at halts nothing again");
 }
+
+/// P19: after a long time in which nobody ran, what should have gone meanwhile waits for a person.
+#[test]
+fn after_a_long_downtime_nothing_goes_by_itself_that_is_overdue() {
+    let lived = |gap: SignedDuration| {
+        let mut bench = Bench::in_production(start(), &[]).unwrap();
+        bench.tick(start()).unwrap();
+        bench.write(async |tx| daemon::lateness::keep_alive_at(tx, start()).await).unwrap();
+        let back = start() + gap;
+        bench.restart(back).unwrap();
+        bench.pump(back).unwrap();
+        let went = bench.handed().len();
+        let halts = bench.write(async |tx| tx.ask(state::control::halts()).await).unwrap();
+        (bench, back, went, halts)
+    };
+    let (_, _, went, halts) = lived(SignedDuration::from_mins(9));
+    assert_eq!((went, halts.len()), (1, 0), "a restart is nothing");
+    let (_, _, went, halts) = lived(SignedDuration::from_mins(29));
+    assert_eq!((went, halts.len()), (1, 0), "nothing is overdue");
+    let (bench, back, went, halts) = lived(SignedDuration::from_hours(5));
+    let [halt] = &halts[..] else { panic!("{went} went, halts: {halts:?}") };
+    assert_eq!((went, &halt.scope), (0, &HaltScope::All), "went at once");
+    assert!(
+        halt.reason.contains("nothing ran from") && halt.reason.contains("1 messages"),
+        "{}",
+        halt.reason
+    );
+    bench.write(async |tx| state::control::lift(tx, &HaltScope::All).await).unwrap();
+    bench.pump(back).unwrap();
+    assert_eq!(bench.handed().len(), 1, "a person has looked");
+}

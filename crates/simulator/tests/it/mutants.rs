@@ -23,6 +23,7 @@ const KILLED: &[(&str, &str, &str)] = &[
         "nothing is halted",
     ),
     ("holdout_ignored", PURE, "HOLDOUT_SILENT"),
+    ("late_at_once", "directed::after_a_long_downtime_nothing_goes_by_itself_that_is_overdue", "1 went"),
     ("lost_candidate", PURE, "CONSERVATION"),
     ("out_without_a_row", PURE, "CONSERVATION"),
     ("pass_moves_on", LONG, "what is to wait does not"),
