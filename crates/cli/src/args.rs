@@ -92,10 +92,18 @@ pub(crate) enum Command {
     },
     /// Look at everything outside that must be right.
     Doctor,
-    /// Copy the state database (SQLite) into a new file.
+    /// Copy the state database (SQLite) into a new file, with a manifest beside it; or check such a copy.
     Backup {
-        /// The file to make.
+        /// The file to make, or to check.
         to: PathBuf,
+        /// Check it: against its manifest, whether the database in it is whole, and its audit log.
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Put a backup in the place of the state (SQLite): what is there is put aside, and everything is halted until a person lifts it.
+    Restore {
+        /// The backup.
+        from: PathBuf,
     },
     /// Bring the state database's schema up to date (Postgres; SQLite does it by itself).
     Migrate,

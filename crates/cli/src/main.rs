@@ -86,7 +86,9 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Profile(args) => command::profile::profile(&context, &args).await,
         Command::Schema { kind } => command::schema::schema(&context, kind.as_deref()),
         Command::Doctor => command::doctor::doctor(&context).await,
-        Command::Backup { to } => command::maintain::backup(&context, &to).await,
+        Command::Backup { to, verify: false } => command::maintain::backup(&context, &to).await,
+        Command::Backup { to, verify: true } => command::maintain::verify(&context, &to).await,
+        Command::Restore { from } => command::maintain::restore(&context, &from).await,
         Command::Migrate => command::maintain::migrate(&context).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();

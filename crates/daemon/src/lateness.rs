@@ -3,6 +3,8 @@
 //!
 //! Being late by a restart, or by a rate that is full, is nothing: only a gap counts.
 
+use std::path::PathBuf;
+
 use jiff::{SignedDuration, Timestamp};
 use model::fault::mutant;
 use serde_json::json;
@@ -34,7 +36,16 @@ pub(crate) async fn alive(
     let mut tx = daemon.deciding().await?;
     keep_alive_at(&mut tx, now).await?;
     tx.commit().await?;
+    // Beside the state, not in it: should somebody put back an older state, this knows. That it cannot be written is no reason to stop.
+    if let Err(error) = std::fs::write(witness(daemon), now.as_millisecond().to_string()) {
+        tracing::debug!(%error, "The time of the last tick could not be kept beside the state.");
+    }
     Ok(Some(now))
+}
+
+/// The file that remembers when a daemon last decided, whatever state is put in its place.
+fn witness(daemon: &Daemon) -> PathBuf {
+    daemon.project.dir.join(".drumbeat").join("last_alive_ms")
 }
 
 /// Keeps that a daemon lived at a time.
@@ -52,6 +63,16 @@ pub(crate) async fn after_a_gap(
         return Ok(None);
     };
     let last = Timestamp::from_millisecond(last).unwrap_or(now);
+    let witnessed = std::fs::read_to_string(witness(daemon)).ok().and_then(|text| text.trim().parse().ok());
+    let witnessed = witnessed.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    if let Some(witnessed) = witnessed.filter(|witnessed| witnessed.duration_since(last) > ALIVE_EVERY * 2) {
+        keep_alive_at(tx, now).await?;
+        let why = format!(
+            "this state is of {last}, and a daemon ran here until {witnessed}: it was put back from a copy. What went out since is not known \
+             in it and would go again"
+        );
+        return hold_all(daemon, tx, &why, now).await.map(Some);
+    }
     if now.duration_since(last) <= GAP {
         return Ok(None);
     }
@@ -77,20 +98,26 @@ async fn hold_overdue(
             state::rate::begin_slowly(tx, name, lease_now).await?;
         }
     }
-    let late = format!("{why}, and {overdue} messages should have gone more than half an hour ago");
+    let late = format!(
+        "{why}, and {overdue} messages should have gone more than half an hour ago. Lifting this lets them go, as far as they have not \
+         expired"
+    );
+    hold_all(daemon, tx, &late, now).await.map(Some)
+}
+
+/// Halts everything in production; what is to be said.
+async fn hold_all(daemon: &Daemon, tx: &mut Tx, why: &str, now: Timestamp) -> Result<String, StateError> {
     if !daemon.project.settings.production {
-        return Ok(Some(format!(
-            "{late}; in production everything would be halted until a person has looked"
-        )));
+        return Ok(format!("{why}. In production everything would be halted until a person has looked"));
     }
-    let reason = format!("{late}. Lifting this lets them go, as far as they have not expired");
+    let reason = why.to_owned();
     let halt = Halt { scope: HaltScope::All, reason: reason.clone(), actor: "drumbeat".to_owned(), at: now };
     if !state::control::halt(tx, &halt).await? {
-        return Ok(Some(format!("{late}; everything is halted already")));
+        return Ok(format!("{why}. Everything is halted already"));
     }
     let body = json!({ "scope": "everything", "why": reason, "actor": "drumbeat" });
     state::audit::append(tx, &[Entry { kind: "halt", at: now, body }]);
-    Ok(Some(format!("everything is halted: {reason}")))
+    Ok(format!("everything is halted: {reason}"))
 }
 
 /// Watches campaign time against a clock that never jumps.

@@ -15,8 +15,8 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{
-    ConnectOptions as _, Connection as _, Database, Encode, FromRow, Postgres, Row as _, SqlSafeStr, Sqlite,
-    SqlitePool, Transaction, Type,
+    ConnectOptions as _, Database, Encode, FromRow, Postgres, Row as _, SqlSafeStr, Sqlite, SqlitePool,
+    Transaction, Type,
 };
 
 use crate::ask::{Joined, Question, Statement};
@@ -261,27 +261,12 @@ impl State {
         }
     }
 
-    /// A copy as of now, into a file that must not be there yet. SQLite only.
-    pub async fn backup(&self, to: &Path) -> Result<(), StateError> {
-        let Db::Sqlite { path, .. } = &*self.db else { return Err(StateError::BackupPostgres) };
-        let failed = |source| StateError::Query { operation: "copy the state", source };
-        if std::fs::metadata(to).is_ok_and(|there| there.len() > 0) {
-            return Err(StateError::File {
-                operation: "make",
-                path: to.to_owned(),
-                source: std::io::ErrorKind::AlreadyExists.into(),
-            });
+    /// Ends all connections to an SQLite state, which is one file then.
+    pub(crate) async fn close(&self) {
+        if let Db::Sqlite { writer, readers, .. } = &*self.db {
+            readers.close().await;
+            writer.close().await;
         }
-        // An empty file is taken as it is, and so the copy is as private as the state.
-        make_private(to)?;
-        // A connection of its own: a reader may not even write elsewhere, and the writer is not to wait.
-        let mut connection = sqlite_options(path).connect().await.map_err(failed)?;
-        sqlx::query("VACUUM INTO $1")
-            .bind(to.to_string_lossy().into_owned())
-            .execute(&mut connection)
-            .await
-            .map_err(failed)?;
-        connection.close().await.map_err(failed)
     }
 
     /// Lease time in milliseconds since 1970: the database's clock on Postgres; on SQLite, where there is one node at a time, a monotonic
@@ -306,7 +291,7 @@ impl std::fmt::Debug for State {
     }
 }
 
-fn place(url: &Secret, dir: &Path) -> Result<Place, StateError> {
+pub(crate) fn place(url: &Secret, dir: &Path) -> Result<Place, StateError> {
     let url = url.reveal();
     if let Some(path) = url.strip_prefix("sqlite://") {
         return if path.is_empty() { Err(StateError::Url) } else { Ok(Place::Sqlite(dir.join(path))) };
@@ -334,7 +319,7 @@ fn unix_ms() -> i64 {
 }
 
 /// Makes the folder and an empty file that only its owner may read.
-fn make_private(path: &Path) -> Result<(), StateError> {
+pub(crate) fn make_private(path: &Path) -> Result<(), StateError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|source| StateError::File {
             operation: "make the folder",

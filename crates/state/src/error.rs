@@ -114,6 +114,14 @@ pub enum StateError {
     /// Postgres has its own way to be backed up.
     #[error("a state in Postgres is backed up with pg_dump")]
     BackupPostgres,
+    /// A copy of the state is not what was written.
+    #[error("the backup {} is not good: {what}", .path.display())]
+    BadBackup {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
 }
 
 impl StateError {

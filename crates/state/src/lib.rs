@@ -7,6 +7,7 @@
 pub mod allowance;
 mod ask;
 pub mod audit;
+pub mod backup;
 pub mod consent;
 pub mod control;
 mod db;

@@ -134,7 +134,7 @@ async fn run(tx: &mut Tx, migration: &Migration) -> Result<(), StateError> {
 async fn back_up(state: &State, version: i64) -> Result<(), StateError> {
     let Some(path) = state.path() else { return Ok(()) };
     let copy = path.with_added_extension(format!("schema-{version}.backup"));
-    if copy.exists() { Ok(()) } else { state.backup(&copy).await }
+    if copy.exists() { Ok(()) } else { state.copy(&copy).await }
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Node {
 
 /// The lock of a file, given back when dropped.
 #[derive(Debug)]
-struct FileLock(File);
+pub(crate) struct FileLock(File);
 
 impl Drop for FileLock {
     /// The lock of a file is its open file's, which a child process has too between its fork and its exec: closing ours would
@@ -114,7 +114,7 @@ impl State {
     }
 }
 
-fn lock_file(state: &Path) -> Result<FileLock, StateError> {
+pub(crate) fn lock_file(state: &Path) -> Result<FileLock, StateError> {
     let mut path = state.as_os_str().to_owned();
     path.push(".lock");
     let path = PathBuf::from(path);

@@ -36,6 +36,9 @@ const TABLES: &[&str] = &[
     "suppression",
     "fact",
     "halt",
+    "shared_touch",
+    "spent",
+    "canary",
 ];
 
 impl State {

@@ -377,3 +377,57 @@ fn who_waits_for_something_on_an_old_version_is_not_forgotten() {
         "the condition came to hold on a version that is not in the files"
     );
 }
+
+/// r03: a state put back from a copy does not send again what went out since, by itself: with `restore`, and where somebody copied the file.
+#[test]
+fn a_restored_state_sends_nothing_until_a_person_has_looked() {
+    let folder = project(30);
+    let settings = folder.read("drumbeat.yml");
+    folder
+        .write(
+            "drumbeat.yml",
+            &format!(
+                "{settings}production: true\nkeys: {{root: {{env: DRUMBEAT_TEST_KEY}}}}\ndeliver: all\n"
+            ),
+        )
+        .write("policy.yml", "purposes:\n  offers: {title: Offers, class: lifecycle}\n");
+    let run = |args: &[&str]| {
+        let mut command = folder.command(args);
+        command.env("DRUMBEAT_TEST_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=");
+        crate::support::Ran::from(command.output().unwrap())
+    };
+    run(&["run", "--once"]).code(0);
+    let said = run(&["backup", "copy.db"]).code(0).err;
+    assert!(said.contains("30 people, 0 deliveries"), "{said}");
+    run(&["backup", "--verify", "copy.db"]).code(0);
+    run(&["playbook", "activate", "hello"]).code(0);
+    folder.sql("state.db", "delete from segment;");
+    run(&["run", "--once"]).code(0);
+    let went = outbox(&folder).len();
+    assert_eq!(went, 27);
+    let said = run(&["restore", "copy.db"]).code(0).err;
+    assert!(said.contains("everything is halted") && said.contains("state.db.before-"), "{said}");
+    run(&["playbook", "activate", "hello"]).code(0);
+    let halted = run(&["run", "--once"]).code(0).err;
+    assert!(halted.contains("restored from a backup of"), "{halted}");
+    assert_eq!(outbox(&folder).len(), went, "sent again");
+    run(&["audit", "verify"]).code(0);
+    let put_aside = std::fs::read_dir(folder.path()).unwrap().filter(|entry| {
+        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("state.db.before-")
+    });
+    assert!(put_aside.count() >= 1);
+    // Somebody changes a byte of a backup.
+    let mut bytes = std::fs::read(folder.path().join("copy.db")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(folder.path().join("copy.db"), bytes).unwrap();
+    let refused = run(&["restore", "copy.db"]).code(1).err;
+    assert!(refused.contains("is not good"), "{refused}");
+    // Or copies the file back by hand, behind a daemon that ran later.
+    run(&["halt", "--lift", "--reason", "looked"]).code(0);
+    folder.sql("state.db", "insert into meta values ('last_alive_ms', '1770000000000') on conflict (key) do update set value = '1770000000000';");
+    folder.write(".drumbeat/last_alive_ms", "1770000600000");
+    let halted = run(&["run", "--once"]).code(0).err;
+    assert!(halted.contains("put back from a copy"), "{halted}");
+    assert_eq!(outbox(&folder).len(), went, "sent again");
+}

@@ -89,8 +89,8 @@ async fn a_copy_is_a_state() {
     meta::set(&mut tx, "key", "value").await.unwrap();
     tx.commit().await.unwrap();
     let to = world.folder.path().join("copy.db");
-    world.state.backup(&to).await.unwrap();
-    assert!(world.state.backup(&to).await.is_err(), "nothing is overwritten");
+    world.state.backup(&to, at(1)).await.unwrap();
+    assert!(world.state.backup(&to, at(1)).await.is_err(), "nothing is overwritten");
     let copy =
         State::open(&Secret::new("sqlite://copy.db"), world.folder.path(), Access::ReadWrite).await.unwrap();
     let mut tx = copy.read().await.unwrap();
@@ -123,7 +123,7 @@ async fn postgres_is_migrated_by_hand_and_only_forwards() {
     );
     assert_eq!(State::migrate(&url, here).await.unwrap(), Vec::<String>::new());
     let state = State::open(&url, here, Access::Create).await.unwrap();
-    assert!(matches!(state.backup(here).await, Err(StateError::BackupPostgres)));
+    assert!(matches!(state.backup(here, at(1)).await, Err(StateError::BackupPostgres)));
     let mut connection = PgConnection::connect(url.reveal()).await.unwrap();
     sqlx::raw_sql("INSERT INTO schema_migration VALUES (99, 'future')")
         .execute(&mut connection)
@@ -200,4 +200,30 @@ async fn opening_it_again_leaves_the_first_its_locks() {
     let read = std::process::Command::new("sqlite3").arg(&file).arg("select count(*) from meta").output();
     assert!(read.expect("the program sqlite3").status.success());
     assert!(folder.path().join("state.db-wal").exists());
+}
+
+#[tokio::test]
+async fn a_backup_is_checked_to_the_last_byte() {
+    let world = sqlite().await;
+    let copy = world.file().with_file_name("copy.db");
+    let made = world.state.backup(&copy, at(1)).await.unwrap();
+    assert_eq!(state::backup::verify(&copy).await.unwrap().0, made);
+    let good = std::fs::read(&copy).unwrap();
+    let beside = state::backup::manifest_path(&copy);
+    let manifest = std::fs::read(&beside).unwrap();
+    // Places that look drawn and are derived.
+    let place = |n: usize, of: usize| n.wrapping_mul(2_654_435_761) % of;
+    for n in 0..1_000 {
+        let mut bad = good.clone();
+        bad[place(n, good.len())] ^= 1 << (n % 8);
+        std::fs::write(&copy, &bad).unwrap();
+        assert!(matches!(state::backup::verify(&copy).await, Err(StateError::BadBackup { .. })), "{n}");
+    }
+    std::fs::write(&copy, &good[..good.len() - 1]).unwrap();
+    assert!(matches!(state::backup::verify(&copy).await, Err(StateError::BadBackup { .. })));
+    std::fs::write(&copy, &good).unwrap();
+    std::fs::write(&beside, &manifest[..manifest.len() / 2]).unwrap();
+    assert!(matches!(state::backup::verify(&copy).await, Err(StateError::BadBackup { .. })));
+    std::fs::remove_file(&beside).unwrap();
+    assert!(matches!(state::backup::verify(&copy).await, Err(StateError::File { .. })));
 }
