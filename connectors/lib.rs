@@ -13,8 +13,16 @@ macro_rules! connectors {
 
 connectors! {
     file,
+    mailgun,
+    postmark,
+    resend,
+    sendgrid,
+    ses,
     smtp,
+    webhook,
 }
+
+mod over_http;
 
 #[cfg(test)]
 mod tests;

@@ -36,7 +36,7 @@ fn line(item: &Item) -> String {
         "template": item.template.as_str(),
         "mail_from": item.mail_from.as_string(),
         "to": item.rcpt_to.as_string(),
-        "subject": item.subject,
+        "subject": item.content.subject,
         "bytes": item.bytes.len(),
     })
     .to_string()
@@ -61,6 +61,8 @@ fn outcome(reply: Reply, receipt: String) -> Outcome {
             again(Reason::FailTimeout, text.to_string())
         }
         Reply::Failed { text, .. } => again(Reason::FailRemote5xx, text.to_string()),
-        Reply::Smtp { .. } => again(Reason::FailInternal, "the driver answered with mail".to_owned()),
+        Reply::Smtp { .. } | Reply::Http(_) => {
+            again(Reason::FailInternal, "the driver answered with something else than files".to_owned())
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What a mail server's reply means: the enhanced status before the basic code, and in doubt about blame, nobody's.
 
-use connector::{Bounce, Failure, Outcome, Said, Schedule, SmtpPhase};
+use connector::{Bounce, Outcome, Said, Schedule, SmtpPhase};
 use model::Reason;
 
 type Enhanced = Option<(u8, u16, u16)>;
@@ -50,21 +50,6 @@ pub(super) fn replied(at: SmtpPhase, code: u16, enhanced: Enhanced, text: &Said)
         (_, 500..600) => refused(at, code, enhanced, text, detail),
         (SmtpPhase::Body, _) => Outcome::InDoubt { detail },
         (_, _) => later(Reason::FailRemote5xx, Schedule::Connect, detail),
-    }
-}
-
-/// No reply, and nothing was handed over.
-pub(super) fn failed(kind: Failure, text: &Said) -> Outcome {
-    let detail = text.to_string();
-    match kind {
-        Failure::Refused | Failure::Closed | Failure::Unresolved | Failure::Io => {
-            later(Reason::FailConnect, Schedule::Connect, detail)
-        }
-        Failure::Timeout | Failure::ArmExpired => later(Reason::FailTimeout, Schedule::Connect, detail),
-        Failure::Tls | Failure::NoAuth => Outcome::Halt { reason: Reason::FailAuth, detail },
-        Failure::NotInternational => {
-            Outcome::Rejected { reason: Reason::FailRemote4xx, bounce: None, detail }
-        }
     }
 }
 

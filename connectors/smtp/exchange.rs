@@ -3,7 +3,7 @@
 use connector::{Exchange, Item, Outcome, Reply, Request, Schedule, SmtpRequest, SmtpServer, Step, once};
 use model::Reason;
 
-use super::classify::{failed, replied};
+use super::classify::replied;
 
 pub(super) fn exchange(server: &SmtpServer, item: &Item) -> Box<dyn Exchange> {
     if has_bare_line_break(&item.bytes) {
@@ -23,9 +23,9 @@ fn outcome(reply: Reply) -> Outcome {
         Reply::Smtp { at, code, enhanced, text } => replied(at, code, enhanced, &text),
         Reply::NotArmed => Outcome::NotArmed,
         Reply::Failed { handed_over: true, text, .. } => Outcome::InDoubt { detail: text.to_string() },
-        Reply::Failed { handed_over: false, kind, text } => failed(kind, &text),
-        // Files were not asked for.
-        Reply::Wrote => Outcome::Retry {
+        Reply::Failed { handed_over: false, kind, text } => kind.before_hand_over(&text),
+        // Neither was asked for.
+        Reply::Wrote | Reply::Http(_) => Outcome::Retry {
             reason: Reason::FailInternal,
             after: None,
             schedule: Schedule::Connect,

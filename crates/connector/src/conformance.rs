@@ -1,11 +1,14 @@
 //! What every connector must hold to, checked by playing replies through it. One test runs this over all kinds.
 
+use std::sync::Arc;
+
 use model::EmailAddress;
 use model::settings::ConnectorSettings;
 use serde_json::{Map, Value};
 
-use crate::exchange::{Call, Failure, Reply, SmtpPhase, Step};
+use crate::exchange::{Call, Failure, Reply, Request, SmtpPhase, Step};
 use crate::golden::{STEPS_MAX, sample_item};
+use crate::http::HttpReply;
 use crate::item::Item;
 use crate::kind::{Connector, Kind};
 use crate::outcome::{Bounce, Outcome};
@@ -140,12 +143,14 @@ fn play(kind: &Kind, connector: &dyn Connector, replies: &[Reply], shown: &Shown
     let mut exchange = connector.exchange(&sample_item());
     let mut replies_left = replies.iter();
     let (mut last, mut armed, mut armings): (Option<&Reply>, bool, usize) = (None, false, 0);
+    let mut is_http = false;
     for _ in 0..STEPS_MAX {
         match exchange.next(last.cloned()) {
             Step::Call(call) => {
                 shown.check(&format!("{call:?}"), "a call's Debug", wrong);
                 armings += usize::from(call.arms);
                 armed = call.arms;
+                is_http = matches!(call.request, Request::Http(_));
                 last = replies_left.next().or(last);
             }
             Step::Done(outcome) => {
@@ -154,7 +159,7 @@ fn play(kind: &Kind, connector: &dyn Connector, replies: &[Reply], shown: &Shown
                     wrong.push("it arms more than once".to_owned());
                 }
                 if let Some(reply) = last {
-                    judge(kind, armed, reply, &outcome, wrong);
+                    judge(kind, armed, is_http, reply, &outcome, wrong);
                 }
                 return;
             }
@@ -164,19 +169,28 @@ fn play(kind: &Kind, connector: &dyn Connector, replies: &[Reply], shown: &Shown
 }
 
 /// Whether an outcome may follow from the last reply.
-fn judge(kind: &Kind, armed: bool, reply: &Reply, outcome: &Outcome, wrong: &mut Vec<String>) {
+fn judge(kind: &Kind, armed: bool, is_http: bool, reply: &Reply, outcome: &Outcome, wrong: &mut Vec<String>) {
     let mut says = |what: &str| wrong.push(format!("{what}: {reply:?} became {outcome:?}"));
     if text_of(outcome).chars().count() > TEXT_CHARS_MAX {
         says("the text of an outcome is not bounded");
     }
-    let taken = matches!(reply, Reply::Wrote | Reply::Smtp { at: SmtpPhase::Body, code: 200..300, .. });
+    let taken = match reply {
+        Reply::Wrote | Reply::Smtp { at: SmtpPhase::Body, code: 200..300, .. } => true,
+        Reply::Http(reply) => (200..300).contains(&reply.status),
+        Reply::Smtp { .. } | Reply::NotArmed | Reply::Failed { .. } => false,
+    };
     if matches!(outcome, Outcome::Accepted { .. }) && !taken {
         says("accepted what was not");
     }
     if matches!(outcome, Outcome::NotArmed) != matches!(reply, Reply::NotArmed) {
         says("the last look is not reported as it was");
     }
-    let lost = matches!(reply, Reply::Failed { handed_over: true, .. });
+    let lost = match reply {
+        Reply::Failed { handed_over, .. } => *handed_over,
+        // What a server of theirs broke down over may have been taken before.
+        Reply::Http(reply) => is_http && matches!(reply.status, 500 | 502 | 504),
+        Reply::Smtp { .. } | Reply::Wrote | Reply::NotArmed => false,
+    };
     let sent_again =
         matches!(outcome, Outcome::Retry { .. } | Outcome::Rejected { .. } | Outcome::Halt { .. });
     if armed && lost && sent_again && !kind.idempotency.may_repeat() {
@@ -186,8 +200,24 @@ fn judge(kind: &Kind, armed: bool, reply: &Reply, outcome: &Outcome, wrong: &mut
     {
         says("in doubt, though nothing was handed over");
     }
+    if let Reply::Http(reply) = reply
+        && is_http
+    {
+        if reply.status == 401 && !matches!(outcome, Outcome::Halt { .. }) {
+            says("our credentials are refused, and the destination is not held");
+        }
+        let waits =
+            matches!(outcome, Outcome::Retry { after, slower: true, .. } if *after == reply.retry_after());
+        if reply.status == 429 && !waits {
+            says("told to be slower, and for how long, it is not");
+        }
+    }
     if let Outcome::Rejected { bounce: Some(bounce), .. } = outcome {
-        let for_good = matches!(reply, Reply::Smtp { code: 500..600, .. });
+        let for_good = match reply {
+            Reply::Smtp { code, .. } => (500..600).contains(code),
+            Reply::Http(reply) => (400..500).contains(&reply.status),
+            Reply::Wrote | Reply::NotArmed | Reply::Failed { .. } => false,
+        };
         let policy = matches!(reply, Reply::Smtp { enhanced: Some((_, 7, _)), .. });
         if !for_good || policy && *bounce == Bounce::Hard {
             says("the person is blamed");
@@ -216,15 +246,35 @@ fn few_replies() -> Vec<Reply> {
         Reply::smtp(SmtpPhase::Mail, 451, Said::of("4.7.1 greylisted")),
         Reply::smtp(SmtpPhase::Auth, 535, Said::of("5.7.8 no")),
         Reply::Wrote,
+        http(200, r#"{"id": "x", "MessageID": "x", "MessageId": "x", "ErrorCode": 0}"#),
+        http(500, ""),
         Reply::NotArmed,
         failed(false, Failure::Timeout),
         failed(true, Failure::Closed),
     ]
 }
 
+/// What an HTTP server says, with a time to wait.
+fn http(status: u16, body: &str) -> Reply {
+    let headers = vec![("retry-after".to_owned(), "7".to_owned())];
+    Reply::Http(HttpReply { status, headers, body: Arc::from(body.as_bytes()), is_cut: false })
+}
+
 /// Every phase with every code and a choice of texts, and every failure.
 fn many_replies() -> Vec<Reply> {
     let mut replies = vec![Reply::Wrote, Reply::NotArmed];
+    let bodies = [
+        "",
+        "{",
+        "[]",
+        "null",
+        r#"{"message": "ana@example.test is no address", "errors": [{"message": "ana@example.test", "field": 7}], "ErrorCode": "x", "id": {}}"#,
+        r#"{"ErrorCode": 406, "Message": "inactive: ana@example.test"}"#,
+    ];
+    for status in (100..600).chain([0, 999, u16::MAX]) {
+        replies.extend(bodies.iter().map(|body| http(status, body)));
+    }
+    replies.push(http(200, &"[".repeat(60_000)));
     let huge = "5.7.1 <ana@example.test> \u{0}\u{7f}\u{202e} ".repeat(50_000);
     let texts = [
         "",

@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use model::{EmailAddress, Secret};
+use model::{EmailAddress, Reason, Secret};
 
-use crate::outcome::Outcome;
+use crate::http::{HttpReply, HttpRequest};
+use crate::outcome::{Outcome, Schedule};
 use crate::said::Said;
 
 /// One conversation. `next(None)` begins it; each later call is told the reply to the call before. After `Done` it is over.
@@ -41,6 +42,8 @@ pub enum Request {
     Smtp(SmtpRequest),
     /// Files to write.
     File(FileRequest),
+    /// An HTTP request.
+    Http(HttpRequest),
 }
 
 /// One mail transaction. `Debug` shows no address and no body.
@@ -148,6 +151,8 @@ pub enum Reply {
         /// Its text, with the enhanced status.
         text: Said,
     },
+    /// What an HTTP server answered.
+    Http(HttpReply),
     /// All files are written.
     Wrote,
     /// The last look said no: nothing was handed over.
@@ -278,12 +283,40 @@ impl Failure {
     ];
 }
 
+impl Failure {
+    /// What it means when nothing was handed over.
+    pub fn before_hand_over(self, text: &Said) -> Outcome {
+        let detail = text.to_string();
+        let later = |reason, detail| Outcome::Retry {
+            reason,
+            after: None,
+            schedule: Schedule::Connect,
+            slower: false,
+            detail,
+        };
+        match self {
+            Self::Refused | Self::Closed | Self::Unresolved | Self::Io => later(Reason::FailConnect, detail),
+            Self::Timeout | Self::ArmExpired => later(Reason::FailTimeout, detail),
+            Self::Tls | Self::NoAuth => Outcome::Halt { reason: Reason::FailAuth, detail },
+            Self::NotInternational => {
+                Outcome::Rejected { reason: Reason::FailRemote4xx, bounce: None, detail }
+            }
+        }
+    }
+}
+
 /// A conversation of one call, which arms.
 pub fn once(request: Request, outcome: impl FnOnce(Reply) -> Outcome + Send + 'static) -> Box<dyn Exchange> {
-    Box::new(Once { request: Some(request), outcome: Some(Box::new(outcome)) })
+    Box::new(Once { arms: true, request: Some(request), outcome: Some(Box::new(outcome)) })
+}
+
+/// A conversation of one call that changes nothing and arms nothing.
+pub fn ask(request: Request, outcome: impl FnOnce(Reply) -> Outcome + Send + 'static) -> Box<dyn Exchange> {
+    Box::new(Once { arms: false, request: Some(request), outcome: Some(Box::new(outcome)) })
 }
 
 struct Once {
+    arms: bool,
     request: Option<Request>,
     outcome: Option<Box<dyn FnOnce(Reply) -> Outcome + Send>>,
 }
@@ -291,7 +324,7 @@ struct Once {
 impl Exchange for Once {
     fn next(&mut self, reply: Option<Reply>) -> Step {
         if let Some(request) = self.request.take() {
-            return Step::Call(Call { arms: true, request });
+            return Step::Call(Call { arms: self.arms, request });
         }
         match (self.outcome.take(), reply) {
             (Some(outcome), Some(reply)) => Step::Done(outcome(reply)),

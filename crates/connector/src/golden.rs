@@ -13,10 +13,12 @@
 
 use std::sync::Arc;
 
+use model::mail::{Content, Party};
 use model::settings::ConnectorSettings;
 use model::{DeliveryId, EmailAddress, PlaybookName, ProfileNumber, StepId, TemplateName};
 
 use crate::exchange::{Call, Failure, FilePut, Reply, Request, SmtpPhase, Step, Tls};
+use crate::http::{HEADERS_KEPT, HeaderText, HttpReply};
 use crate::item::Item;
 use crate::kind::Kind;
 use crate::outcome::{Bounce, Outcome, Schedule};
@@ -40,7 +42,19 @@ pub fn sample_item() -> Item {
         playbook: PlaybookName::known("win_back"),
         step: StepId::known("nudge"),
         template: TemplateName::known("we_miss_you"),
-        subject: "We miss you".to_owned(),
+        at: "2026-03-02T09:00:00Z".parse().expect("a constant that is a time"),
+        content: Content {
+            from: Party { name: "Acme".to_owned(), address: address("hello@acme.test") },
+            reply_to: Some(Party { name: String::new(), address: address("help@acme.test") }),
+            to: Party { name: "Ana".to_owned(), address: address("ana@example.test") },
+            subject: "We miss you".to_owned(),
+            html: Some(Arc::from("<p>Hello Ana,</p>\n<p>come back.</p>")),
+            text: Arc::from("Hello Ana,\ncome back."),
+            headers: vec![
+                ("List-Unsubscribe".to_owned(), "<https://mail.acme.test/u/u1.x>".to_owned()),
+                ("List-Unsubscribe-Post".to_owned(), "List-Unsubscribe=One-Click".to_owned()),
+            ],
+        },
         mail_from: address("return@acme.test"),
         rcpt_to: address("ana@example.test"),
         bytes: Arc::from(body.as_bytes()),
@@ -61,6 +75,20 @@ pub fn replay(kind: &Kind, text: &str) -> Result<usize, String> {
         count += 1;
     }
     Ok(count)
+}
+
+/// A file as it would be with what happens now: what a person reads, and then keeps. Comments stay.
+pub fn rewritten(kind: &Kind, text: &str) -> Result<String, String> {
+    let mut conversations = Vec::new();
+    for conversation in text.split("\n\n").map(str::trim).filter(|text| !text.is_empty()) {
+        let mut lines: Vec<String> =
+            conversation.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect();
+        if conversation.lines().any(|line| !line.starts_with('#')) {
+            lines.extend(play(kind, conversation)?);
+        }
+        conversations.push(lines.join("\n"));
+    }
+    Ok(conversations.join("\n\n") + "\n")
 }
 
 fn play(kind: &Kind, conversation: &str) -> Result<Vec<String>, String> {
@@ -104,6 +132,7 @@ fn parse_reply(line: &str) -> Option<Reply> {
     match word {
         "wrote" => Some(Reply::Wrote),
         "not_armed" => Some(Reply::NotArmed),
+        "http" => parse_http(rest).map(Reply::Http),
         "failed" => failed(false),
         "lost" => failed(true),
         phase => {
@@ -112,6 +141,19 @@ fn parse_reply(line: &str) -> Option<Reply> {
             Some(Reply::smtp(*at, code.parse().ok()?, Said::of(text)))
         }
     }
+}
+
+/// Reads `200 retry-after=7 {"id": "x"}`: the status, headers, and the rest as the body.
+fn parse_http(line: &str) -> Option<HttpReply> {
+    let (status, mut rest) = line.split_once(' ').unwrap_or((line, ""));
+    let mut headers = Vec::new();
+    while let Some((name, value)) = rest.split(' ').next().and_then(|word| word.split_once('='))
+        && HEADERS_KEPT.contains(&name)
+    {
+        headers.push((name.to_owned(), value.to_owned()));
+        rest = rest.split_once(' ').map_or("", |(_, rest)| rest);
+    }
+    Some(HttpReply { status: status.parse().ok()?, headers, body: Arc::from(rest.as_bytes()), is_cut: false })
 }
 
 fn call_lines(call: &Call) -> Vec<String> {
@@ -135,6 +177,16 @@ fn call_lines(call: &Call) -> Vec<String> {
                     request.body.len()
                 ),
             ]
+        }
+        Request::Http(request) => {
+            let mut lines = vec![format!("{} {}{arms}", request.method.as_str(), request.url)];
+            lines.extend(request.headers.iter().map(|(name, text)| match text {
+                HeaderText::Plain(text) => format!("{name}: {text}"),
+                HeaderText::Secret(_) => format!("{name}: [secret]"),
+            }));
+            let body = String::from_utf8_lossy(&request.body).replace("\r\n", "\\r\\n").replace('\n', "\\n");
+            lines.extend((!body.is_empty()).then_some(body));
+            lines
         }
         Request::File(request) => {
             let mut lines = vec![format!("folder {}{arms}", request.folder.display())];

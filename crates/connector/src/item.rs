@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use model::mail::Content;
 use model::{DeliveryId, EmailAddress, PlaybookName, ProfileNumber, StepId, TemplateName};
 
 /// One message to one person, ready to go. `Debug` shows neither addresses nor what the message says.
@@ -20,8 +22,10 @@ pub struct Item {
     pub step: StepId,
     /// What it was made of.
     pub template: TemplateName,
-    /// The subject, as people read it.
-    pub subject: String,
+    /// When this attempt is made: what signs its time takes it from here.
+    pub at: Timestamp,
+    /// What it says, in its parts, for providers that compose the mail themselves.
+    pub content: Content,
     /// The return path, where bounces go.
     pub mail_from: EmailAddress,
     /// The one recipient.

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use model::Channel;
 use model::settings::ConnectorSettings;
+use model::{Channel, DeliveryId};
 
 use crate::exchange::Exchange;
 use crate::item::Item;
@@ -82,6 +82,16 @@ pub trait Connector: Send + Sync + fmt::Debug {
     fn reach(&self) -> Reach;
     /// How many conversations may go on at the same time; at least one.
     fn connections(&self) -> usize;
+    /// Whether it may go to addresses that are not public: a server of one's own, and said so in the settings.
+    fn is_private(&self) -> bool {
+        false
+    }
+    /// The conversation that asks what became of a delivery of which no answer came; only class B has one. It ends `Accepted` if the
+    /// provider has it, `Rejected` if it shows that it has not, and with anything else if it cannot say now. It changes nothing there, and arms
+    /// nothing.
+    fn look_up(&self, _delivery: &DeliveryId) -> Option<Box<dyn Exchange>> {
+        None
+    }
 }
 
 /// Where a connector's calls go.

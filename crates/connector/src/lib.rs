@@ -8,6 +8,7 @@
 pub mod conformance;
 mod exchange;
 pub mod golden;
+pub mod http;
 mod item;
 mod kind;
 mod outcome;
@@ -16,8 +17,9 @@ mod settings;
 
 pub use exchange::{
     Call, Exchange, Failure, FilePut, FileRequest, Reply, Request, SmtpPhase, SmtpRequest, SmtpServer, Step,
-    Tls, once,
+    Tls, ask, once,
 };
+pub use http::{HttpReply, HttpRequest, Method};
 pub use item::Item;
 pub use kind::{Built, Connector, Idempotency, Kind, Reach};
 pub use outcome::{Bounce, Outcome, Schedule};

@@ -1,8 +1,9 @@
 //! The links a message carries, and the message as a connector gets it.
 
 use connector::Item;
+use jiff::Timestamp;
+use message::Mail;
 use message::token::{self, Claim};
-use message::{Mail, Rendered};
 use model::delivery::Delivery;
 use model::policy::Purpose;
 use model::settings::Brand;
@@ -60,7 +61,7 @@ fn parse(address: &str) -> Result<EmailAddress, Refusal> {
 }
 
 /// A composed message as a connector gets it.
-pub fn item(delivery: &Delivery, attempt: u32, rendered: &Rendered, mail: Mail) -> Result<Item, Refusal> {
+pub fn item(delivery: &Delivery, attempt: u32, mail: Mail, at: Timestamp) -> Result<Item, Refusal> {
     Ok(Item {
         delivery: delivery.id.clone(),
         attempt,
@@ -68,7 +69,8 @@ pub fn item(delivery: &Delivery, attempt: u32, rendered: &Rendered, mail: Mail) 
         playbook: delivery.traits.playbook.clone(),
         step: delivery.step.clone(),
         template: delivery.template.clone(),
-        subject: rendered.subject.clone(),
+        at,
+        content: mail.content,
         mail_from: parse(&mail.mail_from)?,
         rcpt_to: parse(&mail.rcpt_to)?,
         bytes: mail.bytes.into(),

@@ -89,6 +89,7 @@ pub fn carriers(
         let driver = Driver::new(
             destination,
             connector,
+            kind.idempotency,
             project.settings.deliver,
             &project.settings.colleagues,
             &project.dir,

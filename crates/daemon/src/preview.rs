@@ -230,6 +230,6 @@ impl Previewed {
         let (rendered, _) = self.message.as_ref().map_err(Clone::clone)?;
         let facts = people::Facts::default();
         let mail = compose(daemon, rendered, &self.delivery, &facts, to, self.delivery.created_at, true)?;
-        links::item(&self.delivery, 1, rendered, mail)
+        links::item(&self.delivery, 1, mail, self.delivery.created_at)
     }
 }

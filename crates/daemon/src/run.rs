@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::Whose;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::Refusal;
 use model::fault::mutant;
 use state::StateError;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::clock::{self, Clock};
 use crate::daemon::{Daemon, DaemonError};
+use crate::doubts::{self, Settled};
 use crate::lateness::{self, Jumps};
 use crate::metrics::Metrics;
 use crate::nodes::{LeftBehind, Lived, TakeOver, leave, living, settle_in, take_over};
@@ -72,6 +73,7 @@ pub async fn run_once(
     remember_tick(daemon, as_of).await?;
     let mut passed = Passed { as_of, orphans, ..Passed::default() };
     passed.ticked.warnings.extend(poison.into_iter().chain(overdue));
+    doubts::settle(daemon, as_of).await?;
     let mut refresh = Refresh::Due;
     for _ in 0..TURNS_MAX {
         // Follow-up turns look at those whose messages were settled; segments are refreshed once.
@@ -134,6 +136,8 @@ const FAILURES_MAX: u32 = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The log's tree grows so often.
 const SEAL_EVERY: Duration = Duration::from_secs(1);
+/// Doubts are looked at so often.
+const DOUBTS_EVERY: SignedDuration = SignedDuration::from_secs(10);
 /// A failed pass is tried again after so long.
 pub(crate) const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
@@ -207,10 +211,10 @@ async fn ticking(
     metrics: &Metrics,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), DaemonError> {
-    let (mut failures, mut alive) = (0, None);
+    let (mut failures, mut alive, mut doubts_at) = (0, None, None);
     loop {
         let now = clock.now();
-        let wait = match decide(daemon, &mut alive, now).await {
+        let wait = match decide(daemon, &mut alive, &mut doubts_at, now).await {
             Ok(None) | Err(DaemonError::State(StateError::NotLeading)) => {
                 metrics.leads(false);
                 LOOK_EVERY
@@ -234,12 +238,25 @@ async fn ticking(
 async fn decide(
     daemon: &Daemon,
     alive: &mut Option<Timestamp>,
+    doubts_at: &mut Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Option<Ticked>, DaemonError> {
     if !daemon.leads().await? {
         return Ok(None);
     }
     *alive = lateness::alive(daemon, *alive, now).await?;
+    if doubts_at.is_none_or(|last| now.duration_since(last).abs() >= DOUBTS_EVERY) {
+        *doubts_at = Some(now);
+        let Settled { found, again, assumed } = doubts::settle(daemon, now).await?;
+        if found + again + assumed > 0 {
+            tracing::info!(
+                found,
+                again,
+                assumed,
+                "Of deliveries in doubt the provider has {found}, {again} are sent again, and {assumed} are taken for accepted."
+            );
+        }
+    }
     let ticked = tick(daemon, Refresh::Due, now).await?;
     if !ticked.segments.is_empty() {
         remember_tick(daemon, now).await?;

@@ -4,10 +4,12 @@
 //! Deliberately absent: DKIM, `mailto:` links, return paths of their own, attachments.
 
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use lettre::message::header::ContentType;
 use lettre::message::{MultiPart, SinglePart};
+use model::mail::{Content, Party};
 use model::{DeliveryId, EmailAddress, Reason, Refusal};
 
 use crate::encode::{self, FOLD_AT, encoded_words, is_plain, unstructured};
@@ -47,6 +49,8 @@ pub struct Mail {
     pub rcpt_to: String,
     /// The message (RFC 5322), lines ending in CRLF, not dot-stuffed.
     pub bytes: Vec<u8>,
+    /// The same in its parts.
+    pub content: Content,
 }
 
 impl fmt::Debug for Mail {
@@ -75,32 +79,36 @@ pub fn compose(letter: &Letter<'_>) -> Result<Mail, Refusal> {
     })?;
     let mut headers = String::with_capacity(1024);
     header(&mut headers, "From", &from.written("From"));
-    let to = letter.to.as_string();
-    header(
-        &mut headers,
-        "To",
-        &Mailbox { name: letter.to_name.map_or_else(String::new, harmless_name), address: letter.to.clone() }
-            .written("To"),
-    );
-    header(&mut headers, "Subject", &unstructured("Subject", &subject(letter)?));
+    let to =
+        Mailbox { name: letter.to_name.map_or_else(String::new, harmless_name), address: letter.to.clone() };
+    header(&mut headers, "To", &to.written("To"));
+    let subject = subject(letter)?;
+    header(&mut headers, "Subject", &unstructured("Subject", &subject));
     header(&mut headers, "Date", &letter.date.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string());
     header(
         &mut headers,
         "Message-ID",
         &format!("<{}@{}>", checked("the delivery id", letter.delivery.as_str())?, from.address.domain()),
     );
-    if let Some(reply_to) = rendered.reply_to.as_deref().or(letter.reply_to) {
-        let reply_to = Mailbox::parse(reply_to).ok_or_else(|| {
+    let reply_to = rendered.reply_to.as_deref().or(letter.reply_to).map(|reply_to| {
+        Mailbox::parse(reply_to).ok_or_else(|| {
             refusal(Reason::ReplyToInvalid, "`reply_to` is not an address such as `help@acme.test`")
-        })?;
+        })
+    });
+    let reply_to = reply_to.transpose()?;
+    if let Some(reply_to) = &reply_to {
         header(&mut headers, "Reply-To", &reply_to.written("Reply-To"));
     }
+    let mut more = Vec::new();
     if let Some(list_id) = letter.list_id {
-        header(&mut headers, "List-Id", &format!("<{}>", bracketed("the list's id", list_id)?));
+        more.push(("List-Id".to_owned(), format!("<{}>", bracketed("the list's id", list_id)?)));
     }
     if let Some(url) = letter.unsubscribe_url {
-        header(&mut headers, "List-Unsubscribe", &format!("<{}>", bracketed("the unsubscribe link", url)?));
-        header(&mut headers, "List-Unsubscribe-Post", "List-Unsubscribe=One-Click");
+        more.push(("List-Unsubscribe".to_owned(), format!("<{}>", bracketed("the unsubscribe link", url)?)));
+        more.push(("List-Unsubscribe-Post".to_owned(), "List-Unsubscribe=One-Click".to_owned()));
+    }
+    for (name, value) in &more {
+        header(&mut headers, name, value);
     }
     for (name, value) in &rendered.headers {
         if let Some(wrong) = header_name_mistake(name) {
@@ -109,12 +117,23 @@ pub fn compose(letter: &Letter<'_>) -> Result<Mail, Refusal> {
         let value = checked(&format!("the header `{name}`"), value)?;
         if !value.is_empty() {
             header(&mut headers, name, &unstructured(name, value));
+            more.push((name.clone(), value.to_owned()));
         }
     }
     header(&mut headers, "MIME-Version", "1.0");
     let mut bytes = headers.into_bytes();
     bytes.extend(body(rendered, letter.delivery));
-    Ok(Mail { mail_from: from.address.as_string(), rcpt_to: to, bytes })
+    let content = Content {
+        subject,
+        html: rendered.html.as_deref().map(Arc::from),
+        text: Arc::from(rendered.text.as_str()),
+        headers: more,
+        reply_to: reply_to.map(Mailbox::party),
+        to: to.party(),
+        from: from.party(),
+    };
+    let address = |party: &Party| party.address.as_string();
+    Ok(Mail { mail_from: address(&content.from), rcpt_to: address(&content.to), bytes, content })
 }
 
 fn subject(letter: &Letter<'_>) -> Result<String, Refusal> {
@@ -154,6 +173,10 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
+    fn party(self) -> Party {
+        Party { name: self.name, address: self.address }
+    }
+
     /// `hello@acme.test`, `Acme <hello@acme.test>` or `"Acme, Inc." <hello@acme.test>`. Nothing with a control character.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if text.len() > LINE_BYTES_MAX || text.contains(char::is_control) {

@@ -11,6 +11,7 @@ pub mod duration;
 pub mod enrollment;
 pub mod fault;
 pub mod id;
+pub mod mail;
 pub mod name;
 pub mod playbook;
 pub mod policy;

@@ -155,6 +155,7 @@ reasons! {
     FailAuth = "fail.auth" Hold Dispatch "the provider refuses our credentials or our way to connect";
     FailRemote4xx = "fail.remote_4xx" Fail Dispatch "the provider refuses the request";
     FailRemote5xx = "fail.remote_5xx" Fail Dispatch "the provider has an error";
+    Remote429 = "rate.remote_429" Defer Dispatch "the provider says that it is used too fast";
     FailSmtp4xx = "fail.smtp_4xx" Defer Dispatch "the mail server says: not now";
     FailSmtpExpired = "fail.smtp_expired" Fail Dispatch "the mail server said `not now` until it was too late";
     FailSmtpRecipient = "fail.smtp_5xx_recipient" Fail Dispatch "the mail server refuses the address";

@@ -19,6 +19,7 @@ mod mail;
 mod mistakes;
 mod postgres;
 mod promises;
+mod providers;
 mod shop;
 mod support;
 mod telling;

@@ -45,6 +45,24 @@ const POINTS: [(&str, u64); 17] = [
     ("settle.after_commit", 6),
 ];
 
+/// The same on the way of a webhook.
+const HOOK_POINTS: [(&str, u64); 14] = [
+    ("segment.before_commit", 1),
+    ("segment.after_commit", 1),
+    ("enter.before_commit", 1),
+    ("enter.after_commit", 1),
+    ("page.before_commit", 1),
+    ("claim.before_commit", 1),
+    ("claim.after_commit", 1),
+    ("http.before_arm", 30),
+    ("arm.before_commit", 6),
+    ("http.before_send", 30),
+    ("http.after_reply", 30),
+    ("settle.before", 30),
+    ("settle.before_commit", 6),
+    ("settle.after_commit", 6),
+];
+
 /// A number that looks drawn and is derived: what a seed means, part by part (SplitMix64).
 fn derived(seed: u64, part: u64) -> u64 {
     let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ part.wrapping_mul(0xd1b5_4a32_d192_ed03);
@@ -68,6 +86,12 @@ impl Death {
     fn at_a_point(seed: u64, which: u64) -> Self {
         let place = derived(seed, 10 + which) % POINTS.len() as u64;
         let (point, passes) = POINTS[usize::try_from(place).unwrap()];
+        Self::At(point, 1 + derived(seed, 20 + which) % passes)
+    }
+
+    fn at_a_point_of_a_hook(seed: u64, which: u64) -> Self {
+        let place = derived(seed, 10 + which) % HOOK_POINTS.len() as u64;
+        let (point, passes) = HOOK_POINTS[usize::try_from(place).unwrap()];
         Self::At(point, 1 + derived(seed, 20 + which) % passes)
     }
 
@@ -117,8 +141,12 @@ fn one(store: &Store, seed: u64, death: fn(u64, u64) -> Death, tally: &mut Tally
         last = stage.folder.run(&["--now", NOW, "run", "--once"]);
     }
     let told = format!("seed {seed}, {planned:?}, then {} {}{}", last.code, last.out, last.err);
-    let bounds =
-        Bounds { people: PEOPLE, doubts: killed * CONNECTIONS + provider.cut(), poison: killed >= 3 };
+    let bounds = Bounds {
+        people: PEOPLE,
+        doubts: killed * CONNECTIONS + provider.cut(),
+        poison: killed >= 3,
+        repeats: false,
+    };
     let mut found = if last.code == 0 || last.code == 5 {
         look(&oracle::read(&stage), &provider.took(), bounds)
     } else {
@@ -132,6 +160,43 @@ fn one(store: &Store, seed: u64, death: fn(u64, u64) -> Death, tally: &mut Tally
         }
     }
     tally.add(killed, &told, &found);
+}
+
+/// One seed over HTTP, to a provider that knows a message again: nothing has two effects, and in the end nothing is in doubt.
+fn one_hook(store: &Store, seed: u64, death: fn(u64, u64) -> Death, tally: &mut Tally) {
+    let provider = Provider::hook(seed);
+    let stage = Stage::set(store, seed, provider.port, PEOPLE);
+    stage.to_hook(provider.port);
+    let planned: Vec<Death> = (0..1 + derived(seed, 1) % 3).map(|which| death(seed, which)).collect();
+    let killed = planned.iter().filter(|death| kill(&stage, &provider, **death)).count() as u64;
+    let mut found = Vec::new();
+    // What got no answer is tried again within the hour.
+    for hour in ["09", "10", "11"] {
+        let now = format!("2026-03-02T{hour}:00:00Z");
+        let mut ran = stage.folder.run(&["--now", &now, "run", "--once"]);
+        for _ in 0..100 {
+            if !ran.err.contains("has this state: stop it first") {
+                break;
+            }
+            provider.wait(u64::MAX, Duration::from_millis(50));
+            ran = stage.folder.run(&["--now", &now, "run", "--once"]);
+        }
+        if ran.code != 0 {
+            found.push(Found::DoesNotEnd(format!("{}: {}{}", ran.code, ran.out, ran.err)));
+        }
+    }
+    let bounds = Bounds { people: PEOPLE, doubts: 0, poison: killed >= 3, repeats: true };
+    found.extend(look(&oracle::read(&stage), &provider.took(), bounds));
+    tally.add(killed, &format!("seed {seed}, {planned:?}"), &found);
+}
+
+fn hook_promise(store: fn() -> Option<Store>, name: &'static str, death: fn(u64, u64) -> Death) {
+    let Some(store) = store() else { return };
+    let mut tally = Tally::new(name, store.name());
+    for seed in record::seeds().step_by(4) {
+        one_hook(&store, seed, death, &mut tally);
+    }
+    tally.done();
 }
 
 fn promise(name: &'static str, store: fn() -> Option<Store>, death: fn(u64, u64) -> Death) {
@@ -161,4 +226,19 @@ fn killed_at_any_instant_over_sqlite() {
 #[test]
 fn killed_at_any_instant_over_postgres() {
     promise("P2", Store::postgres, Death::at_an_instant);
+}
+
+#[test]
+fn killed_at_any_point_of_a_hook_over_sqlite() {
+    hook_promise(Store::sqlite, "P1 (HTTP)", Death::at_a_point_of_a_hook);
+}
+
+#[test]
+fn killed_at_any_point_of_a_hook_over_postgres() {
+    hook_promise(Store::postgres, "P1 (HTTP)", Death::at_a_point_of_a_hook);
+}
+
+#[test]
+fn killed_at_any_instant_of_a_hook_over_sqlite() {
+    hook_promise(Store::sqlite, "P2 (HTTP)", Death::at_an_instant);
 }

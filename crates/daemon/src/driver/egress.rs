@@ -37,6 +37,87 @@ pub fn may_go(
     Err(Refusal { reason: Reason::SysConnectorDisabled, saw })
 }
 
+/// Which addresses HTTP may go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// Those of this machine: the name says so, and `deliver` lets go nowhere else.
+    ThisMachine,
+    /// Those of the public network.
+    Public,
+    /// Any unicast address: a server of one's own, and the settings say so.
+    Private,
+}
+
+impl Rule {
+    /// For a host by its name: see [`may_go`], which has let it pass.
+    pub(super) fn of(deliver: Deliver, host: &str, is_private: bool) -> Self {
+        match (is_this_machine(host) && deliver != Deliver::All, is_private) {
+            (true, _) => Self::ThisMachine,
+            (false, true) => Self::Private,
+            (false, false) => Self::Public,
+        }
+    }
+}
+
+/// What an address is, if it may not be gone to. What is written in another form (IPv4 in IPv6) is looked at as what it is; what leads to IPv4
+/// through a translator (6to4, NAT64, Teredo) is nothing that a provider has.
+pub(super) fn forbidden(rule: Rule, address: IpAddr) -> Option<&'static str> {
+    let address = address.to_canonical();
+    if rule == Rule::ThisMachine {
+        return (!address.is_loopback()).then_some("not this machine, though its name says so");
+    }
+    let nowhere = match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            a == 0
+                || a >= 224
+                || (a, b, c) == (192, 0, 0)
+                || (a, b, c) == (192, 88, 99)
+                || matches!((a, b, c), (192, 0, 2) | (198, 51, 100) | (203, 0, 113))
+                || (a, b & 0xfe) == (198, 18)
+        }
+        IpAddr::V6(v6) => {
+            let s = v6.segments();
+            v6.is_unspecified()
+                || s[0] >> 8 == 0xff
+                || (s[0], s[1]) == (0x2001, 0xdb8)
+                || s[0] & 0xfff0 == 0x3ff0
+                || (s[0] == 0x100 && s[1..4] == [0, 0, 0])
+                || s[0] == 0x2002
+                || (s[0], s[1]) == (0x64, 0xff9b)
+                || (s[0] == 0x2001 && s[1] < 0x200)
+                || s[0] == 0x5f00
+                || s[..6] == [0; 6] && s[6] != 0
+        }
+    };
+    if nowhere {
+        return Some("no address of a server");
+    }
+    // The services that clouds offer to their machines are nobody's receiver, also in a private network.
+    let is_link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => {
+            v6.segments()[0] & 0xffc0 == 0xfe80 || v6.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
+        }
+    };
+    if is_link_local {
+        return Some("an address of the local link");
+    }
+    if rule == Rule::Private {
+        return None;
+    }
+    let is_private = match address {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_loopback() || v4.is_private() || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => {
+            v6.is_loopback() || v6.segments()[0] & 0xfe00 == 0xfc00 || v6.segments()[0] & 0xffc0 == 0xfec0
+        }
+    };
+    is_private.then_some("an address of a private network")
+}
+
 /// Whether an address is one of our own people's: all that a test may reach.
 pub fn is_colleague(colleagues: &[String], address: &EmailAddress) -> bool {
     colleagues.iter().any(|pattern| matches(pattern, address))

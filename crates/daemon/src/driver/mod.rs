@@ -7,6 +7,7 @@
 
 mod egress;
 mod file;
+mod http;
 mod smtp;
 #[cfg(test)]
 mod tests;
@@ -20,13 +21,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connector::golden::STEPS_MAX;
-use connector::{Call, Connector, Item, Outcome, Reach, Reply, Request, SmtpRequest, Step};
+use connector::{Call, Connector, Idempotency, Item, Outcome, Reach, Reply, Request, SmtpRequest, Step};
 use model::settings::{Deliver, Destination};
-use model::{DestinationName, EmailAddress, Reason, Refusal};
+use model::{DeliveryId, DestinationName, EmailAddress, Reason, Refusal};
 use tokio::time::Instant;
 
+use self::egress::Rule;
 pub use self::egress::{is_colleague, may_go};
 use self::file::Files;
+use self::http::Http;
 use self::smtp::Smtp;
 use self::throttle::Pace;
 
@@ -55,6 +58,8 @@ struct Limits {
     /// For the message to be handed over and answered. RFC 5321 4.5.3.2.6 asks for ten minutes: whoever hangs up earlier makes
     /// doubts where there were answers.
     body: Duration,
+    /// For an HTTP request to be handed over and answered.
+    answer: Duration,
     /// From the commit that armed a message to the moment it is handed over. It bounds how late an opt-out can be overtaken.
     arm: Duration,
     /// A connection that was not used for so long is not trusted to be alive.
@@ -68,6 +73,7 @@ impl Limits {
             connect: Duration::from_secs(10),
             command: answer.map_or(Duration::from_secs(60), |answer| answer.min(Duration::from_secs(60))),
             body: answer.unwrap_or(Duration::from_secs(600)),
+            answer: answer.unwrap_or(Duration::from_secs(60)),
             arm: Duration::from_secs(5),
             idle: Duration::from_secs(60),
         }
@@ -78,11 +84,13 @@ impl Limits {
 pub struct Driver {
     name: DestinationName,
     connector: Box<dyn Connector>,
+    class: Idempotency,
     deliver: Deliver,
     colleagues: Vec<String>,
     pace: Option<Pace>,
     smtp: Smtp,
     files: Files,
+    http: Http,
 }
 
 impl fmt::Debug for Driver {
@@ -99,6 +107,7 @@ impl Driver {
     pub fn new(
         destination: &Destination,
         connector: Box<dyn Connector>,
+        class: Idempotency,
         deliver: Deliver,
         colleagues: &[String],
         project_dir: &Path,
@@ -109,20 +118,31 @@ impl Driver {
             Reach::Network { host, .. } => deliver != Deliver::All && egress::is_this_machine(&host),
             Reach::Local => false,
         };
+        let rule = match connector.reach() {
+            Reach::Network { host, .. } => Rule::of(deliver, &host, connector.is_private()),
+            Reach::Local => Rule::Public,
+        };
         Self {
             name: destination.name.clone(),
             connector,
+            class,
             deliver,
             colleagues: colleagues.to_vec(),
             pace: destination.throttle.and_then(Pace::new),
             smtp: Smtp::new(limits, loopback_only, project_dir),
             files: Files::new(limits, project_dir),
+            http: Http::new(limits, rule),
         }
     }
 
     /// How many deliveries may be under way at the same time.
     pub fn connections(&self) -> usize {
         self.connector.connections().max(1)
+    }
+
+    /// What a repeated request would do there.
+    pub fn class(&self) -> Idempotency {
+        self.class
     }
 
     /// Whether a message to this address may go this way under the project's `deliver`.
@@ -160,16 +180,43 @@ impl Driver {
                 Step::Done(outcome) => return outcome,
                 Step::Call(call) => call,
             };
-            // Mail and files are irrevocable, so they are handed over by the one call that arms or not at all.
-            let Some((arm, ahead)) = arm.take().filter(|_| call.arms) else {
-                return broken("the connector hands over without the last look");
+            let came = match (&call.request, call.arms) {
+                // What is asked before: a token, a look-up.
+                (Request::Http(request), false) => {
+                    self.http.call(request, None::<fn() -> std::future::Ready<Armed>>).await
+                }
+                (_, false) => return broken("the connector hands over without the last look"),
+                (request, true) => match arm.take() {
+                    Some((arm, ahead)) => self.call(request, arm, ahead).await,
+                    None => return broken("the connector hands over twice"),
+                },
             };
-            match self.call(&call.request, arm, ahead).await {
+            match came {
                 Ok(came) => reply = Some(came),
                 Err(refusal) => return Outcome::Halt { reason: refusal.reason, detail: refusal.saw },
             }
         }
         broken("the connector's conversation does not end")
+    }
+
+    /// Asks the provider what became of a delivery; `None`: it cannot be asked. See [`Connector::look_up`].
+    pub async fn look_up(&self, delivery: &DeliveryId) -> Option<Outcome> {
+        let mut exchange = self.connector.look_up(delivery)?;
+        let mut reply = None;
+        for _ in 0..STEPS_MAX {
+            let call = match exchange.next(reply.take()) {
+                Step::Done(outcome) => return Some(outcome),
+                Step::Call(call) => call,
+            };
+            let (Request::Http(request), false) = (&call.request, call.arms) else {
+                return Some(broken("a look-up hands something over"));
+            };
+            match self.http.call(request, None::<fn() -> std::future::Ready<Armed>>).await {
+                Ok(came) => reply = Some(came),
+                Err(refusal) => return Some(Outcome::Halt { reason: refusal.reason, detail: refusal.saw }),
+            }
+        }
+        Some(broken("the connector's conversation does not end"))
     }
 
     async fn call<A: Into<Armed>>(
@@ -181,6 +228,7 @@ impl Driver {
         match request {
             Request::Smtp(request) => self.smtp.call(request, arm, || self.begun(&*ahead()?)).await,
             Request::File(request) => Ok(self.files.call(request, arm).await),
+            Request::Http(request) => self.http.call(request, Some(arm)).await,
         }
     }
 

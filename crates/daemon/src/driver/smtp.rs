@@ -273,7 +273,7 @@ impl Smtp {
         let in_order = match reply {
             // 421: the server hangs up. Codes outside 2yz, 4yz and 5yz: it is somewhere else than we think.
             Reply::Smtp { code, .. } => *code != 421 && matches!(code, 200..300 | 400..600),
-            Reply::Wrote | Reply::NotArmed | Reply::Failed { .. } => false,
+            Reply::Wrote | Reply::Http(_) | Reply::NotArmed | Reply::Failed { .. } => false,
         };
         // 2yz instead of 354 is not where we think either.
         let in_order = in_order && !matches!(reply, Reply::Smtp { at: SmtpPhase::Data, code: 200..300, .. });
@@ -492,7 +492,7 @@ fn is_stale(reply: &Reply) -> bool {
     match reply {
         Reply::Smtp { at: SmtpPhase::Mail, code: 421, .. } => true,
         Reply::Failed { kind: Failure::Closed | Failure::Io, .. } => true,
-        Reply::Smtp { .. } | Reply::Failed { .. } | Reply::Wrote | Reply::NotArmed => false,
+        Reply::Smtp { .. } | Reply::Http(_) | Reply::Failed { .. } | Reply::Wrote | Reply::NotArmed => false,
     }
 }
 

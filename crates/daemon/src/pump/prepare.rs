@@ -249,7 +249,7 @@ fn make(
         unsubscribe_url: links.unsubscribe.as_deref(),
         test: false,
     })?;
-    let item = crate::links::item(delivery, attempt, &rendered, mail)?;
+    let item = crate::links::item(delivery, attempt, mail, now)?;
     Ok((item, rendered, daemon.keys.address_hash(&to)))
 }
 

@@ -200,7 +200,7 @@ fn one(store: &Store, seed: u64, tally: &mut Tally) {
     let together =
         count(&|fault| matches!(fault, Fault::Disconnects | Fault::PostgresCrashes)) * NODES as u64;
     let doubts = (alone + together) * CONNECTIONS + provider.cut();
-    let bounds = Bounds { people: PEOPLE, doubts, poison: kills >= 3 };
+    let bounds = Bounds { people: PEOPLE, doubts, poison: kills >= 3, repeats: false };
     found.extend(look(&oracle::read(&stage), &provider.took(), bounds));
     oracle::must_see_what_is_planted(&oracle::read(&stage), &provider.took(), PEOPLE);
     let verified = stage.folder.run(&["audit", "verify"]);

@@ -43,6 +43,8 @@ pub struct Bounds {
     pub doubts: u64,
     /// Whether a row can have been in the hands of so many that died that it is taken for the cause.
     pub poison: bool,
+    /// Whether the provider knows a message again, so that what got no answer is sent again and is no doubt.
+    pub repeats: bool,
 }
 
 /// What the state says.
@@ -77,6 +79,7 @@ pub fn look(Told { log, listed }: &Told, took: &Took, bounds: Bounds) -> Vec<Fou
         match rows.get(delivery.as_str()) {
             None => found.push(Found::Unknown(delivery.clone())),
             Some(&("accepted" | "in_doubt")) => {}
+            Some(&"pending") if bounds.repeats => {}
             Some(other) => found.push(Found::Denied(delivery.clone(), (*other).to_owned())),
         }
     }
@@ -91,6 +94,7 @@ pub fn look(Told { log, listed }: &Told, took: &Took, bounds: Bounds) -> Vec<Fou
         }
         let goes = match (state, text(row, "reason")) {
             ("accepted" | "in_doubt", _) | ("pending", "fail.smtp_4xx") => true,
+            ("pending", "fail.remote_5xx" | "fail.outcome_unknown") => bounds.repeats,
             ("rejected", "fail.poison") => bounds.poison,
             _ => false,
         };
@@ -114,7 +118,7 @@ pub fn must_see_what_is_planted(told: &Told, took: &Took, people: usize) {
     let log = &told.log;
     let seen = |took: &Took, log: &[Value], expected: &dyn Fn(&Found) -> bool| {
         let told = Told { log: log.to_vec(), listed: told.listed.clone() };
-        let found = look(&told, took, Bounds { people, doubts: u64::MAX, poison: false });
+        let found = look(&told, took, Bounds { people, doubts: u64::MAX, poison: false, repeats: false });
         assert!(found.iter().any(expected), "the oracle is blind: {found:?}");
     };
     let accepted = log.iter().find(|row| row["state"] == "accepted").expect("somebody has the message");

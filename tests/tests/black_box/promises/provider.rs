@@ -1,7 +1,7 @@
 //! A mail server that counts what it takes. It lives in the test's process, and survives what is killed.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -31,8 +31,21 @@ pub struct Provider {
     shared: Arc<(Mutex<Book>, Condvar)>,
 }
 
+/// How it speaks on one connection.
+type Serve = fn(&TcpStream, u64, &(Mutex<Book>, Condvar)) -> std::io::Result<()>;
+
 impl Provider {
+    /// A mail server.
     pub fn start(seed: u64) -> Self {
+        Self::serving(seed, serve)
+    }
+
+    /// A receiver of webhooks, which knows a message again by its id, as it must, and acts on it once.
+    pub fn hook(seed: u64) -> Self {
+        Self::serving(seed, serve_hooks)
+    }
+
+    fn serving(seed: u64, serve: Serve) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let provider = Self { port: listener.local_addr().unwrap().port(), shared: Arc::default() };
         let shared = Arc::clone(&provider.shared);
@@ -80,6 +93,51 @@ impl Drop for Provider {
         self.shared.0.lock().unwrap().closed = true;
         // Wakes whoever waits for the next one.
         drop(TcpStream::connect(("127.0.0.1", self.port)));
+    }
+}
+
+/// HTTP/1.1, one request after the other.
+fn serve_hooks(stream: &TcpStream, seed: u64, shared: &(Mutex<Book>, Condvar)) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let (mut line, mut length, mut delivery) = (String::new(), 0, String::new());
+        loop {
+            line.clear();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            shared.0.lock().unwrap().heard += 1;
+            shared.1.notify_all();
+            let lower = line.trim_end().to_lowercase();
+            match lower.split_once(": ") {
+                Some(("content-length", value)) => length = value.parse().unwrap(),
+                Some(("webhook-id", value)) => value.clone_into(&mut delivery),
+                _ if lower.is_empty() => break,
+                _ => {}
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        let mut book = shared.0.lock().unwrap();
+        book.ended += 1;
+        let status = match derived(seed, 1_000 + book.ended) % 40 {
+            1 => "503 Later",
+            outcome => {
+                book.took.insert(delivery, 1);
+                if outcome == 0 {
+                    // Taken, and nobody is told.
+                    book.cut += 1;
+                    return Ok(());
+                }
+                "204 Taken"
+            }
+        };
+        drop(book);
+        (&mut &*stream).write_all(
+            format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n")
+                .replace("204 Taken\r\ncontent-length: 0", "204 Taken")
+                .as_bytes(),
+        )?;
     }
 }
 

@@ -73,6 +73,16 @@ impl<'a> Stage<'a> {
 }
 
 impl Stage<'_> {
+    /// Messages go to a receiver of webhooks instead.
+    pub fn to_hook(&self, port: u16) {
+        let settings = self.folder.read("drumbeat.yml");
+        let before = settings.lines().find(|line| line.starts_with("  mail: ")).unwrap();
+        let hook = format!(
+            "  mail: {{connector: webhook, url: \"http://127.0.0.1:{port}/\", secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw, connections: {CONNECTIONS}}}"
+        );
+        self.folder.write("drumbeat.yml", &settings.replace(before, &hook));
+    }
+
     /// Asks its database in Postgres.
     pub fn psql(&self, sql: &str) -> String {
         self.database.as_ref().map_or_else(String::new, |(cluster, name)| cluster.psql(name, sql))

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod fake;
+mod http;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ const LIMITS: Limits = Limits {
     connect: Duration::from_secs(10),
     command: Duration::from_secs(10),
     body: Duration::from_secs(10),
+    answer: Duration::from_secs(10),
     arm: Duration::from_secs(5),
     idle: Duration::from_secs(60),
 };
@@ -447,6 +449,7 @@ fn driver(server: SmtpServer, deliver: Deliver, arms: bool) -> Driver {
     Driver::new(
         &destination,
         Box::new(Echo { server, arms }),
+        connector::Idempotency::Nothing,
         deliver,
         &["*@acme.test".to_owned()],
         Path::new("/nowhere"),

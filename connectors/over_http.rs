@@ -1,0 +1,95 @@
+//! What connectors that speak HTTP have in common.
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use connector::SettingsMistake;
+use connector::http::base_url_mistake;
+use serde_json::{Value, json};
+
+/// Conversations at the same time, where a setting does not say.
+pub(crate) fn connections() -> u16 {
+    8
+}
+
+/// The beginning of a provider's URLs: its own, or what the setting `base_url` says.
+pub(crate) fn base(setting: Option<&str>, own: &str) -> String {
+    setting.unwrap_or(own).trim_end_matches('/').to_owned()
+}
+
+/// What is wrong with settings that several connectors have.
+pub(crate) fn mistakes(base_url: Option<&str>, connections: u16) -> Vec<SettingsMistake> {
+    let mut mistakes = Vec::new();
+    if let Some(mistake) = base_url.and_then(base_url_mistake) {
+        mistakes.push(SettingsMistake::new("base_url", mistake));
+    }
+    if !(1..=200).contains(&connections) {
+        mistakes.push(SettingsMistake::new("connections", "expected a whole number from 1 to 200"));
+    }
+    mistakes
+}
+
+/// A secret that goes into a header holds nothing that a header cannot.
+pub(crate) fn secret_mistake(key: &str, text: &str) -> Option<SettingsMistake> {
+    let fits = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
+    (!fits).then(|| SettingsMistake::new(key, "expected a key without spaces and line breaks"))
+}
+
+/// HMAC-SHA256.
+pub(crate) fn hmac_sha256(key: &[u8], text: &[u8]) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text).as_ref().to_vec()
+}
+
+/// Base64 as everybody writes it (RFC 4648, section 4).
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A text as it stands in a query or a path (RFC 3986, section 2.3: unreserved characters stay).
+pub(crate) fn percent(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// Headers as objects with a name and a value, under these keys.
+pub(crate) fn header_objects(headers: &[(String, String)], name_key: &str, value_key: &str) -> Value {
+    headers.iter().map(|(name, value)| json!({ name_key: name, value_key: value })).collect()
+}
+
+/// Headers as one object.
+pub(crate) fn header_map(headers: &[(String, String)]) -> Value {
+    Value::Object(headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect())
+}
+
+/// A text in an answer, by the path of keys to it.
+pub(crate) fn text_at(body: &Value, path: &str) -> Option<String> {
+    body.pointer(path)?.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hmac_is_what_rfc_4231_says() {
+        let sign = hex(&hmac_sha256(b"Jefe", b"what do ya want for nothing?"));
+        assert_eq!(sign, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    }
+
+    #[test]
+    fn what_is_not_unreserved_is_escaped() {
+        assert_eq!(percent("a-b_c.d~e f/@\u{e9}"), "a-b_c.d~e%20f%2F%40%C3%A9");
+    }
+}

@@ -1,0 +1,141 @@
+//! Mail through Postmark's API (<https://postmarkapp.com/developer/api/email-api>).
+//!
+//! Class B: it knows no key again, and can be asked by our metadata what it has. Not supported: batches, its own templates, tracking.
+
+mod settings;
+
+use connector::http::{host_and_port, outcome};
+use connector::{
+    Bounce, Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome,
+    Reach, Reply, Request, SettingsMistake, ask, once, read_settings, schema_of,
+};
+use model::settings::ConnectorSettings;
+use model::{Channel, DeliveryId, Reason, Secret};
+use serde_json::{Value, json};
+
+pub use self::settings::Settings;
+use crate::over_http::{self, base, header_objects, percent, text_at};
+
+/// Mail through Postmark's API.
+pub const KIND: Kind = Kind {
+    name: "postmark",
+    channel: Channel::Email,
+    idempotency: Idempotency::Lookup,
+    summary: "Mail through Postmark's API.",
+    example: settings::EXAMPLE,
+    schema: schema_of::<Settings>,
+    build,
+};
+
+#[derive(Debug)]
+struct Postmark {
+    base: String,
+    token: Secret,
+    stream: Option<String>,
+    reach: Reach,
+    connections: usize,
+}
+
+impl Connector for Postmark {
+    fn exchange(&self, item: &Item) -> Box<dyn Exchange> {
+        once(Request::Http(self.request(item)), |reply| judge(&reply))
+    }
+
+    fn reach(&self) -> Reach {
+        self.reach.clone()
+    }
+
+    fn connections(&self) -> usize {
+        self.connections
+    }
+
+    fn look_up(&self, delivery: &DeliveryId) -> Option<Box<dyn Exchange>> {
+        let url = format!(
+            "{}/messages/outbound?count=1&offset=0&metadata_delivery={}",
+            self.base,
+            percent(delivery.as_str())
+        );
+        let request = HttpRequest::json(Method::Get, url, &Value::Null).without_body();
+        Some(ask(Request::Http(self.with_token(request)), |reply| found(&reply)))
+    }
+}
+
+impl Postmark {
+    fn with_token(&self, request: HttpRequest) -> HttpRequest {
+        request.secret("x-postmark-server-token", self.token.reveal())
+    }
+
+    fn request(&self, item: &Item) -> HttpRequest {
+        let content = &item.content;
+        let mut body = json!({
+            "From": content.from.to_string(), "To": content.to.to_string(), "Subject": content.subject, "TextBody": &*content.text,
+            "Headers": header_objects(&content.headers, "Name", "Value"), "Metadata": { "delivery": item.delivery.as_str() },
+        });
+        if let Some(html) = &content.html {
+            body["HtmlBody"] = json!(&**html);
+        }
+        if let Some(reply_to) = &content.reply_to {
+            body["ReplyTo"] = json!(reply_to.to_string());
+        }
+        if let Some(stream) = &self.stream {
+            body["MessageStream"] = json!(stream);
+        }
+        self.with_token(HttpRequest::json(Method::Post, format!("{}/email", self.base), &body))
+    }
+}
+
+/// Its errors have a code in the body, some of which look like HTTP's (<https://postmarkapp.com/developer/api/overview#error-codes>).
+fn judge(reply: &Reply) -> Outcome {
+    let message = |body: &Value| text_at(body, "/Message");
+    let code = |reply: &HttpReply| reply.json().pointer("/ErrorCode").and_then(Value::as_u64);
+    if let Reply::Http(reply) = reply
+        && reply.status == 422
+    {
+        let detail = reply.said(message);
+        return match code(reply) {
+            // The address bounced or complained before, and is not written to again.
+            Some(406) => {
+                Outcome::Rejected { reason: Reason::FailSmtpRecipient, bounce: Some(Bounce::Hard), detail }
+            }
+            Some(400 | 401) => Outcome::Halt { reason: Reason::FailSmtpSender, detail },
+            Some(10 | 405 | 412 | 413) => Outcome::Halt { reason: Reason::FailAuth, detail },
+            _ => Outcome::Rejected { reason: Reason::FailRemote4xx, bounce: None, detail },
+        };
+    }
+    let receipt =
+        |reply: &HttpReply| (code(reply) == Some(0)).then(|| text_at(&reply.json(), "/MessageID")).flatten();
+    outcome(KIND.idempotency, reply, receipt, message)
+}
+
+/// What it says of a delivery: that it has it, or that it has none.
+fn found(reply: &Reply) -> Outcome {
+    let message = |body: &Value| text_at(body, "/Message");
+    if let Reply::Http(reply) = reply
+        && reply.status == 200
+        && reply.json().pointer("/TotalCount").and_then(Value::as_u64) == Some(0)
+    {
+        let detail = "Postmark has no message of this delivery".to_owned();
+        return Outcome::Rejected { reason: Reason::FailRemote4xx, bounce: None, detail };
+    }
+    outcome(KIND.idempotency, reply, |reply| text_at(&reply.json(), "/Messages/0/MessageID"), message)
+}
+
+fn build(settings: &ConnectorSettings) -> Built {
+    let settings: Settings = read_settings(&KIND, settings)?;
+    let mut mistakes = over_http::mistakes(settings.base_url.as_deref(), settings.connections);
+    mistakes.extend(over_http::secret_mistake("token", &settings.token));
+    if settings.message_stream.as_deref().is_some_and(str::is_empty) {
+        mistakes.push(SettingsMistake::new("message_stream", "expected the id of a message stream"));
+    }
+    let base = base(settings.base_url.as_deref(), "https://api.postmarkapp.com");
+    match host_and_port(&base) {
+        Some((host, port)) if mistakes.is_empty() => Ok(Box::new(Postmark {
+            base,
+            token: Secret::new(settings.token),
+            stream: settings.message_stream,
+            reach: Reach::Network { host, port },
+            connections: usize::from(settings.connections),
+        })),
+        _ => Err(mistakes),
+    }
+}

@@ -1,0 +1,115 @@
+//! Mail through Resend's API (<https://resend.com/docs/api-reference/emails/send-email>).
+//!
+//! Class A: the header `Idempotency-Key` is known again for 24 hours, and then answered as the first time. Not supported: batches, attachments,
+//! its own templates.
+
+mod settings;
+
+use connector::http::{host_and_port, outcome};
+use connector::{
+    Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
+    Reply, Request, Schedule, once, read_settings, schema_of,
+};
+use model::settings::ConnectorSettings;
+use model::{Channel, Reason, Secret};
+use serde_json::{Value, json};
+
+pub use self::settings::Settings;
+use crate::over_http::{self, base, header_map, text_at};
+
+/// Mail through Resend's API.
+pub const KIND: Kind = Kind {
+    name: "resend",
+    channel: Channel::Email,
+    idempotency: Idempotency::Key,
+    summary: "Mail through Resend's API.",
+    example: settings::EXAMPLE,
+    schema: schema_of::<Settings>,
+    build,
+};
+
+#[derive(Debug)]
+struct Resend {
+    base: String,
+    token: Secret,
+    reach: Reach,
+    connections: usize,
+}
+
+impl Connector for Resend {
+    fn exchange(&self, item: &Item) -> Box<dyn Exchange> {
+        once(Request::Http(self.request(item)), |reply| judge(&reply))
+    }
+
+    fn reach(&self) -> Reach {
+        self.reach.clone()
+    }
+
+    fn connections(&self) -> usize {
+        self.connections
+    }
+}
+
+impl Resend {
+    fn request(&self, item: &Item) -> HttpRequest {
+        let content = &item.content;
+        let mut body = json!({
+            "from": content.from.to_string(), "to": [content.to.to_string()], "subject": content.subject, "text": &*content.text,
+            "headers": header_map(&content.headers),
+            // Comes back in every event.
+            "tags": [{ "name": "delivery", "value": item.delivery.as_str() }],
+        });
+        if let Some(html) = &content.html {
+            body["html"] = json!(&**html);
+        }
+        if let Some(reply_to) = &content.reply_to {
+            body["reply_to"] = json!(reply_to.to_string());
+        }
+        HttpRequest::json(Method::Post, format!("{}/emails", self.base), &body)
+            .secret("authorization", format!("Bearer {}", self.token.reveal()))
+            .header("idempotency-key", item.delivery.as_str())
+    }
+}
+
+/// Its errors have a `name` (<https://resend.com/docs/api-reference/errors>).
+fn judge(reply: &Reply) -> Outcome {
+    let message = |body: &Value| text_at(body, "/message");
+    if let Reply::Http(reply) = reply {
+        let detail = reply.said(message);
+        match (reply.status, text_at(&reply.json(), "/name").unwrap_or_default().as_str()) {
+            // The first request with this key said something else: it has arrived, and what became of it is not said.
+            (409, "invalid_idempotent_request") => return Outcome::InDoubt { detail },
+            (409, _) => {
+                return Outcome::Retry {
+                    reason: Reason::FailRemote5xx,
+                    after: reply.retry_after(),
+                    schedule: Schedule::Connect,
+                    slower: false,
+                    detail,
+                };
+            }
+            (422 | 400, "invalid_from_address") => {
+                return Outcome::Halt { reason: Reason::FailSmtpSender, detail };
+            }
+            (_, _) => {}
+        }
+    }
+    let receipt = |reply: &HttpReply| text_at(&reply.json(), "/id").filter(|id| !id.is_empty());
+    outcome(KIND.idempotency, reply, receipt, message)
+}
+
+fn build(settings: &ConnectorSettings) -> Built {
+    let settings: Settings = read_settings(&KIND, settings)?;
+    let mut mistakes = over_http::mistakes(settings.base_url.as_deref(), settings.connections);
+    mistakes.extend(over_http::secret_mistake("token", &settings.token));
+    let base = base(settings.base_url.as_deref(), "https://api.resend.com");
+    match host_and_port(&base) {
+        Some((host, port)) if mistakes.is_empty() => Ok(Box::new(Resend {
+            base,
+            token: Secret::new(settings.token),
+            reach: Reach::Network { host, port },
+            connections: usize::from(settings.connections),
+        })),
+        _ => Err(mistakes),
+    }
+}

@@ -1,0 +1,158 @@
+//! Mail through Amazon SES, API v2 (<https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html>), as whole messages.
+//!
+//! Class E: it knows no key again, and tells later by the events of a configuration set what it took; the tag `delivery` is in each. Not
+//! supported: its own templates and lists, keys that a role of the machine lends.
+
+mod settings;
+mod sign;
+
+use connector::http::{host_and_port, outcome};
+use connector::{
+    Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
+    Reply, Request, Schedule, SettingsMistake, once, read_settings, schema_of,
+};
+use model::settings::ConnectorSettings;
+use model::{Channel, Reason, Secret};
+use serde_json::{Value, json};
+
+pub use self::settings::Settings;
+use self::sign::{Key, signed};
+use crate::over_http::{self, base, base64, text_at};
+
+/// Mail through Amazon SES.
+pub const KIND: Kind = Kind {
+    name: "ses",
+    channel: Channel::Email,
+    idempotency: Idempotency::Echo,
+    summary: "Mail through Amazon SES.",
+    example: settings::EXAMPLE,
+    schema: schema_of::<Settings>,
+    build,
+};
+
+#[derive(Debug)]
+struct Ses {
+    base: String,
+    region: String,
+    key_id: String,
+    key: Secret,
+    session: Option<Secret>,
+    configuration_set: Option<String>,
+    reach: Reach,
+    host: String,
+    connections: usize,
+}
+
+impl Connector for Ses {
+    fn exchange(&self, item: &Item) -> Box<dyn Exchange> {
+        once(Request::Http(self.request(item)), |reply| judge(&reply))
+    }
+
+    fn reach(&self) -> Reach {
+        self.reach.clone()
+    }
+
+    fn connections(&self) -> usize {
+        self.connections
+    }
+}
+
+impl Ses {
+    fn request(&self, item: &Item) -> HttpRequest {
+        let mut body = json!({
+            "FromEmailAddress": item.mail_from.as_string(),
+            "Destination": { "ToAddresses": [item.rcpt_to.as_string()] },
+            "Content": { "Raw": { "Data": base64(&item.bytes) } },
+            "EmailTags": [{ "Name": "delivery", "Value": item.delivery.as_str() }],
+        });
+        if let Some(set) = &self.configuration_set {
+            body["ConfigurationSetName"] = json!(set);
+        }
+        let request =
+            HttpRequest::json(Method::Post, format!("{}/v2/email/outbound-emails", self.base), &body);
+        let key = Key {
+            id: &self.key_id,
+            secret: self.key.reveal(),
+            session: self.session.as_ref().map(Secret::reveal),
+            region: &self.region,
+            service: "ses",
+        };
+        signed(request, &self.host, &key, item.at)
+    }
+}
+
+/// The error is named in a header; what stands behind a colon is an address of documentation.
+fn judge(reply: &Reply) -> Outcome {
+    let message = |body: &Value| text_at(body, "/message").or_else(|| text_at(body, "/Message"));
+    if let Reply::Http(reply) = reply {
+        let name = reply.header("x-amzn-errortype").unwrap_or_default();
+        let name = name.split(':').next().unwrap_or_default();
+        let detail = match name {
+            "" => reply.said(message),
+            name => format!("{name}: {}", reply.said(message)),
+        };
+        let halt = |reason, detail| Outcome::Halt { reason, detail };
+        match (reply.status, name) {
+            (400, "ThrottlingException" | "LimitExceededException") => {
+                return Outcome::Retry {
+                    reason: Reason::Remote429,
+                    after: reply.retry_after(),
+                    schedule: Schedule::Connect,
+                    slower: true,
+                    detail,
+                };
+            }
+            (400, "MailFromDomainNotVerifiedException") => return halt(Reason::FailSmtpSender, detail),
+            (400, "AccountSuspendedException" | "SendingPausedException") | (404, _) => {
+                return halt(Reason::FailAuth, detail);
+            }
+            // It also says so of a sender that is not verified.
+            (400, "MessageRejected") if detail.contains("not verified") => {
+                return halt(Reason::FailSmtpSender, detail);
+            }
+            (400, "MessageRejected") => {
+                return Outcome::Rejected { reason: Reason::FailSmtpPolicy, bounce: None, detail };
+            }
+            (_, _) => {}
+        }
+    }
+    outcome(KIND.idempotency, reply, |reply: &HttpReply| text_at(&reply.json(), "/MessageId"), message)
+}
+
+fn build(settings: &ConnectorSettings) -> Built {
+    let settings: Settings = read_settings(&KIND, settings)?;
+    let mut mistakes = over_http::mistakes(settings.base_url.as_deref(), settings.connections);
+    mistakes.extend(over_http::secret_mistake("access_key_id", &settings.access_key_id));
+    mistakes.extend(over_http::secret_mistake("secret_access_key", &settings.secret_access_key));
+    mistakes.extend(
+        settings.session_token.as_deref().and_then(|token| over_http::secret_mistake("session_token", token)),
+    );
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if settings.region.is_empty() || !settings.region.chars().all(plain) {
+        mistakes.push(SettingsMistake::new("region", "expected a region, such as `eu-central-1`"));
+    }
+    if settings.configuration_set.as_deref().is_some_and(str::is_empty) {
+        mistakes.push(SettingsMistake::new("configuration_set", "expected the name of a configuration set"));
+    }
+    let own = format!("https://email.{}.amazonaws.com", settings.region);
+    let base = base(settings.base_url.as_deref(), &own);
+    match host_and_port(&base) {
+        Some((host, port)) if mistakes.is_empty() => Ok(Box::new(Ses {
+            host: base
+                .split("://")
+                .nth(1)
+                .and_then(|rest| rest.split('/').next())
+                .unwrap_or_default()
+                .to_owned(),
+            base,
+            region: settings.region,
+            key_id: settings.access_key_id,
+            key: Secret::new(settings.secret_access_key),
+            session: settings.session_token.map(Secret::new),
+            configuration_set: settings.configuration_set,
+            reach: Reach::Network { host, port },
+            connections: usize::from(settings.connections),
+        })),
+        _ => Err(mistakes),
+    }
+}

@@ -1,0 +1,165 @@
+//! Messages for a service of one's own, as Standard Webhooks 1.0 (<https://www.standardwebhooks.com>), signed with HMAC-SHA256.
+//!
+//! Class A by that contract: `webhook-id` is the same for every attempt, and whoever receives it acts on it once. Not supported: `v1a` signatures.
+
+mod settings;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use connector::http::{host_and_port, outcome};
+use connector::{
+    Built, Connector, Exchange, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach, Reply, Request,
+    SettingsMistake, once, read_settings, schema_of,
+};
+use model::settings::ConnectorSettings;
+use model::{Channel, Reason};
+use serde_json::json;
+
+pub use self::settings::Settings;
+use crate::over_http::{base64, hmac_sha256};
+
+/// Messages for a service of one's own.
+pub const KIND: Kind = Kind {
+    name: "webhook",
+    channel: Channel::Email,
+    idempotency: Idempotency::Key,
+    summary: "Messages for a service of your own, as signed webhooks: it sends them, or does with them what it likes.",
+    example: settings::EXAMPLE,
+    schema: schema_of::<Settings>,
+    build,
+};
+
+struct Webhook {
+    url: String,
+    /// The present secret, and the one before it while it is being replaced.
+    keys: Vec<Vec<u8>>,
+    reach: Reach,
+    connections: usize,
+    private: bool,
+}
+
+impl std::fmt::Debug for Webhook {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Webhook").field("reach", &self.reach).finish_non_exhaustive()
+    }
+}
+
+impl Connector for Webhook {
+    fn exchange(&self, item: &Item) -> Box<dyn Exchange> {
+        once(Request::Http(self.request(item)), |reply| judge(&reply))
+    }
+
+    fn reach(&self) -> Reach {
+        self.reach.clone()
+    }
+
+    fn connections(&self) -> usize {
+        self.connections
+    }
+
+    fn is_private(&self) -> bool {
+        self.private
+    }
+}
+
+impl Webhook {
+    fn request(&self, item: &Item) -> HttpRequest {
+        let content = &item.content;
+        let body = json!({
+            "type": "message.email",
+            "timestamp": item.at.to_string(),
+            "data": {
+                "delivery": item.delivery.as_str(), "attempt": item.attempt, "playbook": item.playbook.as_str(),
+                "step": item.step.as_str(), "template": item.template.as_str(), "from": content.from.to_string(),
+                "reply_to": content.reply_to.as_ref().map(ToString::to_string), "to": content.to.address.as_string(),
+                "to_name": content.to.name, "subject": content.subject, "html": content.html.as_deref(), "text": &*content.text,
+                "headers": crate::over_http::header_map(&content.headers),
+            },
+        });
+        let (id, seconds) = (item.delivery.as_str(), item.at.as_second());
+        let signed = format!("{id}.{seconds}.{body}");
+        let signatures: Vec<String> = self
+            .keys
+            .iter()
+            .map(|key| format!("v1,{}", base64(&hmac_sha256(key, signed.as_bytes()))))
+            .collect();
+        HttpRequest::json(Method::Post, &*self.url, &body)
+            .header("webhook-id", id)
+            .header("webhook-timestamp", seconds.to_string())
+            .header("webhook-signature", signatures.join(" "))
+    }
+}
+
+/// Any 2xx is a yes; 410 says that nobody is there any more.
+fn judge(reply: &Reply) -> Outcome {
+    if let Reply::Http(reply) = reply
+        && reply.status == 410
+    {
+        let detail = "HTTP 410: the receiver says that it is gone".to_owned();
+        return Outcome::Halt { reason: Reason::FailRemote4xx, detail };
+    }
+    let receipt = |reply: &connector::HttpReply| Some(format!("HTTP {}", reply.status));
+    outcome(KIND.idempotency, reply, receipt, |_| None)
+}
+
+/// The bytes of a secret: `whsec_` and base64, with padding or without, of 24 to 64 bytes.
+fn key(text: &str) -> Option<Vec<u8>> {
+    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let bytes =
+        GeneralPurpose::new(&alphabet::STANDARD, lenient).decode(text.strip_prefix("whsec_")?).ok()?;
+    (24..=64).contains(&bytes.len()).then_some(bytes)
+}
+
+fn build(settings: &ConnectorSettings) -> Built {
+    let settings: Settings = read_settings(&KIND, settings)?;
+    let mut mistakes = crate::over_http::mistakes(None, settings.connections);
+    if let Some(mistake) =
+        connector::http::base_url_mistake(settings.url.split('?').next().unwrap_or_default())
+    {
+        mistakes.push(SettingsMistake::new("url", mistake));
+    }
+    let mut keys = Vec::new();
+    for (name, text) in
+        [("secret", Some(&settings.secret)), ("secret_before", settings.secret_before.as_ref())]
+    {
+        match text.map(|text| key(text.as_str())) {
+            Some(None) => mistakes.push(SettingsMistake::new(
+                name,
+                "expected `whsec_` and 24 to 64 bytes in base64, such as `openssl rand -base64 32` gives them",
+            )),
+            Some(Some(bytes)) => keys.push(bytes),
+            None => {}
+        }
+    }
+    match host_and_port(&settings.url) {
+        Some((host, port)) if mistakes.is_empty() => Ok(Box::new(Webhook {
+            reach: Reach::Network { host, port },
+            connections: usize::from(settings.connections),
+            private: settings.private,
+            url: settings.url,
+            keys,
+        })),
+        _ => Err(mistakes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vector of the specification's own libraries.
+    #[test]
+    fn a_signature_is_what_the_standards_library_makes() {
+        let key = key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signed = "msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{\"test\": 2432232314}";
+        assert_eq!(
+            base64(&hmac_sha256(&key, signed.as_bytes())),
+            "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+        );
+        assert!(
+            super::key("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_none()
+                && super::key("whsec_c2hvcnQ=").is_none()
+        );
+    }
+}

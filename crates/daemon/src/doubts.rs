@@ -1,0 +1,209 @@
+//! Doubts that end without a person: by asking the provider, by sending again where a repeat does no harm, or by time.
+//!
+//! | class of the connector | marketing, lifecycle | transactional |
+//! |---|---|---|
+//! | S, and A while the provider knows the key | sent again | the same |
+//! | B | asked, after two minutes; twice "I have none" is a no, and it is sent again | the same |
+//! | E, after a day without an echo; A, when the key is forgotten | taken for accepted | a person decides |
+//! | D, after three days without evidence | taken for accepted | a person decides |
+//!
+//! Nothing of class D or E is ever sent again by itself. Who decides is the node that leads.
+
+use connector::{Idempotency, Outcome};
+use jiff::{SignedDuration, Timestamp};
+use model::fault::mutant;
+use model::{DeliveryId, MessageClass, Reason};
+use serde_json::json;
+use state::audit::Entry;
+use state::delivery::{DeliveryKey, LoggedDelivery};
+use state::outbox::{Answer, As, Settlement};
+
+use crate::daemon::{Carrier, Daemon, DaemonError};
+
+/// Doubts that are looked at in one go.
+const PAGE: u32 = 10_000;
+/// Providers know a key again for a day; an hour less, since clocks differ.
+const KEY_KNOWN: SignedDuration = SignedDuration::from_hours(23);
+/// What a provider took is found after so long.
+const SETTLES: SignedDuration = SignedDuration::from_mins(2);
+/// It is asked again after so long, if it had none.
+const ASKED_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+/// An echo comes within so long.
+const ECHOES: SignedDuration = SignedDuration::from_hours(24);
+/// Other evidence, such as a bounce or a click.
+const SHOWS: SignedDuration = SignedDuration::from_hours(72);
+
+/// What is done about a doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Nothing yet, or a person.
+    Wait,
+    /// The provider is asked.
+    Ask,
+    /// It is sent again.
+    Again,
+    /// It is taken for accepted.
+    Assume,
+}
+
+fn way(class: Idempotency, message: MessageClass, age: SignedDuration) -> Way {
+    let assumed_after = |span| match message {
+        MessageClass::Marketing | MessageClass::Lifecycle if age >= span => Way::Assume,
+        MessageClass::Marketing | MessageClass::Lifecycle | MessageClass::Transactional => Way::Wait,
+    };
+    match class {
+        Idempotency::Natural => Way::Again,
+        Idempotency::Key if age < KEY_KNOWN => Way::Again,
+        Idempotency::Lookup if age < SETTLES => Way::Wait,
+        Idempotency::Lookup => Way::Ask,
+        Idempotency::Key | Idempotency::Echo => assumed_after(ECHOES),
+        Idempotency::Nothing => assumed_after(SHOWS),
+    }
+}
+
+/// What became of doubts.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The provider says that it has them.
+    pub found: u64,
+    /// To be sent again.
+    pub again: u64,
+    /// Taken for accepted.
+    pub assumed: u64,
+}
+
+/// Looks at every doubt.
+pub async fn settle(daemon: &Daemon, now: Timestamp) -> Result<Settled, DaemonError> {
+    let doubts = {
+        let mut tx = daemon.state.read().await?;
+        state::outbox::in_doubt(&mut tx, PAGE).await?
+    };
+    let mut settled = Settled::default();
+    for doubt in doubts {
+        let delivery = &doubt.delivery;
+        let Some(Carrier::Driver(driver)) = daemon.carriers.get(&delivery.destination) else { continue };
+        let age = now.duration_since(doubt.settled_at.unwrap_or(now));
+        let class = if mutant("doubt_resent") { Idempotency::Natural } else { driver.class() };
+        match way(class, delivery.traits.class, age) {
+            Way::Wait => {}
+            Way::Again => {
+                let why = "a repeat does no harm: the provider knows it again";
+                settled.again += u64::from(close(daemon, &delivery.id, As::Resend, why, now).await?);
+            }
+            Way::Assume => {
+                let why = "no evidence came that it was not taken";
+                settled.assumed += u64::from(close(daemon, &delivery.id, As::Accepted, why, now).await?);
+            }
+            Way::Ask => match driver.look_up(&delivery.id).await {
+                Some(Outcome::Accepted { receipt }) => {
+                    settled.found +=
+                        u64::from(learn(daemon, &doubt, Answer::Accepted { receipt }, now).await?);
+                }
+                Some(Outcome::Rejected { .. }) if is_gone(daemon, &delivery.id, now).await? => {
+                    let answer = Answer::Retry { reason: Reason::OutcomeUnknown, due_at: now };
+                    settled.again += u64::from(learn(daemon, &doubt, answer, now).await?);
+                }
+                // It cannot say now, or has none so far.
+                Some(_) | None => {}
+            },
+        }
+    }
+    Ok(settled)
+}
+
+/// The provider has none of it; whether it said so before, long enough ago.
+async fn is_gone(daemon: &Daemon, id: &DeliveryId, now: Timestamp) -> Result<bool, DaemonError> {
+    let key = not_found_key(id);
+    let mut tx = daemon.deciding().await?;
+    let first = state::meta::get(&mut tx, &key).await?.and_then(|text| text.parse().ok());
+    if let Some(first) = first.and_then(|ms| Timestamp::from_millisecond(ms).ok()) {
+        return Ok(now.duration_since(first) >= ASKED_AGAIN);
+    }
+    state::meta::set(&mut tx, &key, &now.as_millisecond().to_string()).await?;
+    tx.commit().await?;
+    Ok(false)
+}
+
+/// The key of when a provider first said that it has none of a delivery, as long as that is in doubt.
+fn not_found_key(id: &DeliveryId) -> String {
+    format!("not_found.{id}")
+}
+
+/// Closes a doubt as a person would; whether it was one still.
+async fn close(
+    daemon: &Daemon,
+    id: &DeliveryId,
+    as_: As,
+    why: &str,
+    now: Timestamp,
+) -> Result<bool, DaemonError> {
+    let mut tx = daemon.deciding().await?;
+    let closed = state::outbox::resolve(&mut tx, id, as_, "drumbeat", why, now).await?.is_some();
+    if closed {
+        let word = if as_ == As::Resend { "sent again" } else { "accepted" };
+        let body = json!({ "delivery": id.as_str(), "as": word, "why": why, "actor": "drumbeat" });
+        state::audit::append(&mut tx, &[Entry { kind: "doubt_resolved", at: now, body }]);
+    }
+    tx.commit().await?;
+    Ok(closed)
+}
+
+/// Writes what the provider says after all: an answer that comes late.
+async fn learn(
+    daemon: &Daemon,
+    doubt: &LoggedDelivery,
+    result: Answer,
+    now: Timestamp,
+) -> Result<bool, DaemonError> {
+    let delivery = DeliveryKey::of(&doubt.delivery);
+    let word = if matches!(result, Answer::Accepted { .. }) { "accepted" } else { "not taken" };
+    let body = json!({
+        "delivery": delivery.id.as_str(), "as": word, "why": "the provider was asked", "actor": "drumbeat",
+    });
+    let detail = "the provider was asked what it has".to_owned();
+    let settlement = Settlement { delivery, attempt: doubt.attempts, result, detail };
+    let mut tx = daemon.deciding().await?;
+    state::meta::remove(&mut tx, &not_found_key(&settlement.delivery.id)).await?;
+    let changed = !state::outbox::settle(&mut tx, &[settlement], now).await?.is_empty();
+    if changed {
+        state::audit::append(&mut tx, &[Entry { kind: "doubt_resolved", at: now, body }]);
+    }
+    tx.commit().await?;
+    Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_does_no_harm_is_sent_again() {
+        use Idempotency as I;
+        use MessageClass::{Lifecycle, Marketing, Transactional};
+        let hours = SignedDuration::from_hours;
+        let (mins, days) = (SignedDuration::from_mins, |days: i64| hours(24 * days));
+        for (class, message, age, expected) in [
+            (I::Natural, Marketing, mins(0), Way::Again),
+            (I::Natural, Transactional, days(30), Way::Again),
+            (I::Key, Transactional, mins(0), Way::Again),
+            (I::Key, Marketing, hours(23), Way::Wait),
+            (I::Key, Marketing, hours(24), Way::Assume),
+            (I::Key, Transactional, days(30), Way::Wait),
+            (I::Lookup, Marketing, mins(1), Way::Wait),
+            (I::Lookup, Transactional, mins(2), Way::Ask),
+            (I::Echo, Lifecycle, hours(23), Way::Wait),
+            (I::Echo, Lifecycle, hours(24), Way::Assume),
+            (I::Echo, Transactional, days(30), Way::Wait),
+            (I::Nothing, Marketing, hours(71), Way::Wait),
+            (I::Nothing, Marketing, hours(72), Way::Assume),
+            (I::Nothing, Transactional, days(30), Way::Wait),
+        ] {
+            assert_eq!(way(class, message, age), expected, "{class:?} {message:?} {age:#}");
+        }
+        for class in [I::Echo, I::Nothing] {
+            for (message, age) in [(Marketing, days(400)), (Lifecycle, mins(0)), (Transactional, days(400))] {
+                assert_ne!(way(class, message, age), Way::Again);
+            }
+        }
+    }
+}

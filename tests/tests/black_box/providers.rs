@@ -1,0 +1,262 @@
+//! Providers that are spoken to over HTTP: what goes over the wire, and what becomes of it. The servers are the test's own, and count.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::support::{Folder, POLICY, SETTINGS, project, reachable};
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+struct Asked {
+    line: String,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+/// What is answered: status and body; `None`: hangs up.
+type Answers = fn(&Asked, usize) -> Option<(u16, Value)>;
+
+struct Server {
+    port: u16,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Server {
+    fn start(answers: Answers) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Self { port: listener.local_addr().unwrap().port(), asked: Arc::default() };
+        let asked = Arc::clone(&server.asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let asked = Arc::clone(&asked);
+                std::thread::spawn(move || drop(serve(&stream, &asked, answers)));
+            }
+        });
+        server
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    fn posts(&self) -> Vec<Asked> {
+        self.asked().into_iter().filter(|asked| asked.line.starts_with("POST ")).collect()
+    }
+}
+
+fn serve(stream: &TcpStream, all: &Mutex<Vec<Asked>>, answers: Answers) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let (mut line, mut headers) = (String::new(), BTreeMap::new());
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let first = line.trim_end().to_owned();
+        loop {
+            line.clear();
+            reader.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+            headers.insert(name.to_lowercase(), value.to_owned());
+        }
+        let mut body = vec![0; headers.get("content-length").map_or(0, |length| length.parse().unwrap())];
+        reader.read_exact(&mut body)?;
+        let asked = Asked { line: first, headers, body: String::from_utf8(body).unwrap() };
+        let count = {
+            let mut all = all.lock().unwrap();
+            all.push(asked.clone());
+            all.len()
+        };
+        let Some((status, answer)) = answers(&asked, count) else { return Ok(()) };
+        let text = answer.to_string();
+        let head = format!(
+            "HTTP/1.1 {status} So\r\ncontent-type: application/json\r\nx-message-id: id-{count}\r\ncontent-length: {}\r\n\r\n",
+            text.len()
+        );
+        (&mut &*stream).write_all(format!("{head}{text}").as_bytes())?;
+    }
+}
+
+/// People whose mail goes that way.
+fn sending(people: usize, destination: &str) -> Folder {
+    let folder = project(people);
+    folder
+        .write("drumbeat.yml", &format!("{SETTINGS}destinations:\n  mail: {destination}\n"))
+        .write("policy.yml", POLICY);
+    folder
+}
+
+fn run(folder: &Folder, now: &str) -> (i32, Value) {
+    let ran = folder.run(&["--now", now, "--output", "json", "run", "--once"]);
+    assert!([0, 1, 5].contains(&ran.code), "{} {}", ran.code, ran.err);
+    (ran.code, ran.json())
+}
+
+fn states(folder: &Folder) -> BTreeMap<String, usize> {
+    let mut states = BTreeMap::new();
+    for row in folder.run(&["--output", "ndjson", "log"]).code(0).lines() {
+        *states.entry(row["state"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    states
+}
+
+/// It says yes to everything.
+fn yes(_: &Asked, count: usize) -> Option<(u16, Value)> {
+    let id = format!("id-{count}");
+    Some((200, json!({ "id": id, "MessageID": id, "MessageId": id, "ErrorCode": 0 })))
+}
+
+#[test]
+fn each_provider_gets_what_it_asks_for_once_a_person() {
+    let expected = reachable(40).len();
+    for (connector, more) in [
+        ("resend", "token: re_1"),
+        ("postmark", "token: pm_1, message_stream: broadcast"),
+        ("sendgrid", "token: SG.1"),
+        ("mailgun", "token: key-1, domain: mg.shop.test"),
+        ("ses", "region: eu-central-1, access_key_id: AKID, secret_access_key: s3cr3t"),
+    ] {
+        let server = Server::start(yes);
+        let base = format!("http://127.0.0.1:{}", server.port);
+        let folder = sending(40, &format!("{{connector: {connector}, {more}, base_url: \"{base}\"}}"));
+        folder.run(&["check"]).code(0);
+        let (code, ran) = run(&folder, crate::support::NOW);
+        assert_eq!((code, &ran["deliveries"]["accepted"]), (0, &expected.into()), "{connector}: {ran}");
+        let posts = server.posts();
+        assert_eq!(posts.len(), expected, "{connector}");
+        let log = folder.run(&["--output", "ndjson", "log", "--state", "accepted"]).code(0).lines();
+        for row in log {
+            let delivery = row["delivery"].as_str().unwrap();
+            let with = |asked: &&Asked| {
+                asked.body.contains(delivery)
+                    || asked.headers.get("idempotency-key").is_some_and(|key| key == delivery)
+            };
+            assert_eq!(posts.iter().filter(with).count(), 1, "{connector}: {delivery}");
+            assert!(row["receipt"].as_str().unwrap().starts_with("id-"), "{connector}: {row}");
+        }
+        // What is secret is shown nowhere.
+        let everything =
+            folder.run(&["--output", "ndjson", "audit", "export"]).code(0).out + &folder.run(&["log"]).out;
+        for secret in ["re_1", "pm_1", "SG.1", "key-1", "s3cr3t"] {
+            assert!(!everything.contains(secret), "{connector} shows {secret}");
+        }
+    }
+}
+
+/// Class A: the answer is lost, and the same goes again under the same key.
+#[test]
+fn a_lost_answer_goes_again_under_its_key_where_the_provider_knows_it() {
+    let server = Server::start(|_, count| (count > 3).then(|| (200, json!({ "id": format!("id-{count}") }))));
+    let base = format!("http://127.0.0.1:{}", server.port);
+    let folder =
+        sending(12, &format!("{{connector: resend, token: re_1, connections: 1, base_url: \"{base}\"}}"));
+    let expected = reachable(12).len();
+    let (code, ran) = run(&folder, "2026-03-02T09:00:00Z");
+    assert_eq!(
+        (code, &ran["deliveries"]["in_doubt"], &ran["deliveries"]["pending"]),
+        (0, &0.into(), &3.into()),
+        "{ran}"
+    );
+    run(&folder, "2026-03-02T10:00:00Z");
+    assert_eq!(states(&folder).get("accepted"), Some(&expected));
+    let mut keys: BTreeMap<String, usize> = BTreeMap::new();
+    for asked in server.posts() {
+        *keys.entry(asked.headers["idempotency-key"].clone()).or_default() += 1;
+    }
+    assert_eq!((keys.len(), keys.values().filter(|count| **count == 2).count()), (expected, 3));
+}
+
+/// Class B: the provider is asked what it has, when it can know; twice "none" is a no.
+#[test]
+fn a_lost_answer_is_asked_for_where_the_provider_can_be_asked() {
+    for (has, total) in [("has it", 1), ("has none", 0)] {
+        let server =
+            Server::start(if total == 1 {
+                |asked, count| match asked.line.starts_with("GET ") {
+                    true => Some((200, json!({ "TotalCount": 1, "Messages": [{ "MessageID": "found" }] }))),
+                    false => (count > 1)
+                        .then(|| (200, json!({ "ErrorCode": 0, "MessageID": format!("id-{count}") }))),
+                }
+            } else {
+                |asked, count| match asked.line.starts_with("GET ") {
+                    true => Some((200, json!({ "TotalCount": 0, "Messages": [] }))),
+                    false => (count > 1)
+                        .then(|| (200, json!({ "ErrorCode": 0, "MessageID": format!("id-{count}") }))),
+                }
+            });
+        let base = format!("http://127.0.0.1:{}", server.port);
+        let folder =
+            sending(12, &format!("{{connector: postmark, token: t, connections: 1, base_url: \"{base}\"}}"));
+        let expected = reachable(12).len();
+        assert_eq!(run(&folder, "2026-03-02T09:00:00Z").0, 5, "{has}");
+        assert_eq!(run(&folder, "2026-03-02T09:01:00Z").0, 5, "{has}: too early to ask");
+        let asks = || server.asked().iter().filter(|asked| asked.line.starts_with("GET ")).count();
+        assert_eq!(asks(), 0);
+        let (code, _) = run(&folder, "2026-03-02T09:03:00Z");
+        assert_eq!((code, asks()), (if total == 1 { 0 } else { 5 }, 1), "{has}");
+        run(&folder, "2026-03-02T09:05:00Z");
+        assert_eq!(states(&folder).get("accepted"), Some(&expected), "{has}");
+        assert_eq!(
+            server.posts().len(),
+            expected + usize::from(total == 0),
+            "{has}: sent again only if it has none"
+        );
+    }
+}
+
+/// Class E and D: never again by itself.
+#[test]
+fn a_lost_answer_stays_a_doubt_where_nobody_can_be_asked() {
+    let server =
+        Server::start(|_, count| (count > 1).then(|| (200, json!({ "MessageId": format!("id-{count}") }))));
+    let base = format!("http://127.0.0.1:{}", server.port);
+    let ses =
+        "connector: ses, region: eu-central-1, access_key_id: AKID, secret_access_key: s, connections: 1";
+    let folder = sending(12, &format!("{{{ses}, base_url: \"{base}\"}}"));
+    let expected = reachable(12).len();
+    for now in ["2026-03-02T09:00:00Z", "2026-03-02T10:00:00Z", "2026-03-03T08:59:00Z"] {
+        assert_eq!(run(&folder, now).0, 5, "{now}");
+    }
+    // After a day without an echo it is taken for accepted, and says so.
+    run(&folder, "2026-03-03T09:01:00Z");
+    let rows = folder.run(&["--output", "ndjson", "log", "--reason", "ok.assumed"]).code(0).lines();
+    assert_eq!(rows.len(), 1);
+    let first = server
+        .posts()
+        .iter()
+        .filter(|asked| asked.body.contains(rows[0]["delivery"].as_str().unwrap()))
+        .count();
+    assert_eq!(first, 1, "of {expected}");
+}
+
+/// A webhook is signed as the standard says, and nothing goes to another machine outside production.
+#[test]
+fn a_webhook_is_signed_and_stays_on_this_machine() {
+    let server = Server::start(yes);
+    let hook = |url: &str| {
+        format!("{{connector: webhook, url: \"{url}\", secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}}")
+    };
+    let folder = sending(12, &hook(&format!("http://127.0.0.1:{}/x", server.port)));
+    assert_eq!(run(&folder, crate::support::NOW).0, 0);
+    for asked in server.posts() {
+        let body: Value = serde_json::from_str(&asked.body).unwrap();
+        assert_eq!(body["type"], "message.email");
+        assert_eq!(body["data"]["delivery"], asked.headers["webhook-id"].as_str());
+        assert!(
+            asked.headers["webhook-signature"].starts_with("v1,") && asked.line == "POST /x HTTP/1.1",
+            "{asked:?}"
+        );
+        assert!(
+            body["data"]["headers"]["List-Unsubscribe"]
+                .as_str()
+                .unwrap()
+                .starts_with("<https://mail.shop.test/u/")
+        );
+    }
+    let away = sending(12, &hook("https://hooks.example.test/x"));
+    let (code, ran) = run(&away, crate::support::NOW);
+    assert_eq!((code, &ran["halted"][0]["reason"]), (1, &"sys.connector_disabled".into()), "{ran}");
+}
