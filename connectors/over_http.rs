@@ -2,7 +2,9 @@
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
+use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use connector::SettingsMistake;
 use connector::http::base_url_mistake;
 use serde_json::{Value, json};
@@ -44,6 +46,38 @@ pub(crate) fn hmac_sha256(key: &[u8], text: &[u8]) -> Vec<u8> {
 pub(crate) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
+
+/// Whether two texts are equal, in a time that does not tell where they differ.
+pub(crate) fn is_equal(left: &[u8], right: &[u8]) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(left, right).is_ok()
+}
+
+/// What Standard Webhooks sign, and how (<https://www.standardwebhooks.com>): whether one of the signatures is by one of these keys.
+pub(crate) fn is_standard_webhook(
+    keys: &[Vec<u8>],
+    id: &str,
+    stamp: &str,
+    body: &[u8],
+    signatures: &str,
+) -> bool {
+    let signed = [id.as_bytes(), b".", stamp.as_bytes(), b".", body].concat();
+    keys.iter().any(|key| {
+        let expected = format!("v1,{}", base64(&hmac_sha256(key, &signed)));
+        signatures.split(' ').any(|given| is_equal(given.as_bytes(), expected.as_bytes()))
+    })
+}
+
+/// The bytes of a secret of Standard Webhooks: `whsec_` and base64, with padding or without, of 24 to 64 bytes.
+pub(crate) fn webhook_key(text: &str) -> Option<Vec<u8>> {
+    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let bytes =
+        GeneralPurpose::new(&alphabet::STANDARD, lenient).decode(text.strip_prefix("whsec_")?).ok()?;
+    (24..=64).contains(&bytes.len()).then_some(bytes)
+}
+
+/// What is wrong with a secret that [`webhook_key`] cannot read.
+pub(crate) const WEBHOOK_KEY: &str =
+    "expected `whsec_` and 24 to 64 bytes in base64, such as `openssl rand -base64 32` gives them";
 
 /// Bytes in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -7,17 +7,19 @@ mod settings;
 
 use std::sync::Arc;
 
+use connector::feedback::{Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::{HeaderText, host_and_port, outcome};
 use connector::{
     Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
     Reply, Request, SettingsMistake, ask, once, read_settings, schema_of,
 };
+use jiff::Timestamp;
 use model::settings::ConnectorSettings;
-use model::{Channel, DeliveryId, Reason, Secret};
+use model::{Channel, Reason, Secret};
 use serde_json::Value;
 
 pub use self::settings::Settings;
-use crate::over_http::{self, base, base64, percent, text_at};
+use crate::over_http::{self, base, base64, hex, hmac_sha256, is_equal, percent, text_at};
 
 /// Mail through Mailgun's API.
 pub const KIND: Kind = Kind {
@@ -35,11 +37,43 @@ struct Mailgun {
     base: String,
     domain: String,
     token: Secret,
+    signing_key: Option<Secret>,
     reach: Reach,
     connections: usize,
 }
 
 impl Connector for Mailgun {
+    fn hear(&self, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+        let key = self.signing_key.as_ref().ok_or(NotHeard::NotSetUp)?;
+        let body: Value = serde_json::from_slice(&inbound.body).map_err(|_| NotHeard::Forged)?;
+        let text = |path: &str| text_at(&body, path).unwrap_or_default();
+        let (stamp, token) = (text("/signature/timestamp"), text("/signature/token"));
+        let expected = hex(&hmac_sha256(key.reveal().as_bytes(), format!("{stamp}{token}").as_bytes()));
+        // Over time and token only, so that both must be new: the token is kept as the event's id, and told twice it is one.
+        let is_theirs = is_equal(expected.as_bytes(), text("/signature/signature").as_bytes());
+        if !is_theirs || !inbound.is_about_now(&stamp) || token.len() < 32 {
+            return Err(NotHeard::Forged);
+        }
+        let kind = match (text("/event-data/event").as_str(), text("/event-data/severity").as_str()) {
+            ("accepted", _) => ToldKind::Accepted,
+            ("delivered", _) => ToldKind::Delivered,
+            ("failed", "permanent") if is_of_the_address(&text("/event-data/reason")) => {
+                ToldKind::BouncedForGood
+            }
+            ("failed", _) => ToldKind::Bounced,
+            ("complained", _) => ToldKind::Complained,
+            ("unsubscribed", _) => ToldKind::Unsubscribed,
+            ("opened", _) => ToldKind::Opened,
+            ("clicked", _) => ToldKind::Clicked,
+            _ => return Ok(Vec::new()),
+        };
+        let Some(about) = read_echo(&text("/event-data/user-variables/delivery")) else {
+            return Ok(Vec::new());
+        };
+        let at = body.pointer("/event-data/timestamp").and_then(Value::as_f64).and_then(time);
+        Ok(vec![Told { about, kind, at: at.unwrap_or(inbound.at), event: token }])
+    }
+
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {
         once(Request::Http(self.request(item)), |reply| judge(&reply))
     }
@@ -52,13 +86,13 @@ impl Connector for Mailgun {
         self.connections
     }
 
-    fn look_up(&self, delivery: &DeliveryId) -> Option<Box<dyn Exchange>> {
+    fn look_up(&self, echo: &str) -> Option<Box<dyn Exchange>> {
         // `v:delivery` is a variable of the message, by which events are found.
         let url = format!(
             "{}/v3/{}/events?limit=1&event=accepted&user-variables={}",
             self.base,
             percent(&self.domain),
-            percent(&format!("{{\"delivery\":\"{delivery}\"}}"))
+            percent(&format!("{{\"delivery\":\"{echo}\"}}"))
         );
         let request = HttpRequest::json(Method::Get, url, &Value::Null).without_body();
         Some(ask(Request::Http(self.with_token(request)), |reply| found(&reply)))
@@ -84,7 +118,7 @@ impl Mailgun {
             body.extend(b"\r\n");
         };
         part("name=\"to\"", item.rcpt_to.as_string().as_bytes());
-        part("name=\"v:delivery\"", item.delivery.as_str().as_bytes());
+        part("name=\"v:delivery\"", item.echo().as_bytes());
         part("name=\"message\"; filename=\"message.mime\"\r\nContent-Type: message/rfc822", &item.bytes);
         body.extend(format!("--{boundary}--\r\n").into_bytes());
         let headers = vec![
@@ -94,6 +128,17 @@ impl Mailgun {
         let url = format!("{}/v3/{}/messages.mime", self.base, percent(&self.domain));
         self.with_token(HttpRequest { method: Method::Post, url, headers, body: Arc::from(body) })
     }
+}
+
+/// Whether a failure says that the address does not exist.
+fn is_of_the_address(reason: &str) -> bool {
+    matches!(reason, "bounce" | "suppress-bounce")
+}
+
+/// Seconds since 1970, with a fraction.
+#[expect(clippy::cast_possible_truncation, reason = "out of range is no time")]
+fn time(seconds: f64) -> Option<Timestamp> {
+    Timestamp::from_millisecond((seconds * 1_000.0) as i64).ok()
 }
 
 fn judge(reply: &Reply) -> Outcome {
@@ -137,6 +182,7 @@ fn build(settings: &ConnectorSettings) -> Built {
             base,
             domain: settings.domain,
             token: Secret::new(settings.token),
+            signing_key: settings.webhook_signing_key.map(Secret::new),
             reach: Reach::Network { host, port },
             connections: usize::from(settings.connections),
         })),

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 /// Every setting once.
 pub(super) const EXAMPLE: &str = r#"{
-    "domain": "mg.acme.example", "token": "key-correct-horse-battery", "base_url": "http://127.0.0.1:4010", "connections": 8
+    "domain": "mg.acme.example", "token": "key-correct-horse-battery", "webhook_signing_key": "correct-horse", "base_url": "http://127.0.0.1:4010", "connections": 8
 }"#;
 
 /// Settings of a domain at Mailgun. There is no `Debug`: they hold a secret.
@@ -17,6 +17,9 @@ pub struct Settings {
     /// The domain's sending key: `{env: NAME}`, not the text itself.
     #[schemars(extend("writeOnly" = true))]
     pub token: String,
+    /// The key that Mailgun signs its webhooks with: `{env: NAME}`. They are told to `https://mail.acme.example/in/DESTINATION`.
+    #[schemars(extend("writeOnly" = true))]
+    pub webhook_signing_key: Option<String>,
     /// Another beginning of its addresses than `https://api.mailgun.net`: for tests against a server of one's own.
     pub base_url: Option<String>,
     /// How many messages at the same time, at most.

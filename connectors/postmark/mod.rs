@@ -4,17 +4,19 @@
 
 mod settings;
 
+use connector::feedback::{Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::{host_and_port, outcome};
 use connector::{
     Bounce, Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome,
     Reach, Reply, Request, SettingsMistake, ask, once, read_settings, schema_of,
 };
+use jiff::Timestamp;
 use model::settings::ConnectorSettings;
-use model::{Channel, DeliveryId, Reason, Secret};
+use model::{Channel, Reason, Secret};
 use serde_json::{Value, json};
 
 pub use self::settings::Settings;
-use crate::over_http::{self, base, header_objects, percent, text_at};
+use crate::over_http::{self, base, header_objects, is_equal, percent, text_at};
 
 /// Mail through Postmark's API.
 pub const KIND: Kind = Kind {
@@ -32,11 +34,51 @@ struct Postmark {
     base: String,
     token: Secret,
     stream: Option<String>,
+    hears: Option<Secret>,
     reach: Reach,
     connections: usize,
 }
 
 impl Connector for Postmark {
+    fn hear(&self, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+        let expected = self.hears.as_ref().ok_or(NotHeard::NotSetUp)?;
+        // It signs nothing: the address that it is given carries a name and a password.
+        if !is_equal(inbound.header("authorization").as_bytes(), expected.reveal().as_bytes()) {
+            return Err(NotHeard::Forged);
+        }
+        let event: Value = serde_json::from_slice(&inbound.body).map_err(|_| NotHeard::Garbled)?;
+        let text = |path: &str| text_at(&event, path).unwrap_or_default();
+        let kind = match text("/RecordType").as_str() {
+            "Delivery" => ToldKind::Delivered,
+            "Bounce" if text("/Type") == "HardBounce" => ToldKind::BouncedForGood,
+            "Bounce" => ToldKind::Bounced,
+            "SpamComplaint" => ToldKind::Complained,
+            "SubscriptionChange" if event.pointer("/SuppressSending") == Some(&Value::Bool(true)) => {
+                match text("/SuppressionReason").as_str() {
+                    "HardBounce" => ToldKind::BouncedForGood,
+                    "SpamComplaint" => ToldKind::Complained,
+                    _ => ToldKind::Unsubscribed,
+                }
+            }
+            "Open" => ToldKind::Opened,
+            "Click" => ToldKind::Clicked,
+            _ => return Ok(Vec::new()),
+        };
+        let Some(about) = read_echo(&text("/Metadata/delivery")) else { return Ok(Vec::new()) };
+        let at = ["/DeliveredAt", "/BouncedAt", "/ChangedAt", "/ReceivedAt"]
+            .iter()
+            .find_map(|path| text(path).parse().ok());
+        let number =
+            event.pointer("/ID").and_then(Value::as_u64).map(|id| id.to_string()).unwrap_or_default();
+        let event = format!(
+            "{}.{}.{number}.{}",
+            text("/MessageID"),
+            text("/RecordType"),
+            at.map_or_else(String::new, |at: Timestamp| at.to_string())
+        );
+        Ok(vec![Told { about, kind, at: at.unwrap_or(inbound.at), event }])
+    }
+
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {
         once(Request::Http(self.request(item)), |reply| judge(&reply))
     }
@@ -49,12 +91,9 @@ impl Connector for Postmark {
         self.connections
     }
 
-    fn look_up(&self, delivery: &DeliveryId) -> Option<Box<dyn Exchange>> {
-        let url = format!(
-            "{}/messages/outbound?count=1&offset=0&metadata_delivery={}",
-            self.base,
-            percent(delivery.as_str())
-        );
+    fn look_up(&self, echo: &str) -> Option<Box<dyn Exchange>> {
+        let url =
+            format!("{}/messages/outbound?count=1&offset=0&metadata_delivery={}", self.base, percent(echo));
         let request = HttpRequest::json(Method::Get, url, &Value::Null).without_body();
         Some(ask(Request::Http(self.with_token(request)), |reply| found(&reply)))
     }
@@ -69,7 +108,7 @@ impl Postmark {
         let content = &item.content;
         let mut body = json!({
             "From": content.from.to_string(), "To": content.to.to_string(), "Subject": content.subject, "TextBody": &*content.text,
-            "Headers": header_objects(&content.headers, "Name", "Value"), "Metadata": { "delivery": item.delivery.as_str() },
+            "Headers": header_objects(&content.headers, "Name", "Value"), "Metadata": { "delivery": item.echo() },
         });
         if let Some(html) = &content.html {
             body["HtmlBody"] = json!(&**html);
@@ -124,6 +163,26 @@ fn build(settings: &ConnectorSettings) -> Built {
     let settings: Settings = read_settings(&KIND, settings)?;
     let mut mistakes = over_http::mistakes(settings.base_url.as_deref(), settings.connections);
     mistakes.extend(over_http::secret_mistake("token", &settings.token));
+    let hears = match (&settings.webhook_username, &settings.webhook_password) {
+        (Some(name), Some(password)) if !name.contains(':') => {
+            Some(Secret::new(format!("Basic {}", over_http::base64(format!("{name}:{password}").as_bytes()))))
+        }
+        (None, None) => None,
+        (None, Some(_)) => {
+            mistakes
+                .push(SettingsMistake::new("webhook_username", "is missing: `webhook_password` is given"));
+            None
+        }
+        (Some(_), None) => {
+            mistakes
+                .push(SettingsMistake::new("webhook_password", "is missing: `webhook_username` is given"));
+            None
+        }
+        (Some(_), Some(_)) => {
+            mistakes.push(SettingsMistake::new("webhook_username", "expected a name without `:`"));
+            None
+        }
+    };
     if settings.message_stream.as_deref().is_some_and(str::is_empty) {
         mistakes.push(SettingsMistake::new("message_stream", "expected the id of a message stream"));
     }
@@ -133,6 +192,7 @@ fn build(settings: &ConnectorSettings) -> Built {
             base,
             token: Secret::new(settings.token),
             stream: settings.message_stream,
+            hears,
             reach: Reach::Network { host, port },
             connections: usize::from(settings.connections),
         })),

@@ -5,17 +5,18 @@
 
 mod settings;
 
+use connector::feedback::{Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::{host_and_port, outcome};
 use connector::{
     Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
-    Reply, Request, Schedule, once, read_settings, schema_of,
+    Reply, Request, Schedule, SettingsMistake, once, read_settings, schema_of,
 };
 use model::settings::ConnectorSettings;
 use model::{Channel, Reason, Secret};
 use serde_json::{Value, json};
 
 pub use self::settings::Settings;
-use crate::over_http::{self, base, header_map, text_at};
+use crate::over_http::{self, WEBHOOK_KEY, base, header_map, is_standard_webhook, text_at, webhook_key};
 
 /// Mail through Resend's API.
 pub const KIND: Kind = Kind {
@@ -32,11 +33,39 @@ pub const KIND: Kind = Kind {
 struct Resend {
     base: String,
     token: Secret,
+    hears: Option<Secret>,
     reach: Reach,
     connections: usize,
 }
 
 impl Connector for Resend {
+    fn hear(&self, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+        let key =
+            self.hears.as_ref().and_then(|secret| webhook_key(secret.reveal())).ok_or(NotHeard::NotSetUp)?;
+        let (id, stamp) = (inbound.header("svix-id"), inbound.header("svix-timestamp"));
+        let is_theirs =
+            is_standard_webhook(&[key], id, stamp, &inbound.body, inbound.header("svix-signature"));
+        if !is_theirs || !inbound.is_about_now(stamp) {
+            return Err(NotHeard::Forged);
+        }
+        let event: Value = serde_json::from_slice(&inbound.body).map_err(|_| NotHeard::Garbled)?;
+        let text = |path: &str| text_at(&event, path).unwrap_or_default();
+        let kind = match text("/type").as_str() {
+            "email.sent" => ToldKind::Accepted,
+            "email.delivered" => ToldKind::Delivered,
+            "email.bounced" if text("/data/bounce/type") == "Permanent" => ToldKind::BouncedForGood,
+            "email.bounced" => ToldKind::Bounced,
+            "email.complained" => ToldKind::Complained,
+            "email.opened" => ToldKind::Opened,
+            "email.clicked" => ToldKind::Clicked,
+            _ => return Ok(Vec::new()),
+        };
+        // Tags come as an object.
+        let Some(about) = read_echo(&text("/data/tags/delivery")) else { return Ok(Vec::new()) };
+        let at = text("/created_at").parse().unwrap_or(inbound.at);
+        Ok(vec![Told { about, kind, at, event: id.to_owned() }])
+    }
+
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {
         once(Request::Http(self.request(item)), |reply| judge(&reply))
     }
@@ -57,7 +86,7 @@ impl Resend {
             "from": content.from.to_string(), "to": [content.to.to_string()], "subject": content.subject, "text": &*content.text,
             "headers": header_map(&content.headers),
             // Comes back in every event.
-            "tags": [{ "name": "delivery", "value": item.delivery.as_str() }],
+            "tags": [{ "name": "delivery", "value": item.echo() }],
         });
         if let Some(html) = &content.html {
             body["html"] = json!(&**html);
@@ -102,11 +131,15 @@ fn build(settings: &ConnectorSettings) -> Built {
     let settings: Settings = read_settings(&KIND, settings)?;
     let mut mistakes = over_http::mistakes(settings.base_url.as_deref(), settings.connections);
     mistakes.extend(over_http::secret_mistake("token", &settings.token));
+    if settings.webhook_secret.as_deref().is_some_and(|secret| webhook_key(secret).is_none()) {
+        mistakes.push(SettingsMistake::new("webhook_secret", WEBHOOK_KEY));
+    }
     let base = base(settings.base_url.as_deref(), "https://api.resend.com");
     match host_and_port(&base) {
         Some((host, port)) if mistakes.is_empty() => Ok(Box::new(Resend {
             base,
             token: Secret::new(settings.token),
+            hears: settings.webhook_secret.map(Secret::new),
             reach: Reach::Network { host, port },
             connections: usize::from(settings.connections),
         })),

@@ -5,10 +5,14 @@
 
 mod settings;
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use connector::feedback::{Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::{host_and_port, outcome};
 use connector::{
     Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
-    Reply, Request, once, read_settings, schema_of,
+    Reply, Request, SettingsMistake, once, read_settings, schema_of,
 };
 use jiff::{SignedDuration, Timestamp};
 use model::mail::Party;
@@ -34,11 +38,28 @@ pub const KIND: Kind = Kind {
 struct SendGrid {
     base: String,
     token: Secret,
+    /// The public key of its event webhook: an uncompressed point of P-256.
+    hears: Option<Vec<u8>>,
     reach: Reach,
     connections: usize,
 }
 
 impl Connector for SendGrid {
+    fn hear(&self, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+        let key = self.hears.as_ref().ok_or(NotHeard::NotSetUp)?;
+        let stamp = inbound.header("x-twilio-email-event-webhook-timestamp");
+        let signature = STANDARD
+            .decode(inbound.header("x-twilio-email-event-webhook-signature"))
+            .map_err(|_| NotHeard::Forged)?;
+        let signed = [stamp.as_bytes(), &inbound.body].concat();
+        let verified = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key).verify(&signed, &signature);
+        if verified.is_err() || !inbound.is_about_now(stamp) {
+            return Err(NotHeard::Forged);
+        }
+        let events: Vec<Value> = serde_json::from_slice(&inbound.body).map_err(|_| NotHeard::Garbled)?;
+        Ok(events.iter().filter_map(told).collect())
+    }
+
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {
         let at = item.at;
         once(Request::Http(self.request(item)), move |reply| judge(&reply, at))
@@ -64,7 +85,7 @@ impl SendGrid {
         let mut body = json!({
             "from": party(&content.from), "subject": content.subject, "content": parts, "headers": header_map(&content.headers),
             // `custom_args` come back in every event.
-            "personalizations": [{ "to": [party(&content.to)], "custom_args": { "delivery": item.delivery.as_str() } }],
+            "personalizations": [{ "to": [party(&content.to)], "custom_args": { "delivery": item.echo() } }],
         });
         if let Some(reply_to) = &content.reply_to {
             body["reply_to"] = party(reply_to);
@@ -72,6 +93,46 @@ impl SendGrid {
         HttpRequest::json(Method::Post, format!("{}/v3/mail/send", self.base), &body)
             .secret("authorization", format!("Bearer {}", self.token.reveal()))
     }
+}
+
+/// One event; `None`: it is none of ours, or says nothing that counts.
+fn told(event: &Value) -> Option<Told> {
+    let text = |path: &str| text_at(event, path).unwrap_or_default();
+    let kind = match (text("/event").as_str(), text("/type").as_str()) {
+        ("processed", _) => ToldKind::Accepted,
+        ("delivered", _) => ToldKind::Delivered,
+        // `blocked` is a server's mood.
+        ("bounce", "blocked") => ToldKind::Bounced,
+        ("bounce", _) => ToldKind::BouncedForGood,
+        ("dropped", _) if matches!(text("/reason").as_str(), "Bounced Address" | "Invalid") => {
+            ToldKind::BouncedForGood
+        }
+        ("dropped", _) if text("/reason") == "Spam Reporting Address" => ToldKind::Complained,
+        ("dropped", _) if text("/reason") == "Unsubscribed Address" => ToldKind::Unsubscribed,
+        ("spamreport", _) => ToldKind::Complained,
+        ("unsubscribe" | "group_unsubscribe", _) => ToldKind::Unsubscribed,
+        ("open", _) => ToldKind::Opened,
+        ("click", _) => ToldKind::Clicked,
+        _ => return None,
+    };
+    let about = read_echo(&text("/delivery"))?;
+    let at = event
+        .pointer("/timestamp")
+        .and_then(Value::as_i64)
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())?;
+    Some(Told { about, kind, at, event: text_at(event, "/sg_event_id").filter(|id| !id.is_empty())? })
+}
+
+/// The point in a key as SendGrid shows it: base64 of a SubjectPublicKeyInfo of P-256 (RFC 5480), which ends with it.
+fn point(text: &str) -> Option<Vec<u8>> {
+    /// What stands before the point.
+    const HEAD: [u8; 26] = [
+        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+        0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    ];
+    let der = STANDARD.decode(text.trim()).ok()?;
+    let point = der.strip_prefix(&HEAD)?;
+    (point.len() == 65 && point[0] == 4).then(|| point.to_vec())
 }
 
 fn party(party: &Party) -> Value {
@@ -112,11 +173,19 @@ fn build(settings: &ConnectorSettings) -> Built {
     let settings: Settings = read_settings(&KIND, settings)?;
     let mut mistakes = over_http::mistakes(settings.base_url.as_deref(), settings.connections);
     mistakes.extend(over_http::secret_mistake("token", &settings.token));
+    let hears = settings.webhook_public_key.as_deref().map(point);
+    if hears == Some(None) {
+        mistakes.push(SettingsMistake::new(
+            "webhook_public_key",
+            "expected the verification key as SendGrid shows it: `MFkwEwYHKoZIzj0CAQ...`",
+        ));
+    }
     let base = base(settings.base_url.as_deref(), "https://api.sendgrid.com");
     match host_and_port(&base) {
         Some((host, port)) if mistakes.is_empty() => Ok(Box::new(SendGrid {
             base,
             token: Secret::new(settings.token),
+            hears: hears.flatten(),
             reach: Reach::Network { host, port },
             connections: usize::from(settings.connections),
         })),

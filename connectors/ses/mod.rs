@@ -63,7 +63,7 @@ impl Ses {
             "FromEmailAddress": item.mail_from.as_string(),
             "Destination": { "ToAddresses": [item.rcpt_to.as_string()] },
             "Content": { "Raw": { "Data": base64(&item.bytes) } },
-            "EmailTags": [{ "Name": "delivery", "Value": item.delivery.as_str() }],
+            "EmailTags": [{ "Name": "delivery", "Value": item.echo() }],
         });
         if let Some(set) = &self.configuration_set {
             body["ConfigurationSetName"] = json!(set);

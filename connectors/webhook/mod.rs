@@ -4,9 +4,7 @@
 
 mod settings;
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use connector::feedback::{Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::{host_and_port, outcome};
 use connector::{
     Built, Connector, Exchange, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach, Reply, Request,
@@ -14,10 +12,10 @@ use connector::{
 };
 use model::settings::ConnectorSettings;
 use model::{Channel, Reason};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use self::settings::Settings;
-use crate::over_http::{base64, hmac_sha256};
+use crate::over_http::{WEBHOOK_KEY, base64, hmac_sha256, is_standard_webhook, text_at, webhook_key};
 
 /// Messages for a service of one's own.
 pub const KIND: Kind = Kind {
@@ -58,6 +56,33 @@ impl Connector for Webhook {
         self.connections
     }
 
+    fn hear(&self, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+        let (id, stamp) = (inbound.header("webhook-id"), inbound.header("webhook-timestamp"));
+        let is_theirs =
+            is_standard_webhook(&self.keys, id, stamp, &inbound.body, inbound.header("webhook-signature"));
+        if !is_theirs || !inbound.is_about_now(stamp) {
+            return Err(NotHeard::Forged);
+        }
+        let event: Value = serde_json::from_slice(&inbound.body).map_err(|_| NotHeard::Garbled)?;
+        let text = |path: &str| text_at(&event, path).unwrap_or_default();
+        let kind = match text("/type").as_str() {
+            "message.accepted" => ToldKind::Accepted,
+            "message.delivered" => ToldKind::Delivered,
+            "message.bounced" if event.pointer("/data/permanent") == Some(&Value::Bool(true)) => {
+                ToldKind::BouncedForGood
+            }
+            "message.bounced" => ToldKind::Bounced,
+            "message.complained" => ToldKind::Complained,
+            "message.unsubscribed" => ToldKind::Unsubscribed,
+            "message.opened" => ToldKind::Opened,
+            "message.clicked" => ToldKind::Clicked,
+            _ => return Ok(Vec::new()),
+        };
+        let Some(about) = read_echo(&text("/data/echo")) else { return Ok(Vec::new()) };
+        let at = text("/timestamp").parse().unwrap_or(inbound.at);
+        Ok(vec![Told { about, kind, at, event: id.to_owned() }])
+    }
+
     fn is_private(&self) -> bool {
         self.private
     }
@@ -70,7 +95,7 @@ impl Webhook {
             "type": "message.email",
             "timestamp": item.at.to_string(),
             "data": {
-                "delivery": item.delivery.as_str(), "attempt": item.attempt, "playbook": item.playbook.as_str(),
+                "delivery": item.delivery.as_str(), "echo": item.echo(), "attempt": item.attempt, "playbook": item.playbook.as_str(),
                 "step": item.step.as_str(), "template": item.template.as_str(), "from": content.from.to_string(),
                 "reply_to": content.reply_to.as_ref().map(ToString::to_string), "to": content.to.address.as_string(),
                 "to_name": content.to.name, "subject": content.subject, "html": content.html.as_deref(), "text": &*content.text,
@@ -103,14 +128,6 @@ fn judge(reply: &Reply) -> Outcome {
     outcome(KIND.idempotency, reply, receipt, |_| None)
 }
 
-/// The bytes of a secret: `whsec_` and base64, with padding or without, of 24 to 64 bytes.
-fn key(text: &str) -> Option<Vec<u8>> {
-    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let bytes =
-        GeneralPurpose::new(&alphabet::STANDARD, lenient).decode(text.strip_prefix("whsec_")?).ok()?;
-    (24..=64).contains(&bytes.len()).then_some(bytes)
-}
-
 fn build(settings: &ConnectorSettings) -> Built {
     let settings: Settings = read_settings(&KIND, settings)?;
     let mut mistakes = crate::over_http::mistakes(None, settings.connections);
@@ -123,11 +140,8 @@ fn build(settings: &ConnectorSettings) -> Built {
     for (name, text) in
         [("secret", Some(&settings.secret)), ("secret_before", settings.secret_before.as_ref())]
     {
-        match text.map(|text| key(text.as_str())) {
-            Some(None) => mistakes.push(SettingsMistake::new(
-                name,
-                "expected `whsec_` and 24 to 64 bytes in base64, such as `openssl rand -base64 32` gives them",
-            )),
+        match text.map(|text| webhook_key(text)) {
+            Some(None) => mistakes.push(SettingsMistake::new(name, WEBHOOK_KEY)),
             Some(Some(bytes)) => keys.push(bytes),
             None => {}
         }
@@ -151,15 +165,15 @@ mod tests {
     /// The vector of the specification's own libraries.
     #[test]
     fn a_signature_is_what_the_standards_library_makes() {
-        let key = key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let key = webhook_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let signed = "msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{\"test\": 2432232314}";
         assert_eq!(
             base64(&hmac_sha256(&key, signed.as_bytes())),
             "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
         assert!(
-            super::key("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_none()
-                && super::key("whsec_c2hvcnQ=").is_none()
+            webhook_key("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_none()
+                && webhook_key("whsec_c2hvcnQ=").is_none()
         );
     }
 }

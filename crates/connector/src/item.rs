@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use model::mail::Content;
 use model::{DeliveryId, EmailAddress, PlaybookName, ProfileNumber, StepId, TemplateName};
 
+use crate::feedback::echo;
+
 /// One message to one person, ready to go. `Debug` shows neither addresses nor what the message says.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Item {
@@ -32,6 +34,13 @@ pub struct Item {
     pub rcpt_to: EmailAddress,
     /// The whole message (RFC 5322), with CRLF as the only line break, without dot-stuffing.
     pub bytes: Arc<[u8]>,
+}
+
+impl Item {
+    /// What comes back with whatever the provider tells of it.
+    pub fn echo(&self) -> String {
+        echo(self.profile, &self.delivery)
+    }
 }
 
 impl fmt::Debug for Item {

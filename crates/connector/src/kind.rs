@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use model::Channel;
 use model::settings::ConnectorSettings;
-use model::{Channel, DeliveryId};
 
 use crate::exchange::Exchange;
+use crate::feedback::{Inbound, NotHeard, Told};
 use crate::item::Item;
 use crate::settings::SettingsMistake;
 
@@ -86,11 +87,18 @@ pub trait Connector: Send + Sync + fmt::Debug {
     fn is_private(&self) -> bool {
         false
     }
-    /// The conversation that asks what became of a delivery of which no answer came; only class B has one. It ends `Accepted` if the
+    /// The conversation that asks what became of a delivery, by its echo, of which no answer came; only class B has one. It ends `Accepted` if the
     /// provider has it, `Rejected` if it shows that it has not, and with anything else if it cannot say now. It changes nothing there, and arms
     /// nothing.
-    fn look_up(&self, _delivery: &DeliveryId) -> Option<Box<dyn Exchange>> {
+    fn look_up(&self, _echo: &str) -> Option<Box<dyn Exchange>> {
         None
+    }
+    /// What a provider tells by a request to us: each thing once, of messages of ours.
+    ///
+    /// # Errors
+    /// [`NotHeard`]: nothing is believed.
+    fn hear(&self, _inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+        Err(NotHeard::NotSetUp)
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod conformance;
 mod exchange;
+pub mod feedback;
 pub mod golden;
 pub mod http;
 mod item;

@@ -94,7 +94,7 @@ pub async fn settle(daemon: &Daemon, now: Timestamp) -> Result<Settled, DaemonEr
                 let why = "no evidence came that it was not taken";
                 settled.assumed += u64::from(close(daemon, &delivery.id, As::Accepted, why, now).await?);
             }
-            Way::Ask => match driver.look_up(&delivery.id).await {
+            Way::Ask => match driver.look_up(delivery.profile, &delivery.id).await {
                 Some(Outcome::Accepted { receipt }) => {
                     settled.found +=
                         u64::from(learn(daemon, &doubt, Answer::Accepted { receipt }, now).await?);

@@ -9,6 +9,7 @@ pub mod doubts;
 pub mod driver;
 mod entry;
 pub mod explain;
+pub mod feedback;
 pub mod first_run;
 pub mod guards;
 pub mod lateness;

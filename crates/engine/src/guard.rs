@@ -6,6 +6,10 @@ use model::{Reason, Refusal};
 
 /// Fewer say nothing about bounces.
 const BOUNCES_OF: u64 = 100;
+/// Fewer say nothing about complaints but by their number.
+const COMPLAINTS_OF: u64 = 1_000;
+/// Of the first messages, so many: Gmail asks for less than 1 in 1,000, and looks away from 3 in 1,000 on.
+const COMPLAINTS_FIRST: (u64, u64) = (3, 500);
 /// Fewer say nothing about opt-outs.
 const OPT_OUTS_OF: u64 = 500;
 /// Fewer say nothing about failures and doubts.
@@ -28,6 +32,18 @@ pub fn judge_playbook(guards: &Guards, tally: &Tally) -> Result<(), Refusal> {
     if exceeds(tally.bounced, tried, BOUNCES_OF, guards.bounced) {
         let saw = format!("{} of {tried} messages bounced, the guard is {}", tally.bounced, guards.bounced);
         return refuse(Reason::GuardBounces, saw);
+    }
+    let (first_complaints, first) = COMPLAINTS_FIRST;
+    let many_of_the_first = tally.complained >= first_complaints && tally.accepted <= first;
+    let complained = tally.accepted >= COMPLAINTS_OF
+        && wilson_lower(tally.complained.min(tally.accepted), tally.accepted, Z_95)
+            > guards.complained.fraction();
+    if many_of_the_first || complained {
+        let saw = format!(
+            "{} of {} people report it as spam, the guard is {}",
+            tally.complained, tally.accepted, guards.complained
+        );
+        return refuse(Reason::GuardComplaints, saw);
     }
     if exceeds(tally.unsubscribed, tally.accepted, OPT_OUTS_OF, guards.unsubscribed) {
         let saw = format!(
@@ -104,6 +120,13 @@ mod tests {
         let bounces = Tally { rejected: 60, bounced: 60, ..good };
         assert_eq!(trips(bounces), Some(Reason::GuardBounces));
         assert_eq!(trips(Tally { unsubscribed: 30, ..good }), Some(Reason::GuardOptOuts));
+        assert_eq!(trips(Tally { complained: 5, ..good }), Some(Reason::GuardComplaints));
+        assert_eq!(trips(Tally { complained: 1, ..good }), None);
+        assert_eq!(
+            trips(Tally { accepted: 400, complained: 3, ..Tally::default() }),
+            Some(Reason::GuardComplaints)
+        );
+        assert_eq!(trips(Tally { accepted: 10, complained: 1, ..Tally::default() }), None, "one in a test");
         assert_eq!(trips(Tally { rejected: 200, ..good }), Some(Reason::GuardFailures));
         assert_eq!(trips(Tally { unmade: 200, ..good }), Some(Reason::GuardFailures));
         assert_eq!(trips(Tally { in_doubt: 51, ..good }), Some(Reason::GuardDoubts));
@@ -181,6 +204,7 @@ mod tests {
                                 in_doubt: draw(5, size),
                                 unmade: draw(50, size),
                                 unsubscribed: draw(50, size),
+                                complained: draw(1, size),
                             }
                         }
                         _ => Tally::default(),

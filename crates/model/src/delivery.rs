@@ -159,8 +159,10 @@ pub struct Tally {
     pub in_doubt: u64,
     /// It could not be made: a template that failed, or printed what is missing.
     pub unmade: u64,
-    /// The person opted out by a link in it.
+    /// The person opted out by a link in it, or at the provider.
     pub unsubscribed: u64,
+    /// It was reported as spam.
+    pub complained: u64,
 }
 
 impl Tally {
@@ -171,6 +173,7 @@ impl Tally {
         self.bounced += other.bounced;
         self.in_doubt += other.in_doubt;
         self.unmade += other.unmade;
+        self.complained += other.complained;
         self.unsubscribed += other.unsubscribed;
     }
 }

@@ -251,6 +251,8 @@ pub struct Guards {
     /// Of the messages tried in a day.
     pub bounced: Share,
     /// Of those who got one.
+    pub complained: Share,
+    /// Of those who got one.
     pub unsubscribed: Share,
     /// Of those tried, or that could not be made.
     pub failed: Share,
@@ -289,6 +291,7 @@ impl Default for Guards {
             growth_times: 3,
             growth_above: 1_000,
             bounced: Share::percent(3),
+            complained: Share::hundredths(8),
             unsubscribed: Share::hundredths(150),
             failed: Share::percent(10),
             in_doubt: Share::percent(1),

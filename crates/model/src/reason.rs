@@ -165,6 +165,7 @@ reasons! {
     FailPoison = "fail.poison" Fail Dispatch "a process died with it in hand, again and again";
     FailInternal = "fail.internal" Fail Dispatch "an error of Drumbeat's own";
     GuardBounces = "guard.hard_bounce_rate" Hold System "too many addresses do not exist";
+    GuardComplaints = "guard.complaint_rate" Hold System "too many people report it as spam";
     GuardOptOuts = "guard.unsub_rate" Hold System "too many people opt out";
     GuardFailures = "guard.failed_rate" Hold System "too many messages are refused, or cannot be made";
     GuardDoubts = "guard.in_doubt_level" Hold System "too many messages are in doubt";

@@ -61,12 +61,14 @@ pub(crate) fn policy(root: &mut Root, cx: &mut Cx<'_>) -> Policy {
 fn guards(raw: RawGuards) -> Guards {
     let default = Guards::default();
     let (times, above) = raw.growth.map_or((None, None), |growth| (growth.times, growth.above));
-    let (bounced, unsubscribed, failed) =
-        raw.rates.map_or((None, None, None), |rates| (rates.bounced, rates.unsubscribed, rates.failed));
+    let (bounced, complained, unsubscribed, failed) = raw.rates.map_or((None, None, None, None), |rates| {
+        (rates.bounced, rates.complained, rates.unsubscribed, rates.failed)
+    });
     Guards {
         growth_times: times.map_or(default.growth_times, |times| times.0),
         growth_above: above.map_or(default.growth_above, |above| above.0),
         bounced: bounced.unwrap_or(default.bounced),
+        complained: complained.unwrap_or(default.complained),
         unsubscribed: unsubscribed.unwrap_or(default.unsubscribed),
         failed: failed.unwrap_or(default.failed),
         in_doubt: raw.in_doubt.unwrap_or(default.in_doubt),

@@ -490,12 +490,14 @@ record! {
     pub(crate) struct RawRates ("a map of shares") {
         /// The address does not exist; 3% unless given.
         "bounced" bounced: Option<Share>,
+        /// The person reports it as spam; 0.08% unless given.
+        "complained" complained: Option<Share>,
         /// The person opts out by a link in it; 1.5% unless given.
         "unsubscribed" unsubscribed: Option<Share>,
         /// It is refused for another cause, or cannot be made; 10% unless given.
         "failed" failed: Option<Share>,
     }
-    not_yet { "complained", "fallback" }
+    not_yet { "fallback" }
 }
 
 record! {

@@ -36,6 +36,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(6, "0006_tally"),
     migration!(7, "0007_shared"),
     migration!(8, "0008_allowances"),
+    migration!(9, "0009_complaints"),
 ];
 
 const HAS_TABLE: Sql = Sql {

@@ -11,13 +11,15 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
+use connector::feedback::Inbound;
+use daemon::feedback::Heard;
 use message::token::{self, Claim};
 use model::consent::{ConsentEvent, ConsentOrigin, ConsentStatus, Suppression, SuppressionSubject};
 use model::delivery::Tally;
 use model::policy::Purpose;
 use model::settings::Brand;
-use model::{MessageClass, PurposeName, Reason};
+use model::{DestinationName, MessageClass, PurposeName, Reason};
 use serde_json::json;
 use state::StateError;
 use state::audit::Entry;
@@ -31,6 +33,7 @@ pub(crate) fn routes(site: Arc<Site>) -> Router {
     Router::new()
         .route("/u/{token}", get(show_unsubscribe).post(unsubscribe))
         .route("/p/{token}", get(show_preferences).post(change_preferences))
+        .route("/in/{destination}", post(feedback))
         .fallback(async |State(site): State<Arc<Site>>, headers: HeaderMap| unknown(&site, spoken(&headers)))
         .with_state(site)
 }
@@ -41,6 +44,35 @@ fn spoken(headers: &HeaderMap) -> &'static Words {
 
 fn claim(site: &Site, token: &str, purpose: token::Purpose) -> Option<Claim> {
     token::verify(&daemon::links::token_keys(&site.daemon.keys), token, purpose)
+}
+
+/// What a provider tells. Answered once it is written: whoever gets no 2xx tells it again.
+async fn feedback(
+    State(site): State<Arc<Site>>,
+    Path(destination): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    let Ok(destination) = DestinationName::parse(&destination) else { return StatusCode::NOT_FOUND };
+    let now = site.clock.now();
+    let text = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
+        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+    };
+    let inbound =
+        Inbound { headers: headers.iter().filter_map(text).collect(), body: body.to_vec(), at: now };
+    match daemon::feedback::hear(&site.daemon, &destination, &inbound, now).await {
+        Ok(Heard::Told { .. }) => StatusCode::OK,
+        Ok(Heard::Nobody) => StatusCode::NOT_FOUND,
+        Ok(Heard::Forged) => {
+            tracing::warn!(%destination, "Somebody told something of `{destination}` who is not its provider, or not now.");
+            StatusCode::UNAUTHORIZED
+        }
+        Ok(Heard::Garbled) => StatusCode::BAD_REQUEST,
+        Err(error) => {
+            tracing::error!(%destination, %error, "What `{destination}` told could not be written; it is asked to tell it again.");
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
 }
 
 async fn show_unsubscribe(

@@ -40,6 +40,11 @@ pub const LIMITS: Limits = Limits {
     connections: 512,
 };
 
+/// Most bytes of what a provider tells in one request: SendGrid's are up to 768 kB.
+const FEEDBACK_BYTES_MAX: usize = 1 << 20;
+/// So many such requests are read and written at the same time.
+static FEEDBACK_TURNS: Semaphore = Semaphore::const_new(16);
+
 /// How long nothing is accepted after the system refused a connection: it is out of something, which passes.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -121,7 +126,11 @@ async fn one(stream: TcpStream, routes: Router, limits: Limits, mut stop: watch:
 /// opt-out is honoured whatever its body says, and the connection ends with the answer.
 async fn with_bounded_body(limits: Limits, request: Request, next: Next) -> axum::response::Response {
     let (parts, body) = request.into_parts();
-    let read = tokio::time::timeout(limits.body, to_bytes(body, limits.body_bytes)).await;
+    // Providers tell many things at once; few of them are heard at the same time.
+    let is_feedback = parts.uri.path().starts_with("/in/");
+    let _turn = if is_feedback { FEEDBACK_TURNS.acquire().await.ok() } else { None };
+    let most = if is_feedback { FEEDBACK_BYTES_MAX } else { limits.body_bytes };
+    let read = tokio::time::timeout(limits.body, to_bytes(body, most)).await;
     let body = read.ok().and_then(Result::ok).unwrap_or_default();
     next.run(Request::from_parts(parts, Body::from(body))).await
 }

@@ -260,3 +260,97 @@ fn a_webhook_is_signed_and_stays_on_this_machine() {
     let (code, ran) = run(&away, crate::support::NOW);
     assert_eq!((code, &ran["halted"][0]["reason"]), (1, &"sys.connector_disabled".into()), "{ran}");
 }
+
+/// One POST with a header; the status.
+fn post(port: u16, path: &str, header: &str, body: &str) -> u16 {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// What a provider tells is believed if it is the provider, counts once, and changes what happens next.
+#[test]
+fn what_a_provider_tells_later_counts_once_and_keeps_from_writing_again() {
+    let server = Server::start(yes);
+    let base = format!("http://127.0.0.1:{}", server.port);
+    let (admin, public) = (crate::support::free_port(), crate::support::free_port());
+    let folder = sending(
+        30,
+        &format!(
+            "{{connector: postmark, token: t, webhook_username: pm, webhook_password: secret, base_url: \"{base}\"}}"
+        ),
+    );
+    let settings = folder.read("drumbeat.yml");
+    folder.write(
+        "drumbeat.yml",
+        &format!("{settings}serve: {{admin: \"127.0.0.1:{admin}\", public: \"127.0.0.1:{public}\"}}\n"),
+    );
+    assert_eq!(run(&folder, crate::support::NOW).0, 0);
+    let log = folder.run(&["--output", "ndjson", "log", "--state", "accepted"]).code(0).lines();
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
+    // As they went: what comes back is what stands in the message.
+    let echo_of = |row: &Value| {
+        let sent =
+            server.posts().into_iter().find(|asked| asked.body.contains(&text(row, "delivery"))).unwrap();
+        let sent: Value = serde_json::from_str(&sent.body).unwrap();
+        text(&sent["Metadata"], "delivery")
+    };
+    let mut child = folder.command(&["--now", "2026-03-02T09:30:00Z", "run"]).spawn().unwrap();
+    crate::support::wait_for_port(public);
+    let good = "Authorization: Basic cG06c2VjcmV0";
+    let event = |row: &Value, kind: &str, more: &str| {
+        format!(
+            r#"{{"RecordType":"{kind}","MessageID":"m","ID":{},"Metadata":{{"delivery":"{}"}}{more}}}"#,
+            text(row, "profile"),
+            echo_of(row)
+        )
+    };
+    let bounce = event(&log[0], "Bounce", r#","Type":"HardBounce","BouncedAt":"2026-03-02T09:20:00Z""#);
+    assert_eq!(post(public, "/in/mail", "Authorization: Basic cG06Zm9yZ2Vk", &bounce), 401);
+    assert_eq!(post(public, "/in/mail", "X: y", &bounce), 401);
+    assert_eq!(post(public, "/in/other", good, &bounce), 404);
+    assert_eq!(post(public, "/in/mail", good, "{"), 400);
+    for body in [
+        bounce.clone(),
+        bounce,
+        event(&log[1], "SpamComplaint", ""),
+        event(
+            &log[2],
+            "SubscriptionChange",
+            r#","SuppressSending":true,"SuppressionReason":"ManualSuppression""#,
+        ),
+        event(&log[3], "Delivery", r#","DeliveredAt":"2026-03-02T09:10:00Z""#),
+        event(&log[4], "Bounce", r#","Type":"Transient""#),
+        r#"{"RecordType":"Delivery","Metadata":{"delivery":"7-mvzgc43vom2tqmrtha3dkmjsgq2tmnzy"}}"#
+            .to_owned(),
+        r#"{"RecordType":"Delivery"}"#.to_owned(),
+    ] {
+        assert_eq!(post(public, "/in/mail", good, &body), 200, "{body}");
+    }
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    child.wait().unwrap();
+    let facts =
+        folder.sql("state.db", "select kind || ' ' || count(*) from fact group by kind order by kind;");
+    assert_eq!(facts, "bounced 2\ncomplained 1\ndelivered 1\nunsubscribed 1");
+    // Two days later the next step: not to those three.
+    run(&folder, "2026-03-04T09:30:00Z");
+    let again = folder.run(&["--output", "ndjson", "log"]).code(0).lines();
+    let next = |profile: &str| {
+        let row = again.iter().find(|row| row["step"] == "again" && row["profile"] == profile).unwrap();
+        (text(row, "state"), text(row, "reason"))
+    };
+    for (row, reason) in
+        [(&log[0], "supp.hard_bounce"), (&log[1], "supp.complaint"), (&log[2], "supp.optout_channel")]
+    {
+        assert_eq!(next(&text(row, "profile")), ("suppressed".to_owned(), reason.to_owned()));
+    }
+    for row in &log[3..] {
+        assert_eq!(next(&text(row, "profile")).0, "accepted");
+    }
+}

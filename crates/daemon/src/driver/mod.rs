@@ -20,10 +20,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use connector::feedback::{Inbound, NotHeard, Told, echo};
 use connector::golden::STEPS_MAX;
 use connector::{Call, Connector, Idempotency, Item, Outcome, Reach, Reply, Request, SmtpRequest, Step};
 use model::settings::{Deliver, Destination};
-use model::{DeliveryId, DestinationName, EmailAddress, Reason, Refusal};
+use model::{DeliveryId, DestinationName, EmailAddress, ProfileNumber, Reason, Refusal};
 use tokio::time::Instant;
 
 use self::egress::Rule;
@@ -199,9 +200,14 @@ impl Driver {
         broken("the connector's conversation does not end")
     }
 
+    /// What its provider tells: see [`Connector::hear`].
+    pub fn hear(&self, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+        self.connector.hear(inbound)
+    }
+
     /// Asks the provider what became of a delivery; `None`: it cannot be asked. See [`Connector::look_up`].
-    pub async fn look_up(&self, delivery: &DeliveryId) -> Option<Outcome> {
-        let mut exchange = self.connector.look_up(delivery)?;
+    pub async fn look_up(&self, profile: ProfileNumber, delivery: &DeliveryId) -> Option<Outcome> {
+        let mut exchange = self.connector.look_up(&echo(profile, delivery))?;
         let mut reply = None;
         for _ in 0..STEPS_MAX {
             let call = match exchange.next(reply.take()) {

@@ -45,6 +45,7 @@ const KILLED_ELSEWHERE: &[&str] = &[
     "lead_unchecked",
     "rate_unshared",
     "read_unlocked",
+    "told_twice",
 ];
 
 /// So many seeds are enough for each of them.
