@@ -16,6 +16,7 @@ use roaring::RoaringBitmap;
 use state::enrollment::Row;
 use state::{Keys, Node, Question, State, StateError, Tx};
 
+use crate::disk::Disk;
 use crate::driver::Driver;
 use crate::made::MadeProvider;
 use crate::source::{Source, SourceError};
@@ -93,6 +94,7 @@ pub struct Daemon {
     breakers: Mutex<BTreeMap<DestinationName, Breaker>>,
     said: Mutex<BTreeSet<(PlaybookName, Reason)>>,
     held_runs: Mutex<BTreeSet<(PlaybookName, String)>>,
+    disk: Option<Disk>,
 }
 
 /// A destination that refused our credentials, or may not be used from here, is left alone for so long.
@@ -120,7 +122,20 @@ impl Daemon {
             breakers: Mutex::default(),
             said: Mutex::default(),
             held_runs: Mutex::default(),
+            disk: None,
         }
+    }
+
+    /// The same, which stops when the state's disk is almost full.
+    #[must_use]
+    pub fn minding_its_disk(mut self) -> Self {
+        self.disk = self.state.folder().map(|folder| Disk::of(folder, self.project.settings.production));
+        self
+    }
+
+    /// Why nothing more may be decided or handed over, if the disk of the state is almost full.
+    pub fn disk_is_low(&self) -> Option<Refusal> {
+        self.disk.as_ref()?.is_low()
     }
 
     /// Who we are, among those who deliver on this state.

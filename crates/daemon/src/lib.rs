@@ -5,6 +5,7 @@
 pub mod allowances;
 pub mod clock;
 pub mod daemon;
+pub mod disk;
 pub mod doubts;
 pub mod driver;
 mod entry;

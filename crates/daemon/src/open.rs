@@ -60,7 +60,7 @@ pub async fn daemon(
     let keys = keys(&project, &state, now).await?;
     let source = source(&project).await?;
     let carriers = carriers(&project, kinds)?;
-    Ok(Daemon::new(project, state, source, Arc::new(keys), carriers, node))
+    Ok(Daemon::new(project, state, source, Arc::new(keys), carriers, node).minding_its_disk())
 }
 
 /// Opens the warehouse.

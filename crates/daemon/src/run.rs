@@ -70,7 +70,9 @@ pub async fn run_once(
     if !daemon.leads().await? {
         return Err(StateError::AlreadyRunning.into());
     }
-    remember_tick(daemon, as_of).await?;
+    if daemon.disk_is_low().is_none() {
+        remember_tick(daemon, as_of).await?;
+    }
     let mut passed = Passed { as_of, orphans, ..Passed::default() };
     passed.ticked.warnings.extend(poison.into_iter().chain(overdue));
     doubts::settle(daemon, as_of).await?;

@@ -28,6 +28,9 @@ pub enum Refresh {
 /// One turn of deciding, at one time. Takes up what an earlier turn left unfinished.
 pub async fn tick(daemon: &Daemon, refresh: Refresh, now: Timestamp) -> Result<Ticked, DaemonError> {
     let mut ticked = Ticked::default();
+    if daemon.disk_is_low().is_some() {
+        return Ok(ticked);
+    }
     let due = match refresh {
         Refresh::Due => due_segments(daemon, now).await?,
         Refresh::None => Vec::new(),

@@ -104,6 +104,7 @@ reasons! {
     SysPlaybookPaused = "sys.playbook_paused" Hold System "the playbook is paused";
     SysPlaybookStopped = "sys.playbook_stopped" Cancel System "the playbook is archived, or its file is gone";
     SysConnectorDisabled = "sys.connector_disabled" Hold System "the destination may not be used from here: see `deliver`";
+    DiskLow = "sys.disk_low" Hold System "the disk of the state is almost full";
     SubjectMissing = "id.subject_missing" Skip Identity "the person is gone from the warehouse";
     AddressMissing = "addr.missing" Skip Identity "no address for the channel";
     AddressInvalid = "addr.invalid_syntax" Skip Identity "the address cannot be an address";

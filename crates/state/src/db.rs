@@ -206,6 +206,13 @@ impl State {
         matches!(*self.db, Db::Postgres(_))
     }
 
+    /// The folder of an SQLite state.
+    pub fn folder(&self) -> Option<&Path> {
+        self.path()?
+            .parent()
+            .map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+    }
+
     /// The file of an SQLite state.
     pub(crate) fn path(&self) -> Option<&Path> {
         match &*self.db {

@@ -15,6 +15,7 @@ mod commands;
 mod crash;
 mod dead_letters;
 mod demo;
+mod disk;
 mod mail;
 mod mistakes;
 mod postgres;

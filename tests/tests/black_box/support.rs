@@ -108,6 +108,11 @@ impl Folder {
     }
 }
 
+/// Where the binary is.
+pub fn binary_path() -> std::path::PathBuf {
+    binary().into()
+}
+
 /// The time most of these tests play at: a Monday morning, nobody asleep in Berlin.
 pub const NOW: &str = "2026-03-02T09:00:00Z";
 

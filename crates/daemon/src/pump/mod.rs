@@ -68,6 +68,10 @@ pub(crate) struct Ready {
 /// One turn of delivering, at one time, of what is due by `due_by`.
 pub async fn pump(daemon: &Arc<Daemon>, due_by: Timestamp, now: Timestamp) -> Result<Pumped, DaemonError> {
     let mut pumped = Pumped::default();
+    if let Some(low) = daemon.disk_is_low() {
+        pumped.halted = daemon.carriers.keys().map(|name| (name.clone(), low.clone())).collect();
+        return Ok(pumped);
+    }
     let halts = {
         let mut tx = daemon.state.write().await?;
         let lease_now = daemon.state.lease_now(&mut tx).await?;

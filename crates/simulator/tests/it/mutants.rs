@@ -40,6 +40,7 @@ const KILLED_ELSEWHERE: &[&str] = &[
     "allowance_unheld",
     "breaker_shut",
     "canary_free",
+    "disk_unseen",
     "doubt_resent",
     "failover_unseen",
     "lead_unchecked",
