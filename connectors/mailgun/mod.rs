@@ -7,7 +7,7 @@ mod settings;
 
 use std::sync::Arc;
 
-use connector::feedback::{Inbound, NotHeard, Told, ToldKind, read_echo};
+use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::{HeaderText, host_and_port, outcome};
 use connector::{
     Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
@@ -43,7 +43,7 @@ struct Mailgun {
 }
 
 impl Connector for Mailgun {
-    fn hear(&self, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+    fn hear(&self, inbound: &Inbound, _answers: &[HttpReply]) -> Result<Hearing, NotHeard> {
         let key = self.signing_key.as_ref().ok_or(NotHeard::NotSetUp)?;
         let body: Value = serde_json::from_slice(&inbound.body).map_err(|_| NotHeard::Forged)?;
         let text = |path: &str| text_at(&body, path).unwrap_or_default();
@@ -65,13 +65,13 @@ impl Connector for Mailgun {
             ("unsubscribed", _) => ToldKind::Unsubscribed,
             ("opened", _) => ToldKind::Opened,
             ("clicked", _) => ToldKind::Clicked,
-            _ => return Ok(Vec::new()),
+            _ => return Ok(Hearing::nothing()),
         };
         let Some(about) = read_echo(&text("/event-data/user-variables/delivery")) else {
-            return Ok(Vec::new());
+            return Ok(Hearing::nothing());
         };
         let at = body.pointer("/event-data/timestamp").and_then(Value::as_f64).and_then(time);
-        Ok(vec![Told { about, kind, at: at.unwrap_or(inbound.at), event: token }])
+        Ok(Hearing::Told(vec![Told { about, kind, at: at.unwrap_or(inbound.at), event: token }]))
     }
 
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {

@@ -4,7 +4,7 @@
 
 mod settings;
 
-use connector::feedback::{Inbound, NotHeard, Told, ToldKind, read_echo};
+use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::{host_and_port, outcome};
 use connector::{
     Bounce, Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome,
@@ -40,7 +40,7 @@ struct Postmark {
 }
 
 impl Connector for Postmark {
-    fn hear(&self, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+    fn hear(&self, inbound: &Inbound, _answers: &[HttpReply]) -> Result<Hearing, NotHeard> {
         let expected = self.hears.as_ref().ok_or(NotHeard::NotSetUp)?;
         // It signs nothing: the address that it is given carries a name and a password.
         if !is_equal(inbound.header("authorization").as_bytes(), expected.reveal().as_bytes()) {
@@ -62,9 +62,9 @@ impl Connector for Postmark {
             }
             "Open" => ToldKind::Opened,
             "Click" => ToldKind::Clicked,
-            _ => return Ok(Vec::new()),
+            _ => return Ok(Hearing::nothing()),
         };
-        let Some(about) = read_echo(&text("/Metadata/delivery")) else { return Ok(Vec::new()) };
+        let Some(about) = read_echo(&text("/Metadata/delivery")) else { return Ok(Hearing::nothing()) };
         let at = ["/DeliveredAt", "/BouncedAt", "/ChangedAt", "/ReceivedAt"]
             .iter()
             .find_map(|path| text(path).parse().ok());
@@ -76,7 +76,7 @@ impl Connector for Postmark {
             text("/RecordType"),
             at.map_or_else(String::new, |at: Timestamp| at.to_string())
         );
-        Ok(vec![Told { about, kind, at: at.unwrap_or(inbound.at), event }])
+        Ok(Hearing::Told(vec![Told { about, kind, at: at.unwrap_or(inbound.at), event }]))
     }
 
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {

@@ -5,7 +5,7 @@
 
 mod settings;
 
-use connector::feedback::{Inbound, NotHeard, Told, ToldKind, read_echo};
+use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::{host_and_port, outcome};
 use connector::{
     Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
@@ -39,7 +39,7 @@ struct Resend {
 }
 
 impl Connector for Resend {
-    fn hear(&self, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+    fn hear(&self, inbound: &Inbound, _answers: &[HttpReply]) -> Result<Hearing, NotHeard> {
         let key =
             self.hears.as_ref().and_then(|secret| webhook_key(secret.reveal())).ok_or(NotHeard::NotSetUp)?;
         let (id, stamp) = (inbound.header("svix-id"), inbound.header("svix-timestamp"));
@@ -58,12 +58,12 @@ impl Connector for Resend {
             "email.complained" => ToldKind::Complained,
             "email.opened" => ToldKind::Opened,
             "email.clicked" => ToldKind::Clicked,
-            _ => return Ok(Vec::new()),
+            _ => return Ok(Hearing::nothing()),
         };
         // Tags come as an object.
-        let Some(about) = read_echo(&text("/data/tags/delivery")) else { return Ok(Vec::new()) };
+        let Some(about) = read_echo(&text("/data/tags/delivery")) else { return Ok(Hearing::nothing()) };
         let at = text("/created_at").parse().unwrap_or(inbound.at);
-        Ok(vec![Told { about, kind, at, event: id.to_owned() }])
+        Ok(Hearing::Told(vec![Told { about, kind, at, event: id.to_owned() }]))
     }
 
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {

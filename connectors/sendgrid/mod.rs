@@ -8,7 +8,7 @@ mod settings;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use connector::feedback::{Inbound, NotHeard, Told, ToldKind, read_echo};
+use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::{host_and_port, outcome};
 use connector::{
     Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
@@ -45,7 +45,7 @@ struct SendGrid {
 }
 
 impl Connector for SendGrid {
-    fn hear(&self, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+    fn hear(&self, inbound: &Inbound, _answers: &[HttpReply]) -> Result<Hearing, NotHeard> {
         let key = self.hears.as_ref().ok_or(NotHeard::NotSetUp)?;
         let stamp = inbound.header("x-twilio-email-event-webhook-timestamp");
         let signature = STANDARD
@@ -57,7 +57,7 @@ impl Connector for SendGrid {
             return Err(NotHeard::Forged);
         }
         let events: Vec<Value> = serde_json::from_slice(&inbound.body).map_err(|_| NotHeard::Garbled)?;
-        Ok(events.iter().filter_map(told).collect())
+        Ok(Hearing::Told(events.iter().filter_map(told).collect()))
     }
 
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {

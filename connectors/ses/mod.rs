@@ -3,9 +3,11 @@
 //! Class E: it knows no key again, and tells later by the events of a configuration set what it took; the tag `delivery` is in each. Not
 //! supported: its own templates and lists, keys that a role of the machine lends.
 
+mod hear;
 mod settings;
 mod sign;
 
+use connector::feedback::{Hearing, Inbound, NotHeard};
 use connector::http::{host_and_port, outcome};
 use connector::{
     Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
@@ -38,12 +40,17 @@ struct Ses {
     key: Secret,
     session: Option<Secret>,
     configuration_set: Option<String>,
+    topic: Option<String>,
     reach: Reach,
     host: String,
     connections: usize,
 }
 
 impl Connector for Ses {
+    fn hear(&self, inbound: &Inbound, answers: &[HttpReply]) -> Result<Hearing, NotHeard> {
+        hear::hear(self.topic.as_deref().ok_or(NotHeard::NotSetUp)?, inbound, answers)
+    }
+
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {
         once(Request::Http(self.request(item)), |reply| judge(&reply))
     }
@@ -134,6 +141,16 @@ fn build(settings: &ConnectorSettings) -> Built {
     if settings.configuration_set.as_deref().is_some_and(str::is_empty) {
         mistakes.push(SettingsMistake::new("configuration_set", "expected the name of a configuration set"));
     }
+    if settings
+        .webhook_topic
+        .as_deref()
+        .is_some_and(|topic| !topic.starts_with("arn:") || !topic.contains(":sns:"))
+    {
+        mistakes.push(SettingsMistake::new(
+            "webhook_topic",
+            "expected the ARN of an SNS topic, such as `arn:aws:sns:eu-central-1:123456789012:mail`",
+        ));
+    }
     let own = format!("https://email.{}.amazonaws.com", settings.region);
     let base = base(settings.base_url.as_deref(), &own);
     match host_and_port(&base) {
@@ -150,6 +167,7 @@ fn build(settings: &ConnectorSettings) -> Built {
             key: Secret::new(settings.secret_access_key),
             session: settings.session_token.map(Secret::new),
             configuration_set: settings.configuration_set,
+            topic: settings.webhook_topic,
             reach: Reach::Network { host, port },
             connections: usize::from(settings.connections),
         })),

@@ -6,7 +6,8 @@ use serde::Deserialize;
 /// Every setting once.
 pub(super) const EXAMPLE: &str = r#"{
     "region": "eu-central-1", "access_key_id": "AKIDEXAMPLE", "secret_access_key": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
-    "session_token": "correct-horse-battery", "configuration_set": "campaigns", "base_url": "http://127.0.0.1:4010", "connections": 8
+    "session_token": "correct-horse-battery", "configuration_set": "campaigns",
+    "webhook_topic": "arn:aws:sns:eu-central-1:123456789012:mail", "base_url": "http://127.0.0.1:4010", "connections": 8
 }"#;
 
 /// Settings of Amazon SES in a region. There is no `Debug`: they hold a secret.
@@ -25,6 +26,9 @@ pub struct Settings {
     pub session_token: Option<String>,
     /// The configuration set, whose events tell what became of messages.
     pub configuration_set: Option<String>,
+    /// The ARN of the SNS topic that the configuration set's events go to. It tells them to `https://mail.acme.example/in/DESTINATION`, signed
+    /// with version 2.
+    pub webhook_topic: Option<String>,
     /// Another beginning of its addresses than `https://email.REGION.amazonaws.com`: for tests against a server of one's own.
     pub base_url: Option<String>,
     /// How many messages at the same time, at most.

@@ -4,11 +4,11 @@
 
 mod settings;
 
-use connector::feedback::{Inbound, NotHeard, Told, ToldKind, read_echo};
+use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::{host_and_port, outcome};
 use connector::{
-    Built, Connector, Exchange, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach, Reply, Request,
-    SettingsMistake, once, read_settings, schema_of,
+    Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
+    Reply, Request, SettingsMistake, once, read_settings, schema_of,
 };
 use model::settings::ConnectorSettings;
 use model::{Channel, Reason};
@@ -56,7 +56,7 @@ impl Connector for Webhook {
         self.connections
     }
 
-    fn hear(&self, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+    fn hear(&self, inbound: &Inbound, _answers: &[HttpReply]) -> Result<Hearing, NotHeard> {
         let (id, stamp) = (inbound.header("webhook-id"), inbound.header("webhook-timestamp"));
         let is_theirs =
             is_standard_webhook(&self.keys, id, stamp, &inbound.body, inbound.header("webhook-signature"));
@@ -76,11 +76,11 @@ impl Connector for Webhook {
             "message.unsubscribed" => ToldKind::Unsubscribed,
             "message.opened" => ToldKind::Opened,
             "message.clicked" => ToldKind::Clicked,
-            _ => return Ok(Vec::new()),
+            _ => return Ok(Hearing::nothing()),
         };
-        let Some(about) = read_echo(&text("/data/echo")) else { return Ok(Vec::new()) };
+        let Some(about) = read_echo(&text("/data/echo")) else { return Ok(Hearing::nothing()) };
         let at = text("/timestamp").parse().unwrap_or(inbound.at);
-        Ok(vec![Told { about, kind, at, event: id.to_owned() }])
+        Ok(Hearing::Told(vec![Told { about, kind, at, event: id.to_owned() }]))
     }
 
     fn is_private(&self) -> bool {
@@ -124,7 +124,7 @@ fn judge(reply: &Reply) -> Outcome {
         let detail = "HTTP 410: the receiver says that it is gone".to_owned();
         return Outcome::Halt { reason: Reason::FailRemote4xx, detail };
     }
-    let receipt = |reply: &connector::HttpReply| Some(format!("HTTP {}", reply.status));
+    let receipt = |reply: &HttpReply| Some(format!("HTTP {}", reply.status));
     outcome(KIND.idempotency, reply, receipt, |_| None)
 }
 

@@ -7,6 +7,8 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use model::{DeliveryId, ProfileNumber};
 
+use crate::http::HttpRequest;
+
 /// What came in. `Debug` shows sizes: bodies name people.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Inbound {
@@ -74,6 +76,28 @@ pub struct Told {
     pub event: String,
 }
 
+/// What is made of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hearing {
+    /// It is the provider who speaks, and this is what it tells.
+    Told(Vec<Told>),
+    /// Something is to be asked first: a certificate, or that what comes is wanted. The request changes nothing of ours, and is heard again with
+    /// the answer.
+    Ask {
+        /// What.
+        request: HttpRequest,
+        /// Whether the answer holds for others, too.
+        holds: bool,
+    },
+}
+
+impl Hearing {
+    /// Nothing that counts.
+    pub fn nothing() -> Self {
+        Self::Told(Vec::new())
+    }
+}
+
 /// Why nothing was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotHeard {
@@ -83,6 +107,8 @@ pub enum NotHeard {
     Forged,
     /// It is, and what it says cannot be read.
     Garbled,
+    /// What is to be asked first got no answer: it may be told again.
+    NotNow,
 }
 
 /// What goes with a message to the provider, and comes back with what it tells: whose it is and which. It leads to nobody outside.

@@ -6,7 +6,8 @@ use model::Channel;
 use model::settings::ConnectorSettings;
 
 use crate::exchange::Exchange;
-use crate::feedback::{Inbound, NotHeard, Told};
+use crate::feedback::{Hearing, Inbound, NotHeard};
+use crate::http::HttpReply;
 use crate::item::Item;
 use crate::settings::SettingsMistake;
 
@@ -93,11 +94,12 @@ pub trait Connector: Send + Sync + fmt::Debug {
     fn look_up(&self, _echo: &str) -> Option<Box<dyn Exchange>> {
         None
     }
-    /// What a provider tells by a request to us: each thing once, of messages of ours.
+    /// What a provider tells by a request to us: each thing once, of messages of ours. `answers` are those to what it wanted to ask first, in
+    /// order.
     ///
     /// # Errors
     /// [`NotHeard`]: nothing is believed.
-    fn hear(&self, _inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+    fn hear(&self, _inbound: &Inbound, _answers: &[HttpReply]) -> Result<Hearing, NotHeard> {
         Err(NotHeard::NotSetUp)
     }
 }

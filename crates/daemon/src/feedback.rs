@@ -35,6 +35,8 @@ pub enum Heard {
     Forged,
     /// It is, and cannot be read.
     Garbled,
+    /// Whether it is could not be asked.
+    NotNow,
 }
 
 /// Hears what a destination's provider tells. Committed when it returns.
@@ -45,11 +47,12 @@ pub async fn hear(
     now: Timestamp,
 ) -> Result<Heard, StateError> {
     let Some(Carrier::Driver(driver)) = daemon.carriers.get(destination) else { return Ok(Heard::Nobody) };
-    let all = match driver.hear(inbound) {
+    let all = match driver.hear(inbound).await {
         Ok(all) => all,
         Err(NotHeard::NotSetUp) => return Ok(Heard::Nobody),
         Err(NotHeard::Forged) => return Ok(Heard::Forged),
         Err(NotHeard::Garbled) => return Ok(Heard::Garbled),
+        Err(NotHeard::NotNow) => return Ok(Heard::NotNow),
     };
     let told = all.len();
     let mut new = 0;

@@ -68,6 +68,7 @@ async fn feedback(
             StatusCode::UNAUTHORIZED
         }
         Ok(Heard::Garbled) => StatusCode::BAD_REQUEST,
+        Ok(Heard::NotNow) => StatusCode::SERVICE_UNAVAILABLE,
         Err(error) => {
             tracing::error!(%destination, %error, "What `{destination}` told could not be written; it is asked to tell it again.");
             StatusCode::SERVICE_UNAVAILABLE

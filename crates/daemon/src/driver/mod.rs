@@ -17,12 +17,14 @@ mod wire;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use connector::feedback::{Inbound, NotHeard, Told, echo};
+use connector::feedback::{Hearing, Inbound, NotHeard, Told, echo};
 use connector::golden::STEPS_MAX;
-use connector::{Call, Connector, Idempotency, Item, Outcome, Reach, Reply, Request, SmtpRequest, Step};
+use connector::{
+    Call, Connector, HttpReply, Idempotency, Item, Outcome, Reach, Reply, Request, SmtpRequest, Step,
+};
 use model::settings::{Deliver, Destination};
 use model::{DeliveryId, DestinationName, EmailAddress, ProfileNumber, Reason, Refusal};
 use tokio::time::Instant;
@@ -81,6 +83,11 @@ impl Limits {
     }
 }
 
+/// So much is asked before what a provider tells is believed: a certificate, and that it is wanted.
+const ASKED_MAX: usize = 3;
+/// So many answers that hold are kept.
+const ANSWERS_MAX: usize = 4;
+
 /// How one destination is reached: its connector, its connections, its pace.
 pub struct Driver {
     name: DestinationName,
@@ -92,6 +99,8 @@ pub struct Driver {
     smtp: Smtp,
     files: Files,
     http: Http,
+    /// Answers that hold: certificates of those who sign what is told, by their addresses.
+    answers: Mutex<Vec<(String, HttpReply)>>,
 }
 
 impl fmt::Debug for Driver {
@@ -133,6 +142,7 @@ impl Driver {
             smtp: Smtp::new(limits, loopback_only, project_dir),
             files: Files::new(limits, project_dir),
             http: Http::new(limits, rule),
+            answers: Mutex::default(),
         }
     }
 
@@ -200,9 +210,30 @@ impl Driver {
         broken("the connector's conversation does not end")
     }
 
-    /// What its provider tells: see [`Connector::hear`].
-    pub fn hear(&self, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
-        self.connector.hear(inbound)
+    /// What its provider tells: see [`Connector::hear`]. What is to be asked first is asked; an answer that holds for others, too, once.
+    pub async fn hear(&self, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+        let mut answers = Vec::new();
+        for _ in 0..ASKED_MAX {
+            let (request, holds) = match self.connector.hear(inbound, &answers)? {
+                Hearing::Told(told) => return Ok(told),
+                Hearing::Ask { request, holds } => (request, holds),
+            };
+            let known =
+                crate::daemon::lock(&self.answers).iter().find(|(url, _)| *url == request.url).cloned();
+            if let Some((_, answer)) = known.filter(|_| holds) {
+                answers.push(answer);
+                continue;
+            }
+            let came = self.http.call(&request, None::<fn() -> std::future::Ready<Armed>>).await;
+            let Ok(Reply::Http(answer)) = came else { return Err(NotHeard::NotNow) };
+            if holds && answer.status == 200 {
+                let mut kept = crate::daemon::lock(&self.answers);
+                kept.truncate(ANSWERS_MAX - 1);
+                kept.insert(0, (request.url, answer.clone()));
+            }
+            answers.push(answer);
+        }
+        Err(NotHeard::Garbled)
     }
 
     /// Asks the provider what became of a delivery; `None`: it cannot be asked. See [`Connector::look_up`].
