@@ -13,7 +13,7 @@ use crate::support::{
 pub struct Cluster {
     bin: PathBuf,
     dir: tempfile::TempDir,
-    port: u16,
+    pub port: u16,
     /// Where the server that runs has its data.
     data: RefCell<String>,
 }

@@ -7,6 +7,7 @@
 
 mod caps;
 mod cluster;
+mod link;
 mod oracle;
 mod provider;
 mod record;

@@ -1,5 +1,5 @@
-//! P5: five nodes on one Postgres, of which some die, some stand still for three leases, some leave and come, and all lose their
-//! connections to the database, which crashes now and then: no message goes twice, none is lost, every doubt is listed, and in the
+//! P5: five nodes on one Postgres, of which some die, some stand still or lose the way to it for three leases, some leave and come, and all
+//! lose their connections to the database, which crashes now and then: no message goes twice, none is lost, every doubt is listed, and in the
 //! end all is done.
 
 use std::fs::File;
@@ -7,6 +7,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use super::derived;
+use super::link::Link;
 use super::oracle::{self, Bounds, Found, look};
 use super::provider::Provider;
 use super::record::{self, Tally};
@@ -28,6 +29,8 @@ enum Fault {
     Dies,
     /// SIGSTOP, for three leases.
     StandsStill,
+    /// Nothing comes through between it and Postgres, for three leases; then everything that was said meanwhile does.
+    LosesLink,
     /// SIGTERM, and another process takes its place.
     Leaves,
     /// Postgres ends every session there is.
@@ -41,7 +44,9 @@ pub(super) struct Nodes<'a> {
     stage: &'a Stage<'a>,
     begun: Instant,
     children: Vec<Child>,
-    /// Who stands still, and until when.
+    /// Each node's line to Postgres.
+    links: Vec<Link>,
+    /// Who stands still or has no line, and until when.
     still: Vec<(usize, Instant)>,
 }
 
@@ -49,21 +54,31 @@ impl<'a> Nodes<'a> {
     pub(super) fn start(stage: &'a Stage<'a>, count: usize) -> Self {
         let settings = stage.folder.read("drumbeat.yml");
         let serve = "serve: {admin: \"127.0.0.1:0\", public: \"127.0.0.1:0\"}\n";
-        stage.folder.write("drumbeat.yml", &format!("{settings}{serve}"));
-        let mut nodes = Self { stage, begun: Instant::now(), children: Vec::new(), still: Vec::new() };
-        for _ in 0..count {
-            let child = nodes.spawn();
+        let url = stage.url();
+        let each_its_own =
+            settings.replace(&format!("\"{url}\""), &format!("{{env: STATE_URL, default: \"{url}\"}}"));
+        assert_ne!(each_its_own, settings);
+        stage.folder.write("drumbeat.yml", &format!("{each_its_own}{serve}"));
+        let links = (0..count).map(|_| Link::to(stage.port())).collect();
+        let mut nodes = Self { stage, begun: Instant::now(), children: Vec::new(), links, still: Vec::new() };
+        for node in 0..count {
+            let child = nodes.spawn(node);
             nodes.children.push(child);
         }
         nodes
     }
 
     /// One more process. A state only goes forward, and so each begins at the time that it is for the others.
-    fn spawn(&self) -> Child {
+    fn spawn(&self, node: usize) -> Child {
         let seconds = self.begun.elapsed().as_secs();
         let now = format!("2026-03-02T09:{:02}:{:02}Z", seconds / 60, seconds % 60);
         let mut command = self.stage.folder.command(&["--now", &now, "run"]);
         let log = File::options().create(true).append(true).open(self.stage.folder.path().join("nodes.log"));
+        let port = |port: u16| format!(":{port}/");
+        command.env(
+            "STATE_URL",
+            self.stage.url().replace(&port(self.stage.port()), &port(self.links[node].port)),
+        );
         command.env("DRUMBEAT_HASTE", HASTE).stderr(log.unwrap());
         command.spawn().unwrap()
     }
@@ -91,6 +106,10 @@ impl<'a> Nodes<'a> {
                 self.signal(node, "-STOP");
                 self.still.push((node, Instant::now() + 3 * LEASE));
             }
+            Fault::LosesLink => {
+                self.links[node].set(false);
+                self.still.push((node, Instant::now() + 3 * LEASE));
+            }
             Fault::Disconnects => {
                 self.stage.psql(
                     "select count(pg_terminate_backend(pid)) from pg_stat_activity
@@ -105,7 +124,7 @@ impl<'a> Nodes<'a> {
     /// Another process takes the place of one that ends.
     fn again(&mut self, node: usize) {
         self.children[node].wait().unwrap();
-        let child = self.spawn();
+        let child = self.spawn(node);
         self.children[node] = child;
     }
 
@@ -117,6 +136,7 @@ impl<'a> Nodes<'a> {
         let wake: Vec<(usize, Instant)> = wake;
         for (node, _) in wake {
             self.signal(node, "-CONT");
+            self.links[node].set(true);
         }
         for node in 0..NODES {
             if self.children[node].try_wait().unwrap().is_some() {
@@ -156,7 +176,8 @@ fn one(store: &Store, seed: u64, tally: &mut Tally) {
             let node = usize::try_from(derived(seed, 100 + which) % NODES as u64).unwrap();
             let fault = match derived(seed, 200 + which) % 20 {
                 0..8 => Fault::Dies,
-                8..14 => Fault::StandsStill,
+                8..12 => Fault::StandsStill,
+                12..14 => Fault::LosesLink,
                 14..17 => Fault::Leaves,
                 17..19 => Fault::Disconnects,
                 _ => Fault::PostgresCrashes,
@@ -196,7 +217,7 @@ fn one(store: &Store, seed: u64, tally: &mut Tally) {
     let count =
         |which: &dyn Fn(Fault) -> bool| planned.iter().filter(|(_, fault)| which(*fault)).count() as u64;
     let kills = count(&|fault| fault == Fault::Dies);
-    let alone = count(&|fault| matches!(fault, Fault::Dies | Fault::StandsStill));
+    let alone = count(&|fault| matches!(fault, Fault::Dies | Fault::StandsStill | Fault::LosesLink));
     let together =
         count(&|fault| matches!(fault, Fault::Disconnects | Fault::PostgresCrashes)) * NODES as u64;
     let doubts = (alone + together) * CONNECTIONS + provider.cut();

@@ -83,6 +83,16 @@ impl Stage<'_> {
         self.folder.write("drumbeat.yml", &settings.replace(before, &hook));
     }
 
+    /// Where its database in Postgres is.
+    pub fn url(&self) -> String {
+        self.database.as_ref().map_or_else(String::new, |(cluster, name)| cluster.url(name))
+    }
+
+    /// The port of its Postgres.
+    pub fn port(&self) -> u16 {
+        self.database.as_ref().map_or(0, |(cluster, _)| cluster.port)
+    }
+
     /// Asks its database in Postgres.
     pub fn psql(&self, sql: &str) -> String {
         self.database.as_ref().map_or_else(String::new, |(cluster, name)| cluster.psql(name, sql))
