@@ -1,6 +1,6 @@
 //! Mail through Mailgun's API (<https://documentation.mailgun.com/docs/mailgun/api-reference/send/mailgun/messages>), as whole messages (`messages.mime`).
 //!
-//! Class B: it knows no key again, and can be asked by our Message-ID what it has. Domains in the EU: `base_url: https://api.eu.mailgun.net`.
+//! Class E: it knows no key again, and tells later by its events what it took. Domains in the EU: `base_url: https://api.eu.mailgun.net`.
 //! Not supported: several people in one request, its own templates and tracking.
 
 mod settings;
@@ -11,7 +11,7 @@ use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo}
 use connector::http::{HeaderText, host_and_port, outcome};
 use connector::{
     Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
-    Reply, Request, SettingsMistake, ask, once, read_settings, schema_of,
+    Reply, Request, SettingsMistake, once, read_settings, schema_of,
 };
 use jiff::Timestamp;
 use model::settings::ConnectorSettings;
@@ -25,7 +25,7 @@ use crate::over_http::{self, base, base64, hex, hmac_sha256, is_equal, percent, 
 pub const KIND: Kind = Kind {
     name: "mailgun",
     channel: Channel::Email,
-    idempotency: Idempotency::Lookup,
+    idempotency: Idempotency::Echo,
     summary: "Mail through Mailgun's API.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,
@@ -85,18 +85,6 @@ impl Connector for Mailgun {
     fn connections(&self) -> usize {
         self.connections
     }
-
-    fn look_up(&self, echo: &str) -> Option<Box<dyn Exchange>> {
-        // `v:delivery` is a variable of the message, by which events are found.
-        let url = format!(
-            "{}/v3/{}/events?limit=1&event=accepted&user-variables={}",
-            self.base,
-            percent(&self.domain),
-            percent(&format!("{{\"delivery\":\"{echo}\"}}"))
-        );
-        let request = HttpRequest::json(Method::Get, url, &Value::Null).without_body();
-        Some(ask(Request::Http(self.with_token(request)), |reply| found(&reply)))
-    }
 }
 
 impl Mailgun {
@@ -153,19 +141,6 @@ fn judge(reply: &Reply) -> Outcome {
         }
     }
     outcome(KIND.idempotency, reply, |reply: &HttpReply| text_at(&reply.json(), "/id"), message)
-}
-
-/// What it says of a delivery: that it has it, or that it has none.
-fn found(reply: &Reply) -> Outcome {
-    if let Reply::Http(reply) = reply
-        && reply.status == 200
-        && reply.json().pointer("/items").and_then(Value::as_array).is_some_and(Vec::is_empty)
-    {
-        let detail = "Mailgun has no event of this delivery".to_owned();
-        return Outcome::Rejected { reason: Reason::FailRemote4xx, bounce: None, detail };
-    }
-    let receipt = |reply: &HttpReply| text_at(&reply.json(), "/items/0/message/headers/message-id");
-    outcome(KIND.idempotency, reply, receipt, |body: &Value| text_at(body, "/message"))
 }
 
 fn build(settings: &ConnectorSettings) -> Built {

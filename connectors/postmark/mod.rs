@@ -92,10 +92,14 @@ impl Connector for Postmark {
     }
 
     fn look_up(&self, echo: &str) -> Option<Box<dyn Exchange>> {
-        let url =
-            format!("{}/messages/outbound?count=1&offset=0&metadata_delivery={}", self.base, percent(echo));
+        let stream = self
+            .stream
+            .as_ref()
+            .map_or_else(String::new, |stream| format!("&messagestream={}", percent(stream)));
+        let filter = format!("count=1&offset=0&metadata_delivery={}{stream}", percent(echo));
+        let (url, echo) = (format!("{}/messages/outbound?{filter}", self.base), echo.to_owned());
         let request = HttpRequest::json(Method::Get, url, &Value::Null).without_body();
-        Some(ask(Request::Http(self.with_token(request)), |reply| found(&reply)))
+        Some(ask(Request::Http(self.with_token(request)), move |reply| found(&reply, &echo)))
     }
 }
 
@@ -147,7 +151,7 @@ fn judge(reply: &Reply) -> Outcome {
 }
 
 /// What it says of a delivery: that it has it, or that it has none.
-fn found(reply: &Reply) -> Outcome {
+fn found(reply: &Reply, echo: &str) -> Outcome {
     let message = |body: &Value| text_at(body, "/Message");
     if let Reply::Http(reply) = reply
         && reply.status == 200
@@ -156,7 +160,12 @@ fn found(reply: &Reply) -> Outcome {
         let detail = "Postmark has no message of this delivery".to_owned();
         return Outcome::Rejected { reason: Reason::FailRemote4xx, bounce: None, detail };
     }
-    outcome(KIND.idempotency, reply, |reply| text_at(&reply.json(), "/Messages/0/MessageID"), message)
+    // It must be this one: a filter that is not known is not applied.
+    let receipt = |reply: &HttpReply| {
+        let is_it = text_at(&reply.json(), "/Messages/0/Metadata/delivery").as_deref() == Some(echo);
+        is_it.then(|| text_at(&reply.json(), "/Messages/0/MessageID")).flatten()
+    };
+    outcome(KIND.idempotency, reply, receipt, message)
 }
 
 fn build(settings: &ConnectorSettings) -> Built {

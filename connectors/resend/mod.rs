@@ -106,8 +106,10 @@ fn judge(reply: &Reply) -> Outcome {
     if let Reply::Http(reply) = reply {
         let detail = reply.said(message);
         match (reply.status, text_at(&reply.json(), "/name").unwrap_or_default().as_str()) {
-            // The first request with this key said something else: it has arrived, and what became of it is not said.
-            (409, "invalid_idempotent_request") => return Outcome::InDoubt { detail },
+            // A request with this key has arrived that said something else (a value of the person changed meanwhile): that is the message.
+            (409, "invalid_idempotent_request") => {
+                return Outcome::Accepted { receipt: "an earlier attempt, known by its key".to_owned() };
+            }
             (409, _) => {
                 return Outcome::Retry {
                     reason: Reason::FailRemote5xx,

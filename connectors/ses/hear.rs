@@ -19,7 +19,14 @@ pub(super) fn hear(topic: &str, inbound: &Inbound, answers: &[HttpReply]) -> Res
     let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
     let certificate_url = text("SigningCertURL");
     // Version 1 is SHA-1, which nobody should ask for any more.
-    if text("TopicArn") != topic || text("SignatureVersion") != "2" || !is_of_sns(certificate_url) {
+    let is_certificate = is_of_sns(certificate_url)
+        && certificate_url
+            .split('/')
+            .nth(3)
+            .is_some_and(|path| path.starts_with("SimpleNotificationService-") && path.ends_with(".pem"))
+        && certificate_url.split('/').count() == 4
+        && !certificate_url.contains(['?', '#']);
+    if text("TopicArn") != topic || text("SignatureVersion") != "2" || !is_certificate {
         return Err(NotHeard::Forged);
     }
     let Some((certificate, more)) = answers.split_first() else {
@@ -64,6 +71,11 @@ fn signed(body: &Value) -> String {
 }
 
 fn verify(body: &Value, certificate: &HttpReply) -> Result<(), NotHeard> {
+    if certificate.status != 200
+        || !certificate.body.trim_ascii_start().starts_with(b"-----BEGIN CERTIFICATE-----")
+    {
+        return Err(NotHeard::NotNow);
+    }
     let der = CertificateDer::from_pem_slice(&certificate.body).map_err(|_| NotHeard::NotNow)?;
     let certificate = EndEntityCert::try_from(&der).map_err(|_| NotHeard::NotNow)?;
     let signature =
@@ -134,6 +146,8 @@ mod tests {
                 "https://sns.us-west-2.amazonaws.com/Simple",
                 "https://sns.us-west-2.amazonaws.com.evil.test/Simple",
             ),
+            ("SimpleNotificationService-test.pem", "?Action=Echo&x=SimpleNotificationService-test.pem"),
+            ("SimpleNotificationService-test.pem", "other/SimpleNotificationService-test.pem"),
             ("\"Signature\": \"D94n", "\"Signature\": \"E94n"),
         ] {
             assert!(MESSAGE.contains(from), "{from}");

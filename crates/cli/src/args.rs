@@ -85,6 +85,9 @@ pub(crate) enum Command {
     /// A person's rights: export what is known, or erase it.
     #[command(subcommand)]
     Profile(Profile),
+    /// What this build can speak with: list, describe, test.
+    #[command(subcommand)]
+    Connector(ConnectorCommand),
     /// Print the JSON Schemas of the project's files.
     Schema {
         /// One of them, such as `playbook` or `connector.smtp`.
@@ -415,6 +418,22 @@ pub(crate) struct Halt {
     /// Show what is halted.
     #[arg(long, conflicts_with = "lift")]
     pub(crate) list: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConnectorCommand {
+    /// All connectors, and what becomes of what is in doubt.
+    List,
+    /// One connector's settings.
+    Describe {
+        /// Its name.
+        name: String,
+    },
+    /// Play every sequence of answers through one, and say what breaks the contract.
+    Test {
+        /// Its name.
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,7 +10,7 @@ use crate::exchange::{Call, Failure, Reply, Request, SmtpPhase, Step};
 use crate::golden::{STEPS_MAX, sample_item};
 use crate::http::HttpReply;
 use crate::item::Item;
-use crate::kind::{Connector, Kind};
+use crate::kind::{Connector, Idempotency, Kind};
 use crate::outcome::{Bounce, Outcome};
 use crate::said::{SAID_CHARS_MAX, Said};
 
@@ -176,7 +176,11 @@ fn judge(kind: &Kind, armed: bool, is_http: bool, reply: &Reply, outcome: &Outco
     }
     let taken = match reply {
         Reply::Wrote | Reply::Smtp { at: SmtpPhase::Body, code: 200..300, .. } => true,
-        Reply::Http(reply) => (200..300).contains(&reply.status),
+        // 409 may say that it was taken before, where the provider knows a key again.
+        Reply::Http(reply) => {
+            (200..300).contains(&reply.status)
+                || (reply.status == 409 && kind.idempotency == Idempotency::Key)
+        }
         Reply::Smtp { .. } | Reply::NotArmed | Reply::Failed { .. } => false,
     };
     if matches!(outcome, Outcome::Accepted { .. }) && !taken {

@@ -205,9 +205,12 @@ pub fn outcome(
         },
         429 => retry(Reason::Remote429, after, true, reply.said(message)),
         401 | 403 => Outcome::Halt { reason: Reason::FailAuth, detail: reply.said(message) },
-        // Not read at all, says who sends it.
-        408 | 425 | 503 => retry(Reason::FailRemote5xx, after, false, reply.said(message)),
-        500..600 => lost(reply.said(message)),
+        // "Later", and when: whoever says so has not taken it. Without a time it may be a gateway that lost sight of who did.
+        503 if after.is_some() => retry(Reason::FailRemote5xx, after, false, reply.said(message)),
+        408 | 425 | 500..600 if class.may_repeat() => {
+            retry(Reason::FailRemote5xx, after, false, reply.said(message))
+        }
+        408 | 425 | 500..600 => lost(reply.said(message)),
         300..400 => Outcome::Halt {
             reason: Reason::FailRemote4xx,
             detail: format!("HTTP {}: the provider sends us elsewhere, which is not followed", reply.status),
@@ -350,7 +353,7 @@ mod tests {
                 assert_eq!((after, slower), (Some(SignedDuration::from_secs(7)), status == 429));
                 assert_eq!(detail, format!("HTTP {status}: why"));
             }
-            for status in [500, 502, 504, 101, 999] {
+            for status in [408, 500, 502, 504, 101, 999] {
                 let again = matches!(judge(class, status), Outcome::Retry { .. });
                 assert_eq!(again, class.may_repeat(), "{class:?} {status}");
             }

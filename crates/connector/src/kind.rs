@@ -70,6 +70,17 @@ impl Idempotency {
         }
     }
 
+    /// What becomes of a delivery that got no answer, for people.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Natural => "sent again, which does no harm",
+            Self::Key => "sent again under the same key, for a day",
+            Self::Lookup => "the provider is asked what it has",
+            Self::Echo => "the provider may tell later; otherwise a person says, or a day passes",
+            Self::Nothing => "a person says, or three days pass",
+        }
+    }
+
     /// Whether a lost answer may be followed by the same request again, without asking anybody.
     pub fn may_repeat(self) -> bool {
         matches!(self, Self::Natural | Self::Key)

@@ -113,23 +113,28 @@ impl Held {
     }
 }
 
+/// Whether a row counts for the canary of its version: what was tried before does not again.
+pub(crate) fn is_in_canary(row: &Claimed) -> bool {
+    row.delivery.traits.class != MessageClass::Transactional && row.attempts == 0
+}
+
 /// How many of these the canaries of their versions let go now, by version; what is not in it is not limited. They count as gone, whatever
 /// becomes of them.
-pub(crate) async fn canaries(
+pub(crate) async fn canaries<'a>(
     daemon: &Daemon,
     seen: &Seen,
-    rows: &[Claimed],
+    rows: impl Iterator<Item = &'a Claimed>,
     now: Timestamp,
 ) -> Result<BTreeMap<String, u64>, DaemonError> {
     let mut wanted: BTreeMap<String, (&PlaybookName, u64)> = BTreeMap::new();
     let is_new = |row: &&Claimed| {
         let is_over = seen.canaries.get(&row.delivery.version).is_some_and(|(_, canary)| canary.is_over(now));
-        row.delivery.traits.class != MessageClass::Transactional && !is_over
+        is_in_canary(row) && !is_over
     };
     if !daemon.project.settings.production || mutant("canary_free") {
         return Ok(BTreeMap::new());
     }
-    for row in rows.iter().filter(is_new) {
+    for row in rows.filter(is_new) {
         let delivery = &row.delivery;
         wanted.entry(delivery.version.clone()).or_insert((&delivery.traits.playbook, 0)).1 += 1;
     }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::fault::mutant;
@@ -28,13 +29,20 @@ pub struct Disk {
     /// The file that holds space, in production.
     ballast: Option<PathBuf>,
     seen: Mutex<Option<(Instant, Option<Refusal>)>>,
+    /// The file system cannot.
+    cannot_hold: AtomicBool,
 }
 
 impl Disk {
     /// The disk of a folder; `holds_space`: keeps a file there that is let go in need.
     pub fn of(folder: &Path, holds_space: bool) -> Self {
         let ballast = holds_space.then(|| folder.join(".drumbeat-ballast"));
-        Self { folder: folder.to_owned(), ballast, seen: Mutex::default() }
+        Self {
+            folder: folder.to_owned(),
+            ballast,
+            seen: Mutex::default(),
+            cannot_hold: AtomicBool::new(false),
+        }
     }
 
     /// Why nothing more may be decided or handed over, if it is almost full.
@@ -77,12 +85,14 @@ impl Disk {
                 "The disk of the state is full: the space that was held for answers and opt-outs is let go."
             );
             drop(std::fs::remove_file(ballast));
-        } else if !is_there && free > 2 * least + BALLAST {
+        } else if !is_there && !self.cannot_hold.load(Ordering::SeqCst) && free > 2 * least + BALLAST {
             let held = std::fs::File::create(ballast).map_err(|error| error.to_string()).and_then(|file| {
                 fallocate(&file, FallocateFlags::empty(), 0, BALLAST).map_err(|error| error.to_string())
             });
             if let Err(error) = held {
-                tracing::warn!(error, "No space could be held for answers and opt-outs.");
+                if !self.cannot_hold.swap(true, Ordering::SeqCst) {
+                    tracing::warn!(error, "No space could be held for answers and opt-outs.");
+                }
                 drop(std::fs::remove_file(ballast));
             }
         }

@@ -3,20 +3,23 @@
 //! | class of the connector | marketing, lifecycle | transactional |
 //! |---|---|---|
 //! | S, and A while the provider knows the key | sent again | the same |
-//! | B | asked, after two minutes; twice "I have none" is a no, and it is sent again | the same |
+//! | B | asked, after two minutes; "I have none" twice, two minutes apart, is a no, and it is sent again | the same |
 //! | E, after a day without an echo; A, when the key is forgotten | taken for accepted | a person decides |
 //! | D, after three days without evidence | taken for accepted | a person decides |
 //!
-//! Nothing of class D or E is ever sent again by itself. Who decides is the node that leads.
+//! What is in doubt from before a destination was connected as it is now (another connector, account or key) is of class D: it is not the present
+//! provider that got it. Nothing of class D or E is ever sent again by itself. Who decides is the node that leads.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use connector::{Idempotency, Outcome};
 use jiff::{SignedDuration, Timestamp};
 use model::fault::mutant;
-use model::{DeliveryId, MessageClass, Reason};
+use model::{DeliveryId, DestinationName, MessageClass, Reason};
 use serde_json::json;
 use state::audit::Entry;
 use state::delivery::{DeliveryKey, LoggedDelivery};
-use state::outbox::{Answer, As, Settlement};
+use state::outbox::{Answer, As, Claimed, Settlement};
 
 use crate::daemon::{Carrier, Daemon, DaemonError};
 
@@ -27,7 +30,9 @@ const KEY_KNOWN: SignedDuration = SignedDuration::from_hours(23);
 /// What a provider took is found after so long.
 const SETTLES: SignedDuration = SignedDuration::from_mins(2);
 /// It is asked again after so long, if it had none.
-const ASKED_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+const ASKED_AGAIN: SignedDuration = SignedDuration::from_mins(2);
+/// So many are asked for in one go.
+const ASKS_MAX: u32 = 100;
 /// An echo comes within so long.
 const ECHOES: SignedDuration = SignedDuration::from_hours(24);
 /// Other evidence, such as a bounce or a click.
@@ -79,11 +84,23 @@ pub async fn settle(daemon: &Daemon, now: Timestamp) -> Result<Settled, DaemonEr
         state::outbox::in_doubt(&mut tx, PAGE).await?
     };
     let mut settled = Settled::default();
+    if doubts.is_empty() {
+        return Ok(settled);
+    }
+    let connected = connected(daemon, now).await?;
+    let (mut asks, mut silent) = (ASKS_MAX, BTreeSet::new());
     for doubt in doubts {
         let delivery = &doubt.delivery;
         let Some(Carrier::Driver(driver)) = daemon.carriers.get(&delivery.destination) else { continue };
-        let age = now.duration_since(doubt.settled_at.unwrap_or(now));
-        let class = if mutant("doubt_resent") { Idempotency::Natural } else { driver.class() };
+        let since = doubt.settled_at.unwrap_or(now);
+        let class = match connected.get(&delivery.destination) {
+            _ if mutant("doubt_resent") => Idempotency::Natural,
+            // Before that it was another provider, or another account, that got no answer through.
+            Some(connected) if since >= *connected => driver.class(),
+            Some(_) | None => Idempotency::Nothing,
+        };
+        // A key is known from the first attempt on, which was not before the row.
+        let age = now.duration_since(if class == Idempotency::Key { delivery.created_at } else { since });
         match way(class, delivery.traits.class, age) {
             Way::Wait => {}
             Way::Again => {
@@ -94,26 +111,72 @@ pub async fn settle(daemon: &Daemon, now: Timestamp) -> Result<Settled, DaemonEr
                 let why = "no evidence came that it was not taken";
                 settled.assumed += u64::from(close(daemon, &delivery.id, As::Accepted, why, now).await?);
             }
+            Way::Ask if asks == 0 || silent.contains(&delivery.destination) => {}
             Way::Ask => match driver.look_up(delivery.profile, &delivery.id).await {
                 Some(Outcome::Accepted { receipt }) => {
                     settled.found +=
                         u64::from(learn(daemon, &doubt, Answer::Accepted { receipt }, now).await?);
                 }
-                Some(Outcome::Rejected { .. }) if is_gone(daemon, &delivery.id, now).await? => {
+                Some(Outcome::Rejected { .. }) if is_gone(daemon, &doubt, now).await? => {
                     let answer = Answer::Retry { reason: Reason::OutcomeUnknown, due_at: now };
                     settled.again += u64::from(learn(daemon, &doubt, answer, now).await?);
                 }
-                // It cannot say now, or has none so far.
-                Some(_) | None => {}
+                // It has none so far.
+                Some(Outcome::Rejected { .. }) => asks -= 1,
+                // It cannot say now: nor for the others.
+                Some(_) | None => drop(silent.insert(delivery.destination.clone())),
             },
         }
     }
     Ok(settled)
 }
 
+/// Since when each destination is connected as it is now: what is in doubt from before is another's.
+async fn connected(
+    daemon: &Daemon,
+    now: Timestamp,
+) -> Result<BTreeMap<DestinationName, Timestamp>, DaemonError> {
+    let mut tx = daemon.deciding().await?;
+    let mut connected = BTreeMap::new();
+    for (name, destination) in &daemon.project.settings.destinations {
+        let settings = serde_json::to_string(&destination.settings.0).unwrap_or_default();
+        let as_it_is = daemon.keys.account_hash(&format!("{name} {} {settings}", destination.connector));
+        let key = format!("connected.{name}");
+        let known = state::meta::get(&mut tx, &key).await?;
+        let known = known.as_deref().and_then(|text| text.split_once(' '));
+        let since = known.filter(|(hash, _)| *hash == as_it_is.as_str()).and_then(|(_, ms)| ms.parse().ok());
+        match since.and_then(|ms| Timestamp::from_millisecond(ms).ok()) {
+            Some(since) => drop(connected.insert(name.clone(), since)),
+            None => {
+                state::meta::set(&mut tx, &key, &format!("{as_it_is} {}", now.as_millisecond())).await?;
+                connected.insert(name.clone(), now);
+            }
+        }
+    }
+    tx.commit().await?;
+    Ok(connected)
+}
+
+/// Keeps since when destinations are connected as they are now, before anything can be in doubt.
+pub(crate) async fn begin(daemon: &Daemon, now: Timestamp) -> Result<(), DaemonError> {
+    connected(daemon, now).await.map(drop)
+}
+
+/// Whether a row that is to go again, since an attempt got no answer, may not: the provider has forgotten its key by now.
+pub(crate) fn is_forgotten(daemon: &Daemon, claimed: &Claimed, now: Timestamp) -> bool {
+    let Some(Carrier::Driver(driver)) = daemon.carriers.get(&claimed.delivery.destination) else {
+        return false;
+    };
+    // A server of theirs that broke down may have taken it before.
+    let is_unknown = matches!(claimed.delivery.reason, Reason::OutcomeUnknown | Reason::FailRemote5xx);
+    let has_no_answer = claimed.attempts > 0 && is_unknown;
+    let age = now.duration_since(claimed.delivery.created_at);
+    driver.class() == Idempotency::Key && has_no_answer && age >= KEY_KNOWN
+}
+
 /// The provider has none of it; whether it said so before, long enough ago.
-async fn is_gone(daemon: &Daemon, id: &DeliveryId, now: Timestamp) -> Result<bool, DaemonError> {
-    let key = not_found_key(id);
+async fn is_gone(daemon: &Daemon, doubt: &LoggedDelivery, now: Timestamp) -> Result<bool, DaemonError> {
+    let key = not_found_key(&doubt.delivery.id, doubt.attempts);
     let mut tx = daemon.deciding().await?;
     let first = state::meta::get(&mut tx, &key).await?.and_then(|text| text.parse().ok());
     if let Some(first) = first.and_then(|ms| Timestamp::from_millisecond(ms).ok()) {
@@ -124,9 +187,9 @@ async fn is_gone(daemon: &Daemon, id: &DeliveryId, now: Timestamp) -> Result<boo
     Ok(false)
 }
 
-/// The key of when a provider first said that it has none of a delivery, as long as that is in doubt.
-fn not_found_key(id: &DeliveryId) -> String {
-    format!("not_found.{id}")
+/// The key of when a provider first said that it has none of an attempt.
+fn not_found_key(id: &DeliveryId, attempt: u32) -> String {
+    format!("not_found.{id}.{attempt}")
 }
 
 /// Closes a doubt as a person would; whether it was one still.
@@ -163,7 +226,7 @@ async fn learn(
     let detail = "the provider was asked what it has".to_owned();
     let settlement = Settlement { delivery, attempt: doubt.attempts, result, detail };
     let mut tx = daemon.deciding().await?;
-    state::meta::remove(&mut tx, &not_found_key(&settlement.delivery.id)).await?;
+    state::meta::remove(&mut tx, &not_found_key(&settlement.delivery.id, settlement.attempt)).await?;
     let changed = !state::outbox::settle(&mut tx, &[settlement], now).await?.is_empty();
     if changed {
         state::audit::append(&mut tx, &[Entry { kind: "doubt_resolved", at: now, body }]);

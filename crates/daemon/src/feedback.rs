@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use model::consent::{ConsentEvent, ConsentOrigin, ConsentStatus, Suppression, SuppressionSubject};
 use model::delivery::Tally;
 use model::fault::mutant;
+use model::id::AddressHash;
 use model::{DeliveryState, DestinationName, Reason};
 use serde_json::json;
 use state::audit::Entry;
@@ -80,6 +81,11 @@ async fn write(
     if row.delivery.destination != *destination {
         return Ok(false);
     }
+    let mut addresses: Vec<AddressHash> =
+        state::outbox::attempts(tx, &key).await?.into_iter().map(|attempt| attempt.address).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    state::outbox::lock_addresses(tx, &addresses).await?;
     let kind = match told.kind {
         ToldKind::Accepted => None,
         ToldKind::Delivered => Some(FactKind::Delivered),
@@ -107,7 +113,7 @@ async fn write(
     if kind.is_none() && !ended {
         return Ok(false);
     }
-    act(daemon, tx, &row, told.kind, destination, now).await?;
+    act(daemon, tx, &row, told.kind, addresses, now).await?;
     let body = json!({
         "delivery": key.id.as_str(), "profile": key.profile.0, "told": word(told.kind), "destination": destination.as_str(),
         "happened_at": told.at.to_string(),
@@ -154,10 +160,11 @@ async fn act(
     tx: &mut Tx,
     row: &LoggedDelivery,
     kind: ToldKind,
-    destination: &DestinationName,
+    mut addresses: Vec<AddressHash>,
     now: Timestamp,
 ) -> Result<(), StateError> {
     let delivery = &row.delivery;
+    let destination = &delivery.destination;
     let (reason, counts) = match kind {
         ToldKind::BouncedForGood => {
             (Reason::HardBounce, Tally { rejected: 1, bounced: 1, ..Tally::default() })
@@ -172,8 +179,6 @@ async fn act(
             return Ok(());
         }
     };
-    let tally = BTreeMap::from([(delivery.traits.playbook.clone(), counts)]);
-    state::tally::add(tx, &daemon.node(), &tally, now);
     if kind != ToldKind::BouncedForGood {
         // Whoever complains wants no more of it, at whatever address.
         let event = ConsentEvent {
@@ -189,7 +194,11 @@ async fn act(
         };
         state::consent::record(tx, &event).await?;
     }
-    if let Some(address) = state::outbox::address_of(tx, &DeliveryKey::of(delivery)).await? {
+    // A bounce says nothing of an address that only another attempt went to; whoever complains means all of theirs.
+    if kind == ToldKind::BouncedForGood && addresses.len() > 1 {
+        addresses.clear();
+    }
+    for address in addresses {
         let suppression = Suppression {
             subject: SuppressionSubject::Address(address),
             channel: Some(delivery.traits.channel),
@@ -200,5 +209,8 @@ async fn act(
         };
         state::consent::suppress(tx, &suppression).await?;
     }
+    // Last: who arms counts after the address is locked, too.
+    let tally = BTreeMap::from([(delivery.traits.playbook.clone(), counts)]);
+    state::tally::add(tx, &daemon.node(), &tally, now);
     Ok(())
 }

@@ -61,10 +61,22 @@ pub(crate) async fn begins(tx: &mut Tx, playbook: &PlaybookName, version: &str) 
     state::meta::set(tx, &unproven_key(playbook), version).await
 }
 
-/// A run of it is through.
-pub(crate) async fn is_through(tx: &mut Tx, playbook: &PlaybookName) -> Result<(), StateError> {
-    state::meta::remove(tx, &unproven_key(playbook)).await?;
-    state::meta::remove(tx, &approval_key(playbook)).await
+/// A run of it is through that let in so many. It is known once as many entered as may without a word, or a person gave it.
+pub(crate) async fn is_through(
+    daemon: &Daemon,
+    tx: &mut Tx,
+    playbook: &PlaybookName,
+    people: u64,
+) -> Result<(), StateError> {
+    let (key, approval) = (unproven_key(playbook), approval_key(playbook));
+    let Some(text) = state::meta::get(tx, &key).await? else { return Ok(()) };
+    let (version, before) = text.split_once(' ').unwrap_or((&text, "0"));
+    let entered = before.parse::<u64>().unwrap_or(0).saturating_add(people);
+    if entered >= daemon.project.policy.guards.first_run || state::meta::get(tx, &approval).await?.is_some() {
+        state::meta::remove(tx, &key).await?;
+        return state::meta::remove(tx, &approval).await;
+    }
+    state::meta::set(tx, &key, &format!("{version} {entered}")).await
 }
 
 /// Keeps a second person's word.
@@ -98,7 +110,8 @@ pub async fn judge(
     if !daemon.project.settings.production || people <= most {
         return Ok(None);
     }
-    let Some(version) = state::meta::get(tx, &unproven_key(playbook)).await? else { return Ok(None) };
+    let Some(unproven) = state::meta::get(tx, &unproven_key(playbook)).await? else { return Ok(None) };
+    let version = unproven.split(' ').next().unwrap_or_default().to_owned();
     if let Some(text) = state::meta::get(tx, &approval_key(playbook)).await?
         && Approval::parse(&text).is_some_and(|approval| approval.covers(&version, people, now))
     {

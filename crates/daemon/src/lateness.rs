@@ -45,7 +45,8 @@ pub(crate) async fn alive(
 
 /// The file that remembers when a daemon last decided, whatever state is put in its place.
 fn witness(daemon: &Daemon) -> PathBuf {
-    daemon.project.dir.join(".drumbeat").join("last_alive_ms")
+    let beside = daemon.state.folder().map(|folder| folder.join(".drumbeat-last-alive"));
+    beside.unwrap_or_else(|| daemon.project.dir.join(".drumbeat").join("last-alive"))
 }
 
 /// Keeps that a daemon lived at a time.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::Whose;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use model::Refusal;
 use model::fault::mutant;
 use state::StateError;
@@ -75,6 +75,7 @@ pub async fn run_once(
     }
     let mut passed = Passed { as_of, orphans, ..Passed::default() };
     passed.ticked.warnings.extend(poison.into_iter().chain(overdue));
+    doubts::begin(daemon, as_of).await?;
     doubts::settle(daemon, as_of).await?;
     let mut refresh = Refresh::Due;
     for _ in 0..TURNS_MAX {
@@ -139,7 +140,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The log's tree grows so often.
 const SEAL_EVERY: Duration = Duration::from_secs(1);
 /// Doubts are looked at so often.
-const DOUBTS_EVERY: SignedDuration = SignedDuration::from_secs(10);
+const DOUBTS_EVERY: Duration = Duration::from_secs(10);
 /// A failed pass is tried again after so long.
 pub(crate) const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
@@ -171,15 +172,16 @@ pub async fn serve(
                 async { giving_up(ticking(&daemon, clock, &metrics, ended.clone()).await).await },
                 async { giving_up(pumping(&daemon, clock, &metrics, ended.clone()).await).await },
                 sealing(&daemon, ended.clone()),
+                doubting(&daemon, clock, ended.clone()),
             )
         };
-        let (ticked, pumped, sealed) = tokio::select! {
+        let (ticked, pumped, sealed, doubted) = tokio::select! {
             done = work => done,
             // It does not end by itself: as long as something is handed over, the others are to know that we live.
             never = living(&daemon, clock, &metrics, stop.clone(), end, &mut lived) => match never {},
         };
         metrics.ready(false);
-        ticked.and(pumped).and(sealed)?;
+        ticked.and(pumped).and(sealed).and(doubted)?;
         match lived {
             Lived::Told => {
                 state::audit::seal(&daemon.state, &daemon.keys, &daemon.project.settings.project).await?;
@@ -213,10 +215,10 @@ async fn ticking(
     metrics: &Metrics,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), DaemonError> {
-    let (mut failures, mut alive, mut doubts_at) = (0, None, None);
+    let (mut failures, mut alive) = (0, None);
     loop {
         let now = clock.now();
-        let wait = match decide(daemon, &mut alive, &mut doubts_at, now).await {
+        let wait = match decide(daemon, &mut alive, now).await {
             Ok(None) | Err(DaemonError::State(StateError::NotLeading)) => {
                 metrics.leads(false);
                 LOOK_EVERY
@@ -240,25 +242,12 @@ async fn ticking(
 async fn decide(
     daemon: &Daemon,
     alive: &mut Option<Timestamp>,
-    doubts_at: &mut Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Option<Ticked>, DaemonError> {
     if !daemon.leads().await? {
         return Ok(None);
     }
     *alive = lateness::alive(daemon, *alive, now).await?;
-    if doubts_at.is_none_or(|last| now.duration_since(last).abs() >= DOUBTS_EVERY) {
-        *doubts_at = Some(now);
-        let Settled { found, again, assumed } = doubts::settle(daemon, now).await?;
-        if found + again + assumed > 0 {
-            tracing::info!(
-                found,
-                again,
-                assumed,
-                "Of deliveries in doubt the provider has {found}, {again} are sent again, and {assumed} are taken for accepted."
-            );
-        }
-    }
     let ticked = tick(daemon, Refresh::Due, now).await?;
     if !ticked.segments.is_empty() {
         remember_tick(daemon, now).await?;
@@ -317,6 +306,38 @@ async fn sealing(daemon: &Daemon, mut stop: watch::Receiver<bool>) -> Result<(),
             tracing::error!(error = %crate::stage::refresh::chain(&error), "The audit log could not be sealed; it is tried again.");
         }
         if pause(SEAL_EVERY, &mut stop).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Doubts have a loop of their own: a provider that is asked may take its time.
+async fn doubting(daemon: &Daemon, clock: Clock, mut stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
+    let mut has_begun = false;
+    loop {
+        let settled = async {
+            if !daemon.leads().await? {
+                return Ok(Settled::default());
+            }
+            if !has_begun {
+                doubts::begin(daemon, clock.now()).await?;
+                has_begun = true;
+            }
+            doubts::settle(daemon, clock.now()).await
+        };
+        match settled.await {
+            Ok(Settled { found, again, assumed }) if found + again + assumed > 0 => tracing::info!(
+                found,
+                again,
+                assumed,
+                "Of deliveries in doubt the provider has {found}, {again} are sent again, and {assumed} are taken for accepted."
+            ),
+            Ok(_) | Err(DaemonError::State(StateError::NotLeading)) => {}
+            Err(error) => {
+                tracing::warn!(error = %crate::stage::refresh::chain(&error), "Doubts could not be looked at; it is tried again.");
+            }
+        }
+        if pause(DOUBTS_EVERY, &mut stop).await {
             return Ok(());
         }
     }

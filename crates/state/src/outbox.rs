@@ -82,6 +82,11 @@ pub enum Back {
         /// What the last look saw.
         gates: Vec<GateRecord>,
     },
+    /// Not to go again: nobody knows what became of an earlier attempt, and no repeat is harmless any more.
+    Doubt {
+        /// What the last look saw.
+        gates: Vec<GateRecord>,
+    },
     /// Not to go: suppressed, skipped, expired, cancelled, withheld or rejected (a message that cannot be
     /// made).
     Refused {
@@ -161,7 +166,7 @@ pub async fn claim(tx: &mut Tx, claim: &Claim<'_>, node: &Node) -> Result<Vec<Cl
                 ),
                 each,
                 concat!(
-                    "WHERE each.value ->> 0 IN (playbook, version) OR (each.value ->> 0 = '*' AND class <> 'transactional'))
+                    "WHERE each.value ->> 0 = playbook OR (each.value ->> 0 IN (version, '*') AND class <> 'transactional'))
                     ORDER BY ",
                     $first,
                     "claim_rank, due_at_ms, profile, id LIMIT $4"
@@ -337,6 +342,9 @@ pub async fn give_back(
             }
             Back::Deferred { due_at, reason, gates } => {
                 (DeliveryState::Deferred, Some(*reason), Some(gates), Some(*due_at), None)
+            }
+            Back::Doubt { gates } => {
+                (DeliveryState::InDoubt, Some(Reason::OutcomeUnknown), Some(gates), None, Some(now))
             }
             Back::Refused { state, reason, gates } => {
                 refuse_unless_refusal(*state)?;

@@ -259,11 +259,6 @@ async fn opt_out(
             "source": source, "delivery": claim.delivery.as_str(),
         });
         state::audit::append(&mut tx, &[Entry { kind: "consent", at: now, body }]);
-        if let Some(row) = state::delivery::get_by_key(&mut tx, &key_of(claim)).await? {
-            let counts = Tally { unsubscribed: 1, ..Tally::default() };
-            let tally = BTreeMap::from([(row.delivery.traits.playbook, counts)]);
-            state::tally::add(&mut tx, &site.daemon.node(), &tally, now);
-        }
     }
     if let (true, Some(address)) = (all, state::outbox::address_of(&mut tx, &key_of(claim)).await?) {
         let suppression = Suppression {
@@ -275,6 +270,12 @@ async fn opt_out(
             spares_transactional: true,
         };
         state::consent::suppress(&mut tx, &suppression).await?;
+    }
+    // Last: who arms counts after the address is locked, too.
+    if let (false, Some(row)) = (repeated, state::delivery::get_by_key(&mut tx, &key_of(claim)).await?) {
+        let counts = Tally { unsubscribed: 1, ..Tally::default() };
+        let tally = BTreeMap::from([(row.delivery.traits.playbook, counts)]);
+        state::tally::add(&mut tx, &site.daemon.node(), &tally, now);
     }
     model::fault::point("optout.before_commit");
     tx.commit().await?;

@@ -8,7 +8,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse as _;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -42,8 +44,8 @@ pub const LIMITS: Limits = Limits {
 
 /// Most bytes of what a provider tells in one request: SendGrid's are up to 768 kB.
 const FEEDBACK_BYTES_MAX: usize = 1 << 20;
-/// So many such requests are read and written at the same time.
-static FEEDBACK_TURNS: Semaphore = Semaphore::const_new(16);
+/// So many such requests are read and written at the same time; who comes then tells it again.
+static FEEDBACK_TURNS: Semaphore = Semaphore::const_new(64);
 
 /// How long nothing is accepted after the system refused a connection: it is out of something, which passes.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -128,10 +130,19 @@ async fn with_bounded_body(limits: Limits, request: Request, next: Next) -> axum
     let (parts, body) = request.into_parts();
     // Providers tell many things at once; few of them are heard at the same time.
     let is_feedback = parts.uri.path().starts_with("/in/");
-    let _turn = if is_feedback { FEEDBACK_TURNS.acquire().await.ok() } else { None };
+    let turn = is_feedback.then(|| FEEDBACK_TURNS.try_acquire());
+    if matches!(turn, Some(Err(_))) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let most = if is_feedback { FEEDBACK_BYTES_MAX } else { limits.body_bytes };
     let read = tokio::time::timeout(limits.body, to_bytes(body, most)).await;
-    let body = read.ok().and_then(Result::ok).unwrap_or_default();
+    let body = match read {
+        Ok(Ok(body)) => body,
+        // What a provider tells counts as a whole or not at all: it tells it again.
+        Err(_) if is_feedback => return StatusCode::REQUEST_TIMEOUT.into_response(),
+        Ok(Err(_)) if is_feedback => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        _ => Default::default(),
+    };
     next.run(Request::from_parts(parts, Body::from(body))).await
 }
 

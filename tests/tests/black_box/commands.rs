@@ -426,8 +426,28 @@ fn a_restored_state_sends_nothing_until_a_person_has_looked() {
     // Or copies the file back by hand, behind a daemon that ran later.
     run(&["halt", "--lift", "--reason", "looked"]).code(0);
     folder.sql("state.db", "insert into meta values ('last_alive_ms', '1770000000000') on conflict (key) do update set value = '1770000000000';");
-    folder.write(".drumbeat/last_alive_ms", "1770000600000");
+    folder.write(".drumbeat-last-alive", "1770000600000");
     let halted = run(&["run", "--once"]).code(0).err;
     assert!(halted.contains("put back from a copy"), "{halted}");
     assert_eq!(outbox(&folder).len(), went, "sent again");
+}
+
+#[test]
+fn what_this_build_speaks_is_listed_described_and_tested() {
+    let folder = Folder::empty();
+    let listed = folder.run(&["--output", "ndjson", "connector", "list"]).code(0).lines();
+    let names: Vec<&str> = listed.iter().map(|row| row["connector"].as_str().unwrap()).collect();
+    assert!(names.contains(&"smtp") && names.contains(&"ses") && names.is_sorted(), "{names:?}");
+    for name in &names {
+        let described = folder.run(&["--output", "ndjson", "connector", "describe", name]).code(0);
+        assert!(described.lines().iter().all(|row| !row["about"].as_str().unwrap().is_empty()), "{name}");
+    }
+    let tested = folder.run(&["connector", "test", "file"]).code(0);
+    assert!(tested.err.contains("conforms"), "{}", tested.err);
+    let unknown = folder.run(&["connector", "describe", "fax"]).code(1);
+    assert!(
+        unknown.err.contains("there is no connector `fax`") && unknown.err.contains("postmark"),
+        "{}",
+        unknown.err
+    );
 }

@@ -169,24 +169,75 @@ fn a_lost_answer_goes_again_under_its_key_where_the_provider_knows_it() {
     assert_eq!((keys.len(), keys.values().filter(|count| **count == 2).count()), (expected, 3));
 }
 
+/// Class A, when the key is forgotten: what would be a second message does not go.
+#[test]
+fn what_got_no_answer_does_not_go_again_once_its_key_is_forgotten() {
+    let server = Server::start(|_, count| (count > 1).then(|| (200, json!({ "id": format!("id-{count}") }))));
+    let base = format!("http://127.0.0.1:{}", server.port);
+    let folder =
+        sending(12, &format!("{{connector: resend, token: re_1, connections: 1, base_url: \"{base}\"}}"));
+    run(&folder, "2026-03-02T09:00:00Z");
+    let first = server.posts()[0].headers["idempotency-key"].clone();
+    // Nothing ran for a day.
+    assert_eq!(run(&folder, "2026-03-03T09:30:00Z").0, 5);
+    assert_eq!(server.posts().iter().filter(|asked| asked.headers["idempotency-key"] == first).count(), 1);
+    run(&folder, "2026-03-03T09:31:00Z");
+    let rows = folder.run(&["--output", "ndjson", "log", "--reason", "ok.assumed"]).code(0).lines();
+    assert_eq!((rows.len(), rows[0]["delivery"].as_str()), (1, Some(&*first)));
+}
+
+/// What is in doubt from before a destination was connected as it is now is not sent again by what the present provider knows.
+#[test]
+fn a_doubt_of_another_provider_is_not_sent_again() {
+    let ses =
+        Server::start(|_, count| (count > 1).then(|| (200, json!({ "MessageId": format!("id-{count}") }))));
+    let keys = "region: eu-central-1, access_key_id: AKID, secret_access_key: s, connections: 1";
+    let folder =
+        sending(12, &format!("{{connector: ses, {keys}, base_url: \"http://127.0.0.1:{}\"}}", ses.port));
+    assert_eq!(run(&folder, "2026-03-02T09:00:00Z").0, 5);
+    let other = Server::start(yes);
+    let mail = format!(
+        "destinations:\n  mail: {{connector: resend, token: re_1, base_url: \"http://127.0.0.1:{}\"}}\n",
+        other.port
+    );
+    folder.write("drumbeat.yml", &format!("{SETTINGS}{mail}"));
+    assert_eq!(run(&folder, "2026-03-02T09:10:00Z").0, 5);
+    assert_eq!((other.posts().len(), states(&folder).get("in_doubt")), (0, Some(&1)));
+}
+
 /// Class B: the provider is asked what it has, when it can know; twice "none" is a no.
 #[test]
 fn a_lost_answer_is_asked_for_where_the_provider_can_be_asked() {
     for (has, total) in [("has it", 1), ("has none", 0)] {
-        let server =
-            Server::start(if total == 1 {
-                |asked, count| match asked.line.starts_with("GET ") {
-                    true => Some((200, json!({ "TotalCount": 1, "Messages": [{ "MessageID": "found" }] }))),
-                    false => (count > 1)
-                        .then(|| (200, json!({ "ErrorCode": 0, "MessageID": format!("id-{count}") }))),
+        let server = Server::start(if total == 1 {
+            |asked, count| match asked.line.starts_with("GET ") {
+                true => {
+                    let echo = asked
+                        .line
+                        .split("metadata_delivery=")
+                        .nth(1)
+                        .unwrap()
+                        .split([' ', '&'])
+                        .next()
+                        .unwrap()
+                        .to_owned();
+                    Some((
+                        200,
+                        json!({ "TotalCount": 1, "Messages": [{ "MessageID": "found", "Metadata": { "delivery": echo } }] }),
+                    ))
                 }
-            } else {
-                |asked, count| match asked.line.starts_with("GET ") {
-                    true => Some((200, json!({ "TotalCount": 0, "Messages": [] }))),
-                    false => (count > 1)
-                        .then(|| (200, json!({ "ErrorCode": 0, "MessageID": format!("id-{count}") }))),
+                false => {
+                    (count > 1).then(|| (200, json!({ "ErrorCode": 0, "MessageID": format!("id-{count}") })))
                 }
-            });
+            }
+        } else {
+            |asked, count| match asked.line.starts_with("GET ") {
+                true => Some((200, json!({ "TotalCount": 0, "Messages": [] }))),
+                false => {
+                    (count > 1).then(|| (200, json!({ "ErrorCode": 0, "MessageID": format!("id-{count}") })))
+                }
+            }
+        });
         let base = format!("http://127.0.0.1:{}", server.port);
         let folder =
             sending(12, &format!("{{connector: postmark, token: t, connections: 1, base_url: \"{base}\"}}"));

@@ -114,7 +114,8 @@ impl Http {
             .redirect(Policy::none())
             .no_proxy()
             .referer(false)
-            .connect_timeout(self.limits.connect)
+            // It comes after arming: an opt-out is overtaken by no more than this.
+            .connect_timeout(self.limits.connect.min(self.limits.arm))
             .timeout(self.limits.answer)
             .pool_idle_timeout(self.limits.idle)
             .tcp_nodelay(true)

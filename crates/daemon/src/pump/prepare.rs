@@ -14,7 +14,7 @@ use model::playbook::{Action, Playbook, Send};
 use model::policy::Purpose;
 use model::reason::{Gate, ReasonClass};
 use model::settings::Brand;
-use model::{DeliveryState, EnrollmentId, MessageClass, PlaybookName, ProfileNumber, Reason, Refusal};
+use model::{DeliveryState, EnrollmentId, PlaybookName, ProfileNumber, Reason, Refusal};
 use state::delivery::DeliveryKey;
 use state::outbox::{Back, Claimed};
 
@@ -48,16 +48,16 @@ pub(super) async fn prepare(
     let read = read(daemon, &mut view, &rows, &numbers, now).await;
     view.close().await;
     let Read { people, crowd, seen, mut enrollments, versions } = read?;
-    let mut canaries = allowances::canaries(daemon, &seen, &rows, now).await?;
-    let mut allowance = seen.allowance;
     let world = surroundings.world(&daemon.project);
     let mut prepared = Prepared::default();
     let (mut backs, mut unmade) = (Vec::new(), BTreeMap::<PlaybookName, Tally>::new());
+    let mut looked = Vec::with_capacity(rows.len());
+    let mut allowance = seen.allowance.clone();
     for claimed in rows {
         let Some(facts) = people.get(&claimed.delivery.profile) else { continue };
-        let enrollment = enrollments.remove(&claimed.delivery.enrollment);
-        let active = enrollment.as_ref().is_some_and(under_way);
-        let pinned = enrollment.as_ref().and_then(|enrollment| versions.get(&enrollment.version));
+        let enrollment = enrollments.get(&claimed.delivery.enrollment);
+        let active = enrollment.is_some_and(under_way);
+        let pinned = enrollment.and_then(|enrollment| versions.get(&enrollment.version));
         let window = pinned.and_then(|pinned| pinned.version.window(&claimed.delivery.step)).cloned();
         let arm_facts = ArmFacts {
             enrollment_active: active,
@@ -71,10 +71,29 @@ pub(super) async fn prepare(
         };
         let mut look = engine::last_look(&world, &claimed.delivery, &arm_facts, now);
         if look == LastLook::Arm
-            && let Err(refusal) = first_of_its_version(&mut canaries, &claimed.delivery)
-                .and_then(|()| allowance.take(&claimed.delivery, now))
+            && let Err(refusal) = allowance.take(&claimed.delivery, now)
         {
             look = LastLook::Hold { refusal };
+        }
+        looked.push((claimed, look, window));
+    }
+    let goes = looked.iter().filter(|(_, look, _)| *look == LastLook::Arm).map(|(claimed, _, _)| claimed);
+    let mut canaries = allowances::canaries(daemon, &seen, goes, now).await?;
+    for (claimed, look, window) in looked {
+        let Some(facts) = people.get(&claimed.delivery.profile) else { continue };
+        let enrollment = enrollments.remove(&claimed.delivery.enrollment);
+        let pinned = enrollment.as_ref().and_then(|enrollment| versions.get(&enrollment.version));
+        let look = match first_of_its_version(&mut canaries, &claimed) {
+            Err(refusal) if look == LastLook::Arm => LastLook::Hold { refusal },
+            _ => look,
+        };
+        if look == LastLook::Arm && crate::doubts::is_forgotten(daemon, &claimed, now) {
+            let saw = "an earlier attempt got no answer, and its key is forgotten by now".to_owned();
+            let refusal = Refusal { reason: Reason::OutcomeUnknown, saw };
+            refuse(&mut prepared.refused, Reason::OutcomeUnknown);
+            let back = Back::Doubt { gates: gates(refusal, &claimed.delivery) };
+            backs.push((DeliveryKey::of(&claimed.delivery), claimed.fence, back));
+            continue;
         }
         let made = match look {
             LastLook::Arm => match (&enrollment, pinned) {
@@ -150,9 +169,9 @@ async fn read(
 }
 
 /// Whether a message is among those that a canary lets go now.
-fn first_of_its_version(canaries: &mut BTreeMap<String, u64>, delivery: &Delivery) -> Result<(), Refusal> {
-    match canaries.get_mut(&delivery.version) {
-        Some(_) if delivery.traits.class == MessageClass::Transactional => Ok(()),
+fn first_of_its_version(canaries: &mut BTreeMap<String, u64>, claimed: &Claimed) -> Result<(), Refusal> {
+    match canaries.get_mut(&claimed.delivery.version) {
+        Some(_) if !allowances::is_in_canary(claimed) => Ok(()),
         None => Ok(()),
         Some(0) => {
             let saw = "the first messages of its version go first".to_owned();

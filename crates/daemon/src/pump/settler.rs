@@ -313,6 +313,7 @@ pub(super) async fn give_back_in(tx: &mut Tx, backs: &[BackRow], now: Timestamp)
             let (state, reason) = match back {
                 // The provider's answer is told where it came.
                 Back::Pending { .. } | Back::Again { .. } | Back::Refused { state: DeliveryState::Rejected, .. } => return None,
+                Back::Doubt { .. } => (DeliveryState::InDoubt, Reason::OutcomeUnknown),
                 Back::Deferred { reason, .. } => (DeliveryState::Deferred, *reason),
                 Back::Refused { state, reason, .. } => (*state, *reason),
             };

@@ -97,7 +97,7 @@ pub async fn enter(
     let mut tx = daemon.deciding().await?;
     state::playbook::save(&mut tx, &at).await?;
     state::entering::clear(&mut tx, &playbook.name).await?;
-    first_run::is_through(&mut tx, &playbook.name).await?;
+    first_run::is_through(daemon, &mut tx, &playbook.name, entered.len()).await?;
     tx.commit().await?;
     Ok(())
 }
