@@ -27,6 +27,13 @@ const PROMISES: &[(&str, &str, &[&str], u64)] = &[
     ),
     ("P2", "Killed at any instant, likewise", &["SQLite", "Postgres"], 10_000),
     (
+        "P1 (HTTP)",
+        "The same on the way of a webhook: nothing has two effects, and in the end nothing is in doubt",
+        &["SQLite", "Postgres"],
+        32_000,
+    ),
+    ("P2 (HTTP)", "Killed at any instant, likewise", &["SQLite"], 10_000),
+    (
         "P5",
         "Five nodes that die, stand still, leave and lose Postgres, which crashes, likewise, and all is done in the end",
         &["Postgres"],

@@ -8,7 +8,7 @@ use state::outbox::Due;
 use state::{Node, State, StateError, meta, node};
 
 use crate::conformance::nodes::{bury, claim};
-use crate::world::{at, decide, delivery as pending, destination, postgres};
+use crate::world::{at, claiming, decide, delivery as pending, destination, postgres};
 
 /// As if a node had not been seen for an hour.
 const LONG_AGO: &str = "UPDATE node SET seen_at = seen_at - 3600000 WHERE number = 1";
@@ -78,20 +78,8 @@ async fn one_that_stands_still_is_buried_and_has_no_rights_when_it_wakes() {
     assert!(matches!(first.beat().await, Err(StateError::Buried)));
     assert!(refused_to_decide(&state, &first).await);
     let mut tx = state.write().await.unwrap();
-    let claimed = state::outbox::claim(
-        &mut tx,
-        &state::outbox::Claim {
-            due: Due::Fresh,
-            destination: &destination(),
-            now: at(20),
-            limit: 10,
-            except: &[],
-            lease_now: 0,
-            lease_ms: 100,
-        },
-        &first,
-    )
-    .await;
+    let claimed =
+        state::outbox::claim(&mut tx, &claiming(Due::Fresh, &destination(), at(20), 10), &first).await;
     assert!(matches!(claimed, Err(StateError::Buried)));
     drop(tx);
     let mut tx = state.write().await.unwrap();

@@ -190,3 +190,13 @@ pub(crate) async fn decide(state: &State, deliveries: &[Delivery]) {
     assert_eq!(many, deliveries.len() as u64);
     tx.commit().await.unwrap();
 }
+
+/// A claim of what is due, for a moment, at the beginning of lease time.
+pub(crate) fn claiming(
+    due: state::outbox::Due,
+    destination: &DestinationName,
+    now: Timestamp,
+    limit: u32,
+) -> state::outbox::Claim<'_> {
+    state::outbox::Claim { due, destination, now, limit, except: &[], lease_now: 0, lease_ms: 100 }
+}

@@ -7,7 +7,9 @@ use state::playbook::{PlaybookState, Status};
 use state::{Node, State, StateError, enrollment, outbox, playbook};
 
 use super::outbox::arm;
-use crate::world::{at, decide, delivery as pending, destination, enrollment_id, playbook as name, waiting};
+use crate::world::{
+    at, claiming, decide, delivery as pending, destination, enrollment_id, playbook as name, waiting,
+};
 
 fn with(state: DeliveryState, reason: Reason, delivery: Delivery) -> Delivery {
     Delivery { state, reason, ..delivery }
@@ -106,15 +108,7 @@ pub(crate) async fn cancelling_stops_before_arming_only(state: &State) {
     let mut tx = state.write().await.unwrap();
     let claimed = outbox::claim(
         &mut tx,
-        &outbox::Claim {
-            due: outbox::Due::Fresh,
-            destination: &destination(),
-            now: at(20),
-            limit: 3,
-            except: &[],
-            lease_now: 0,
-            lease_ms: 100,
-        },
+        &claiming(outbox::Due::Fresh, &destination(), at(20), 3),
         &Node::alone("node"),
     )
     .await
@@ -144,21 +138,9 @@ pub(crate) async fn the_log_is_paged_and_filtered(state: &State) {
     all[3].traits.playbook = PlaybookName::known("other");
     decide(state, &all).await;
     let mut tx = state.write().await.unwrap();
-    outbox::claim(
-        &mut tx,
-        &outbox::Claim {
-            due: outbox::Due::Fresh,
-            destination: &destination(),
-            now: at(20),
-            limit: 1,
-            except: &[],
-            lease_now: 0,
-            lease_ms: 100,
-        },
-        &Node::alone("node"),
-    )
-    .await
-    .unwrap();
+    outbox::claim(&mut tx, &claiming(outbox::Due::Fresh, &destination(), at(20), 1), &Node::alone("node"))
+        .await
+        .unwrap();
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let page = delivery::find(&mut tx, &Filter::default(), after.as_ref(), 2).await.unwrap();
@@ -224,20 +206,8 @@ pub(crate) async fn next_due_is_the_earliest(state: &State) {
     assert_eq!(delivery::next_due(&mut tx, at(0)).await.unwrap(), Some(at(60)));
     assert_eq!(delivery::next_due(&mut tx, at(65)).await.unwrap(), Some(at(65)), "it is due already");
     playbook::set_status(&mut tx, &name(), Status::Paused).await.unwrap();
-    outbox::claim(
-        &mut tx,
-        &outbox::Claim {
-            due: outbox::Due::Fresh,
-            destination: &destination(),
-            now: at(65),
-            limit: 9,
-            except: &[],
-            lease_now: 0,
-            lease_ms: 100,
-        },
-        &Node::alone("node"),
-    )
-    .await
-    .unwrap();
+    outbox::claim(&mut tx, &claiming(outbox::Due::Fresh, &destination(), at(65), 9), &Node::alone("node"))
+        .await
+        .unwrap();
     assert_eq!(delivery::next_due(&mut tx, at(80)).await.unwrap(), None);
 }

@@ -7,20 +7,12 @@ use state::outbox::{self, Due};
 use state::{Node, State, Tx, node, tally};
 
 use super::outbox::arm;
-use crate::world::{at, decide, delivery as pending, destination};
+use crate::world::{at, claiming, decide, delivery as pending, destination};
 
 pub(crate) async fn claim(tx: &mut Tx, due: Due, node: &Node) -> Vec<u32> {
     let claimed = outbox::claim(
         tx,
-        &outbox::Claim {
-            due,
-            destination: &destination(),
-            now: at(20),
-            limit: 10,
-            except: &[],
-            lease_now: 0,
-            lease_ms: i64::MAX,
-        },
+        &outbox::Claim { lease_ms: i64::MAX, ..claiming(due, &destination(), at(20), 10) },
         node,
     )
     .await
@@ -49,15 +41,7 @@ pub(crate) async fn a_node_that_ends_is_buried_and_what_it_had_is_taken_over(sta
     let mut tx = state.write().await.unwrap();
     let claimed = outbox::claim(
         &mut tx,
-        &outbox::Claim {
-            due: Due::Fresh,
-            destination: &destination(),
-            now: at(20),
-            limit: 2,
-            except: &[],
-            lease_now: 0,
-            lease_ms: i64::MAX,
-        },
+        &outbox::Claim { lease_ms: i64::MAX, ..claiming(Due::Fresh, &destination(), at(20), 2) },
         &first,
     )
     .await

@@ -8,7 +8,7 @@ use state::delivery::{self, DeliveryKey};
 use state::outbox::{self, Answer, Armed, As, Back, Claimed, Settlement};
 use state::{Node, State, StateError, Tx, enrollment};
 
-use crate::world::{at, decide, delivery as pending, destination, enrollment_id};
+use crate::world::{at, claiming, decide, delivery as pending, destination, enrollment_id};
 
 fn hash() -> AddressHash {
     AddressHash::known("hash")
@@ -17,15 +17,7 @@ fn hash() -> AddressHash {
 async fn claim(tx: &mut Tx, lease_now: i64, limit: u32) -> Vec<Claimed> {
     outbox::claim(
         tx,
-        &outbox::Claim {
-            due: outbox::Due::Fresh,
-            destination: &destination(),
-            now: at(20),
-            limit,
-            except: &[],
-            lease_now,
-            lease_ms: 100,
-        },
+        &outbox::Claim { lease_now, ..claiming(outbox::Due::Fresh, &destination(), at(20), limit) },
         &Node::alone("node"),
     )
     .await
@@ -222,15 +214,7 @@ pub(crate) async fn a_retry_is_pending_again(state: &State) {
     assert_eq!(claim(&mut tx, 0, 10).await, [], "not before it is due");
     let claimed = outbox::claim(
         &mut tx,
-        &outbox::Claim {
-            due: outbox::Due::Fresh,
-            destination: &destination(),
-            now: at(90),
-            limit: 10,
-            except: &[],
-            lease_now: 0,
-            lease_ms: 100,
-        },
+        &claiming(outbox::Due::Fresh, &destination(), at(90), 10),
         &Node::alone("node"),
     )
     .await
@@ -314,21 +298,8 @@ pub(crate) async fn a_dead_process_leaves_doubts_and_no_leases(state: &State) {
 
 async fn suspect(tx: &mut Tx) -> Option<u32> {
     let due = outbox::Due::Suspect;
-    let claimed = outbox::claim(
-        tx,
-        &outbox::Claim {
-            due,
-            destination: &destination(),
-            now: at(20),
-            limit: 10,
-            except: &[],
-            lease_now: 0,
-            lease_ms: 100,
-        },
-        &Node::alone("node"),
-    )
-    .await
-    .unwrap();
+    let claimed =
+        outbox::claim(tx, &claiming(due, &destination(), at(20), 10), &Node::alone("node")).await.unwrap();
     assert!(claimed.len() < 2, "never two");
     claimed.first().map(|claimed| claimed.delivery.profile.0)
 }
@@ -381,15 +352,7 @@ pub(crate) async fn a_person_closes_a_doubt(state: &State) {
     );
     let claimed = outbox::claim(
         &mut tx,
-        &outbox::Claim {
-            due: outbox::Due::Fresh,
-            destination: &destination(),
-            now: at(70),
-            limit: 10,
-            except: &[],
-            lease_now: 0,
-            lease_ms: 100,
-        },
+        &claiming(outbox::Due::Fresh, &destination(), at(70), 10),
         &Node::alone("node"),
     )
     .await
