@@ -6,6 +6,7 @@ use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use connector::SettingsMistake;
+use connector::feedback::{Inbound, NotHeard};
 use connector::http::base_url_mistake;
 use serde_json::{Value, json};
 
@@ -53,18 +54,28 @@ pub(crate) fn is_equal(left: &[u8], right: &[u8]) -> bool {
 }
 
 /// What Standard Webhooks sign, and how (<https://www.standardwebhooks.com>): whether one of the signatures is by one of these keys.
-pub(crate) fn is_standard_webhook(
-    keys: &[Vec<u8>],
-    id: &str,
-    stamp: &str,
-    body: &[u8],
-    signatures: &str,
-) -> bool {
+fn is_standard_webhook(keys: &[Vec<u8>], id: &str, stamp: &str, body: &[u8], signatures: &str) -> bool {
     let signed = [id.as_bytes(), b".", stamp.as_bytes(), b".", body].concat();
     keys.iter().any(|key| {
         let expected = format!("v1,{}", base64(&hmac_sha256(key, &signed)));
         signatures.split(' ').any(|given| is_equal(given.as_bytes(), expected.as_bytes()))
     })
+}
+
+/// What somebody tells who signs as Standard Webhooks say, with headers that begin so; and its id.
+pub(crate) fn standard_event(
+    keys: &[Vec<u8>],
+    inbound: &Inbound,
+    prefix: &str,
+) -> Result<(String, Value), NotHeard> {
+    let header = |name: &str| inbound.header(&format!("{prefix}-{name}"));
+    let (id, stamp) = (header("id"), header("timestamp"));
+    if !is_standard_webhook(keys, id, stamp, &inbound.body, header("signature"))
+        || !inbound.is_about_now(stamp)
+    {
+        return Err(NotHeard::Forged);
+    }
+    Ok((id.to_owned(), serde_json::from_slice(&inbound.body).map_err(|_| NotHeard::Garbled)?))
 }
 
 /// The bytes of a secret of Standard Webhooks: `whsec_` and base64, with padding or without, of 24 to 64 bytes.

@@ -16,7 +16,7 @@ use model::{Channel, Reason, Secret};
 use serde_json::{Value, json};
 
 pub use self::settings::Settings;
-use crate::over_http::{self, WEBHOOK_KEY, base, header_map, is_standard_webhook, text_at, webhook_key};
+use crate::over_http::{self, WEBHOOK_KEY, base, header_map, standard_event, text_at, webhook_key};
 
 /// Mail through Resend's API.
 pub const KIND: Kind = Kind {
@@ -42,13 +42,7 @@ impl Connector for Resend {
     fn hear(&self, inbound: &Inbound, _answers: &[HttpReply]) -> Result<Hearing, NotHeard> {
         let key =
             self.hears.as_ref().and_then(|secret| webhook_key(secret.reveal())).ok_or(NotHeard::NotSetUp)?;
-        let (id, stamp) = (inbound.header("svix-id"), inbound.header("svix-timestamp"));
-        let is_theirs =
-            is_standard_webhook(&[key], id, stamp, &inbound.body, inbound.header("svix-signature"));
-        if !is_theirs || !inbound.is_about_now(stamp) {
-            return Err(NotHeard::Forged);
-        }
-        let event: Value = serde_json::from_slice(&inbound.body).map_err(|_| NotHeard::Garbled)?;
+        let (id, event) = standard_event(&[key], inbound, "svix")?;
         let text = |path: &str| text_at(&event, path).unwrap_or_default();
         let kind = match text("/type").as_str() {
             "email.sent" => ToldKind::Accepted,
@@ -63,7 +57,7 @@ impl Connector for Resend {
         // Tags come as an object.
         let Some(about) = read_echo(&text("/data/tags/delivery")) else { return Ok(Hearing::nothing()) };
         let at = text("/created_at").parse().unwrap_or(inbound.at);
-        Ok(Hearing::Told(vec![Told { about, kind, at, event: id.to_owned() }]))
+        Ok(Hearing::Told(vec![Told { about, kind, at, event: id }]))
     }
 
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {

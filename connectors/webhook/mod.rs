@@ -15,7 +15,7 @@ use model::{Channel, Reason};
 use serde_json::{Value, json};
 
 pub use self::settings::Settings;
-use crate::over_http::{WEBHOOK_KEY, base64, hmac_sha256, is_standard_webhook, text_at, webhook_key};
+use crate::over_http::{WEBHOOK_KEY, base64, hmac_sha256, standard_event, text_at, webhook_key};
 
 /// Messages for a service of one's own.
 pub const KIND: Kind = Kind {
@@ -57,13 +57,7 @@ impl Connector for Webhook {
     }
 
     fn hear(&self, inbound: &Inbound, _answers: &[HttpReply]) -> Result<Hearing, NotHeard> {
-        let (id, stamp) = (inbound.header("webhook-id"), inbound.header("webhook-timestamp"));
-        let is_theirs =
-            is_standard_webhook(&self.keys, id, stamp, &inbound.body, inbound.header("webhook-signature"));
-        if !is_theirs || !inbound.is_about_now(stamp) {
-            return Err(NotHeard::Forged);
-        }
-        let event: Value = serde_json::from_slice(&inbound.body).map_err(|_| NotHeard::Garbled)?;
+        let (id, event) = standard_event(&self.keys, inbound, "webhook")?;
         let text = |path: &str| text_at(&event, path).unwrap_or_default();
         let kind = match text("/type").as_str() {
             "message.accepted" => ToldKind::Accepted,
@@ -80,7 +74,7 @@ impl Connector for Webhook {
         };
         let Some(about) = read_echo(&text("/data/echo")) else { return Ok(Hearing::nothing()) };
         let at = text("/timestamp").parse().unwrap_or(inbound.at);
-        Ok(Hearing::Told(vec![Told { about, kind, at, event: id.to_owned() }]))
+        Ok(Hearing::Told(vec![Told { about, kind, at, event: id }]))
     }
 
     fn is_private(&self) -> bool {
