@@ -60,7 +60,7 @@ impl Rule {
 }
 
 /// What an address is, if it may not be gone to. What is written in another form (IPv4 in IPv6) is looked at as what it is; what leads to IPv4
-/// through a translator (6to4, NAT64, Teredo) is nothing that a provider has.
+/// through a translator (6to4, NAT64, SIIT, Teredo) is nothing that a provider has.
 pub(super) fn forbidden(rule: Rule, address: IpAddr) -> Option<&'static str> {
     let address = address.to_canonical();
     if rule == Rule::ThisMachine {
@@ -88,6 +88,7 @@ pub(super) fn forbidden(rule: Rule, address: IpAddr) -> Option<&'static str> {
                 || (s[0] == 0x2001 && s[1] < 0x200)
                 || s[0] == 0x5f00
                 || s[..6] == [0; 6] && s[6] != 0
+                || s[..6] == [0, 0, 0, 0, 0xffff, 0]
         }
     };
     if nowhere {

@@ -180,7 +180,8 @@ fn spellings(address: Ipv4Addr) -> Vec<String> {
         format!("{a}.{b}.{c}.{d}."),
         format!("[{}]", address.to_ipv6_mapped()),
         format!("[::ffff:{:x}:{:x}]", number >> 16, number & 0xffff),
-        // Through translators: NAT64 and 6to4.
+        // Through translators: SIIT, NAT64 and 6to4.
+        format!("[::ffff:0:{a}.{b}.{c}.{d}]"),
         format!("[64:ff9b::{a}.{b}.{c}.{d}]"),
         format!("[2002:{:x}:{:x}::1]", number >> 16, number & 0xffff),
     ];
