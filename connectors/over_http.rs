@@ -5,9 +5,9 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use connector::SettingsMistake;
 use connector::feedback::{Inbound, NotHeard};
-use connector::http::base_url_mistake;
+use connector::http::{base_url_mistake, host_and_port};
+use connector::{Reach, SettingsMistake};
 use serde_json::{Value, json};
 
 /// Conversations at the same time, where a setting does not say.
@@ -15,21 +15,44 @@ pub(crate) fn connections() -> u16 {
     8
 }
 
-/// The beginning of a provider's URLs: its own, or what the setting `base_url` says.
-pub(crate) fn base(setting: Option<&str>, own: &str) -> String {
-    setting.unwrap_or(own).trim_end_matches('/').to_owned()
+/// A provider's API, and how it is spoken to.
+#[derive(Debug)]
+pub(crate) struct Api {
+    /// The beginning of its URLs, without a slash at the end.
+    pub(crate) base: String,
+    /// Where that leads.
+    pub(crate) reach: Reach,
+    /// Conversations at the same time.
+    pub(crate) connections: usize,
 }
 
-/// What is wrong with settings that several connectors have.
-pub(crate) fn mistakes(base_url: Option<&str>, connections: u16) -> Vec<SettingsMistake> {
-    let mut mistakes = Vec::new();
-    if let Some(mistake) = base_url.and_then(base_url_mistake) {
-        mistakes.push(SettingsMistake::new("base_url", mistake));
+impl Api {
+    /// That of a provider whose URLs begin with `own`, unless the setting `base_url` says otherwise. What is wrong with the settings is added to
+    /// `mistakes`.
+    pub(crate) fn of(
+        own: &str,
+        base_url: Option<&str>,
+        connections: u16,
+        mistakes: &mut Vec<SettingsMistake>,
+    ) -> Option<Self> {
+        if let Some(mistake) = base_url.and_then(base_url_mistake) {
+            mistakes.push(SettingsMistake::new("base_url", mistake));
+        }
+        mistakes.extend(connections_mistake(connections));
+        let base = base_url.unwrap_or(own).trim_end_matches('/');
+        let (host, port) = host_and_port(base)?;
+        Some(Self {
+            base: base.to_owned(),
+            reach: Reach::Network { host, port },
+            connections: usize::from(connections),
+        })
     }
-    if !(1..=200).contains(&connections) {
-        mistakes.push(SettingsMistake::new("connections", "expected a whole number from 1 to 200"));
-    }
-    mistakes
+}
+
+/// What is wrong with a number of conversations.
+pub(crate) fn connections_mistake(connections: u16) -> Option<SettingsMistake> {
+    let fits = (1..=200).contains(&connections);
+    (!fits).then(|| SettingsMistake::new("connections", "expected a whole number from 1 to 200"))
 }
 
 /// A secret that goes into a header holds nothing that a header cannot.

@@ -8,7 +8,7 @@ mod settings;
 use std::sync::Arc;
 
 use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo};
-use connector::http::{HeaderText, host_and_port, outcome};
+use connector::http::{HeaderText, outcome};
 use connector::{
     Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
     Reply, Request, SettingsMistake, once, read_settings, schema_of,
@@ -19,7 +19,7 @@ use model::{Channel, Reason, Secret};
 use serde_json::Value;
 
 pub use self::settings::Settings;
-use crate::over_http::{self, base, base64, hex, hmac_sha256, is_equal, percent, text_at};
+use crate::over_http::{self, Api, base64, hex, hmac_sha256, is_equal, percent, text_at};
 
 /// Mail through Mailgun's API.
 pub const KIND: Kind = Kind {
@@ -34,12 +34,10 @@ pub const KIND: Kind = Kind {
 
 #[derive(Debug)]
 struct Mailgun {
-    base: String,
+    api: Api,
     domain: String,
     token: Secret,
     signing_key: Option<Secret>,
-    reach: Reach,
-    connections: usize,
 }
 
 impl Connector for Mailgun {
@@ -79,11 +77,11 @@ impl Connector for Mailgun {
     }
 
     fn reach(&self) -> Reach {
-        self.reach.clone()
+        self.api.reach.clone()
     }
 
     fn connections(&self) -> usize {
-        self.connections
+        self.api.connections
     }
 }
 
@@ -113,7 +111,7 @@ impl Mailgun {
             ("accept", HeaderText::Plain("application/json".to_owned())),
             ("content-type", HeaderText::Plain(format!("multipart/form-data; boundary={boundary}"))),
         ];
-        let url = format!("{}/v3/{}/messages.mime", self.base, percent(&self.domain));
+        let url = format!("{}/v3/{}/messages.mime", self.api.base, percent(&self.domain));
         self.with_token(HttpRequest { method: Method::Post, url, headers, body: Arc::from(body) })
     }
 }
@@ -145,21 +143,20 @@ fn judge(reply: &Reply) -> Outcome {
 
 fn build(settings: &ConnectorSettings) -> Built {
     let settings: Settings = read_settings(&KIND, settings)?;
-    let mut mistakes = over_http::mistakes(settings.base_url.as_deref(), settings.connections);
+    let mut mistakes = Vec::new();
+    let api =
+        Api::of("https://api.mailgun.net", settings.base_url.as_deref(), settings.connections, &mut mistakes);
     mistakes.extend(over_http::secret_mistake("token", &settings.token));
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
     if settings.domain.is_empty() || !settings.domain.chars().all(plain) {
         mistakes.push(SettingsMistake::new("domain", "expected a domain, such as `mg.acme.example`"));
     }
-    let base = base(settings.base_url.as_deref(), "https://api.mailgun.net");
-    match host_and_port(&base) {
-        Some((host, port)) if mistakes.is_empty() => Ok(Box::new(Mailgun {
-            base,
+    match api {
+        Some(api) if mistakes.is_empty() => Ok(Box::new(Mailgun {
             domain: settings.domain,
             token: Secret::new(settings.token),
             signing_key: settings.webhook_signing_key.map(Secret::new),
-            reach: Reach::Network { host, port },
-            connections: usize::from(settings.connections),
+            api,
         })),
         _ => Err(mistakes),
     }

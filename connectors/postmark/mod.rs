@@ -5,7 +5,7 @@
 mod settings;
 
 use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo};
-use connector::http::{host_and_port, outcome};
+use connector::http::outcome;
 use connector::{
     Bounce, Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome,
     Reach, Reply, Request, SettingsMistake, ask, once, read_settings, schema_of,
@@ -16,7 +16,7 @@ use model::{Channel, Reason, Secret};
 use serde_json::{Value, json};
 
 pub use self::settings::Settings;
-use crate::over_http::{self, base, header_objects, is_equal, percent, text_at};
+use crate::over_http::{self, Api, header_objects, is_equal, percent, text_at};
 
 /// Mail through Postmark's API.
 pub const KIND: Kind = Kind {
@@ -31,12 +31,10 @@ pub const KIND: Kind = Kind {
 
 #[derive(Debug)]
 struct Postmark {
-    base: String,
+    api: Api,
     token: Secret,
     stream: Option<String>,
     hears: Option<Secret>,
-    reach: Reach,
-    connections: usize,
 }
 
 impl Connector for Postmark {
@@ -84,11 +82,11 @@ impl Connector for Postmark {
     }
 
     fn reach(&self) -> Reach {
-        self.reach.clone()
+        self.api.reach.clone()
     }
 
     fn connections(&self) -> usize {
-        self.connections
+        self.api.connections
     }
 
     fn look_up(&self, echo: &str) -> Option<Box<dyn Exchange>> {
@@ -97,7 +95,7 @@ impl Connector for Postmark {
             .as_ref()
             .map_or_else(String::new, |stream| format!("&messagestream={}", percent(stream)));
         let filter = format!("count=1&offset=0&metadata_delivery={}{stream}", percent(echo));
-        let (url, echo) = (format!("{}/messages/outbound?{filter}", self.base), echo.to_owned());
+        let (url, echo) = (format!("{}/messages/outbound?{filter}", self.api.base), echo.to_owned());
         let request = HttpRequest::json(Method::Get, url, &Value::Null).without_body();
         Some(ask(Request::Http(self.with_token(request)), move |reply| found(&reply, &echo)))
     }
@@ -123,7 +121,7 @@ impl Postmark {
         if let Some(stream) = &self.stream {
             body["MessageStream"] = json!(stream);
         }
-        self.with_token(HttpRequest::json(Method::Post, format!("{}/email", self.base), &body))
+        self.with_token(HttpRequest::json(Method::Post, format!("{}/email", self.api.base), &body))
     }
 }
 
@@ -170,7 +168,13 @@ fn found(reply: &Reply, echo: &str) -> Outcome {
 
 fn build(settings: &ConnectorSettings) -> Built {
     let settings: Settings = read_settings(&KIND, settings)?;
-    let mut mistakes = over_http::mistakes(settings.base_url.as_deref(), settings.connections);
+    let mut mistakes = Vec::new();
+    let api = Api::of(
+        "https://api.postmarkapp.com",
+        settings.base_url.as_deref(),
+        settings.connections,
+        &mut mistakes,
+    );
     mistakes.extend(over_http::secret_mistake("token", &settings.token));
     let hears = match (&settings.webhook_username, &settings.webhook_password) {
         (Some(name), Some(password)) if !name.contains(':') => {
@@ -195,15 +199,12 @@ fn build(settings: &ConnectorSettings) -> Built {
     if settings.message_stream.as_deref().is_some_and(str::is_empty) {
         mistakes.push(SettingsMistake::new("message_stream", "expected the id of a message stream"));
     }
-    let base = base(settings.base_url.as_deref(), "https://api.postmarkapp.com");
-    match host_and_port(&base) {
-        Some((host, port)) if mistakes.is_empty() => Ok(Box::new(Postmark {
-            base,
+    match api {
+        Some(api) if mistakes.is_empty() => Ok(Box::new(Postmark {
             token: Secret::new(settings.token),
             stream: settings.message_stream,
             hears,
-            reach: Reach::Network { host, port },
-            connections: usize::from(settings.connections),
+            api,
         })),
         _ => Err(mistakes),
     }

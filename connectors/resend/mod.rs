@@ -6,7 +6,7 @@
 mod settings;
 
 use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo};
-use connector::http::{host_and_port, outcome};
+use connector::http::outcome;
 use connector::{
     Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
     Reply, Request, Schedule, SettingsMistake, once, read_settings, schema_of,
@@ -16,7 +16,7 @@ use model::{Channel, Reason, Secret};
 use serde_json::{Value, json};
 
 pub use self::settings::Settings;
-use crate::over_http::{self, WEBHOOK_KEY, base, header_map, standard_event, text_at, webhook_key};
+use crate::over_http::{self, Api, WEBHOOK_KEY, header_map, standard_event, text_at, webhook_key};
 
 /// Mail through Resend's API.
 pub const KIND: Kind = Kind {
@@ -31,11 +31,9 @@ pub const KIND: Kind = Kind {
 
 #[derive(Debug)]
 struct Resend {
-    base: String,
+    api: Api,
     token: Secret,
     hears: Option<Secret>,
-    reach: Reach,
-    connections: usize,
 }
 
 impl Connector for Resend {
@@ -65,11 +63,11 @@ impl Connector for Resend {
     }
 
     fn reach(&self) -> Reach {
-        self.reach.clone()
+        self.api.reach.clone()
     }
 
     fn connections(&self) -> usize {
-        self.connections
+        self.api.connections
     }
 }
 
@@ -88,7 +86,7 @@ impl Resend {
         if let Some(reply_to) = &content.reply_to {
             body["reply_to"] = json!(reply_to.to_string());
         }
-        HttpRequest::json(Method::Post, format!("{}/emails", self.base), &body)
+        HttpRequest::json(Method::Post, format!("{}/emails", self.api.base), &body)
             .secret("authorization", format!("Bearer {}", self.token.reveal()))
             .header("idempotency-key", item.delivery.as_str())
     }
@@ -125,19 +123,18 @@ fn judge(reply: &Reply) -> Outcome {
 
 fn build(settings: &ConnectorSettings) -> Built {
     let settings: Settings = read_settings(&KIND, settings)?;
-    let mut mistakes = over_http::mistakes(settings.base_url.as_deref(), settings.connections);
+    let mut mistakes = Vec::new();
+    let api =
+        Api::of("https://api.resend.com", settings.base_url.as_deref(), settings.connections, &mut mistakes);
     mistakes.extend(over_http::secret_mistake("token", &settings.token));
     if settings.webhook_secret.as_deref().is_some_and(|secret| webhook_key(secret).is_none()) {
         mistakes.push(SettingsMistake::new("webhook_secret", WEBHOOK_KEY));
     }
-    let base = base(settings.base_url.as_deref(), "https://api.resend.com");
-    match host_and_port(&base) {
-        Some((host, port)) if mistakes.is_empty() => Ok(Box::new(Resend {
-            base,
+    match api {
+        Some(api) if mistakes.is_empty() => Ok(Box::new(Resend {
             token: Secret::new(settings.token),
             hears: settings.webhook_secret.map(Secret::new),
-            reach: Reach::Network { host, port },
-            connections: usize::from(settings.connections),
+            api,
         })),
         _ => Err(mistakes),
     }

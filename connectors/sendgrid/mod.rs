@@ -9,7 +9,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo};
-use connector::http::{host_and_port, outcome};
+use connector::http::outcome;
 use connector::{
     Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
     Reply, Request, SettingsMistake, once, read_settings, schema_of,
@@ -21,7 +21,7 @@ use model::{Channel, Reason, Secret};
 use serde_json::{Value, json};
 
 pub use self::settings::Settings;
-use crate::over_http::{self, base, header_map, text_at};
+use crate::over_http::{self, Api, header_map, text_at};
 
 /// Mail through SendGrid's API.
 pub const KIND: Kind = Kind {
@@ -36,12 +36,10 @@ pub const KIND: Kind = Kind {
 
 #[derive(Debug)]
 struct SendGrid {
-    base: String,
+    api: Api,
     token: Secret,
     /// The public key of its event webhook: an uncompressed point of P-256.
     hears: Option<Vec<u8>>,
-    reach: Reach,
-    connections: usize,
 }
 
 impl Connector for SendGrid {
@@ -66,11 +64,11 @@ impl Connector for SendGrid {
     }
 
     fn reach(&self) -> Reach {
-        self.reach.clone()
+        self.api.reach.clone()
     }
 
     fn connections(&self) -> usize {
-        self.connections
+        self.api.connections
     }
 }
 
@@ -90,7 +88,7 @@ impl SendGrid {
         if let Some(reply_to) = &content.reply_to {
             body["reply_to"] = party(reply_to);
         }
-        HttpRequest::json(Method::Post, format!("{}/v3/mail/send", self.base), &body)
+        HttpRequest::json(Method::Post, format!("{}/v3/mail/send", self.api.base), &body)
             .secret("authorization", format!("Bearer {}", self.token.reveal()))
     }
 }
@@ -171,7 +169,13 @@ fn until_reset(reply: &HttpReply, at: Timestamp) -> Option<SignedDuration> {
 
 fn build(settings: &ConnectorSettings) -> Built {
     let settings: Settings = read_settings(&KIND, settings)?;
-    let mut mistakes = over_http::mistakes(settings.base_url.as_deref(), settings.connections);
+    let mut mistakes = Vec::new();
+    let api = Api::of(
+        "https://api.sendgrid.com",
+        settings.base_url.as_deref(),
+        settings.connections,
+        &mut mistakes,
+    );
     mistakes.extend(over_http::secret_mistake("token", &settings.token));
     let hears = settings.webhook_public_key.as_deref().map(point);
     if hears == Some(None) {
@@ -180,15 +184,10 @@ fn build(settings: &ConnectorSettings) -> Built {
             "expected the verification key as SendGrid shows it: `MFkwEwYHKoZIzj0CAQ...`",
         ));
     }
-    let base = base(settings.base_url.as_deref(), "https://api.sendgrid.com");
-    match host_and_port(&base) {
-        Some((host, port)) if mistakes.is_empty() => Ok(Box::new(SendGrid {
-            base,
-            token: Secret::new(settings.token),
-            hears: hears.flatten(),
-            reach: Reach::Network { host, port },
-            connections: usize::from(settings.connections),
-        })),
+    match api {
+        Some(api) if mistakes.is_empty() => {
+            Ok(Box::new(SendGrid { token: Secret::new(settings.token), hears: hears.flatten(), api }))
+        }
         _ => Err(mistakes),
     }
 }

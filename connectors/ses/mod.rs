@@ -8,7 +8,7 @@ mod settings;
 mod sign;
 
 use connector::feedback::{Hearing, Inbound, NotHeard};
-use connector::http::{host_and_port, outcome};
+use connector::http::outcome;
 use connector::{
     Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
     Reply, Request, Schedule, SettingsMistake, once, read_settings, schema_of,
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 pub use self::settings::Settings;
 use self::sign::{Key, signed};
-use crate::over_http::{self, base, base64, text_at};
+use crate::over_http::{self, Api, base64, text_at};
 
 /// Mail through Amazon SES.
 pub const KIND: Kind = Kind {
@@ -34,16 +34,13 @@ pub const KIND: Kind = Kind {
 
 #[derive(Debug)]
 struct Ses {
-    base: String,
+    api: Api,
     region: String,
     key_id: String,
     key: Secret,
     session: Option<Secret>,
     configuration_set: Option<String>,
     topic: Option<String>,
-    reach: Reach,
-    host: String,
-    connections: usize,
 }
 
 impl Connector for Ses {
@@ -56,11 +53,11 @@ impl Connector for Ses {
     }
 
     fn reach(&self) -> Reach {
-        self.reach.clone()
+        self.api.reach.clone()
     }
 
     fn connections(&self) -> usize {
-        self.connections
+        self.api.connections
     }
 }
 
@@ -76,7 +73,7 @@ impl Ses {
             body["ConfigurationSetName"] = json!(set);
         }
         let request =
-            HttpRequest::json(Method::Post, format!("{}/v2/email/outbound-emails", self.base), &body);
+            HttpRequest::json(Method::Post, format!("{}/v2/email/outbound-emails", self.api.base), &body);
         let key = Key {
             id: &self.key_id,
             secret: self.key.reveal(),
@@ -84,7 +81,7 @@ impl Ses {
             region: &self.region,
             service: "ses",
         };
-        signed(request, &self.host, &key, item.at)
+        signed(request, &key, item.at)
     }
 }
 
@@ -128,7 +125,9 @@ fn judge(reply: &Reply) -> Outcome {
 
 fn build(settings: &ConnectorSettings) -> Built {
     let settings: Settings = read_settings(&KIND, settings)?;
-    let mut mistakes = over_http::mistakes(settings.base_url.as_deref(), settings.connections);
+    let mut mistakes = Vec::new();
+    let own = format!("https://email.{}.amazonaws.com", settings.region);
+    let api = Api::of(&own, settings.base_url.as_deref(), settings.connections, &mut mistakes);
     mistakes.extend(over_http::secret_mistake("access_key_id", &settings.access_key_id));
     mistakes.extend(over_http::secret_mistake("secret_access_key", &settings.secret_access_key));
     mistakes.extend(
@@ -151,25 +150,15 @@ fn build(settings: &ConnectorSettings) -> Built {
             "expected the ARN of an SNS topic, such as `arn:aws:sns:eu-central-1:123456789012:mail`",
         ));
     }
-    let own = format!("https://email.{}.amazonaws.com", settings.region);
-    let base = base(settings.base_url.as_deref(), &own);
-    match host_and_port(&base) {
-        Some((host, port)) if mistakes.is_empty() => Ok(Box::new(Ses {
-            host: base
-                .split("://")
-                .nth(1)
-                .and_then(|rest| rest.split('/').next())
-                .unwrap_or_default()
-                .to_owned(),
-            base,
+    match api {
+        Some(api) if mistakes.is_empty() => Ok(Box::new(Ses {
             region: settings.region,
             key_id: settings.access_key_id,
             key: Secret::new(settings.secret_access_key),
             session: settings.session_token.map(Secret::new),
             configuration_set: settings.configuration_set,
             topic: settings.webhook_topic,
-            reach: Reach::Network { host, port },
-            connections: usize::from(settings.connections),
+            api,
         })),
         _ => Err(mistakes),
     }

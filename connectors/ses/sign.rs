@@ -17,13 +17,14 @@ pub(super) struct Key<'a> {
 }
 
 /// The request with the headers that sign it.
-pub(super) fn signed(mut request: HttpRequest, host: &str, key: &Key<'_>, at: Timestamp) -> HttpRequest {
+pub(super) fn signed(request: HttpRequest, key: &Key<'_>, at: Timestamp) -> HttpRequest {
     let (stamp, day) = (at.strftime("%Y%m%dT%H%M%SZ").to_string(), at.strftime("%Y%m%d").to_string());
-    request = request.header("x-amz-date", stamp.as_str());
+    let authority = request.url.split('/').nth(2).unwrap_or_default().to_owned();
+    let mut request = request.header("x-amz-date", stamp.as_str());
     if let Some(session) = key.session {
         request = request.secret("x-amz-security-token", session);
     }
-    let mut headers: Vec<(&str, &str)> = vec![("host", host)];
+    let mut headers: Vec<(&str, &str)> = vec![("host", &authority)];
     headers.extend(
         request
             .headers
@@ -81,7 +82,7 @@ mod tests {
             service: "ses",
         };
         let at = "2026-11-22T10:11:12Z".parse().unwrap();
-        let signed = signed(request, "email.us-east-1.amazonaws.com", &key, at);
+        let signed = signed(request, &key, at);
         signed.headers.iter().find(|(name, _)| *name == "authorization").unwrap().1.reveal().to_owned()
     }
 

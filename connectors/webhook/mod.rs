@@ -15,7 +15,9 @@ use model::{Channel, Reason};
 use serde_json::{Value, json};
 
 pub use self::settings::Settings;
-use crate::over_http::{WEBHOOK_KEY, base64, hmac_sha256, standard_event, text_at, webhook_key};
+use crate::over_http::{
+    WEBHOOK_KEY, base64, connections_mistake, hmac_sha256, standard_event, text_at, webhook_key,
+};
 
 /// Messages for a service of one's own.
 pub const KIND: Kind = Kind {
@@ -124,7 +126,7 @@ fn judge(reply: &Reply) -> Outcome {
 
 fn build(settings: &ConnectorSettings) -> Built {
     let settings: Settings = read_settings(&KIND, settings)?;
-    let mut mistakes = crate::over_http::mistakes(None, settings.connections);
+    let mut mistakes = Vec::from_iter(connections_mistake(settings.connections));
     if let Some(mistake) =
         connector::http::base_url_mistake(settings.url.split('?').next().unwrap_or_default())
     {

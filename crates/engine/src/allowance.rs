@@ -96,10 +96,10 @@ impl Allowance {
         let mut project = self.project.as_mut().filter(|_| is_counted);
         let mut playbook = self.playbooks.get_mut(&delivery.traits.playbook);
         if let Some(hourly) = project.as_ref().filter(|hourly| hourly.used >= hourly.most) {
-            return Err(project_spent(hourly, now));
+            return Err(spent(&Whose::Project, hourly, now));
         }
         if let Some(hourly) = playbook.as_ref().filter(|hourly| hourly.used >= hourly.most) {
-            return Err(playbook_spent(hourly, now));
+            return Err(spent(&Whose::Playbook(delivery.traits.playbook.clone()), hourly, now));
         }
         for hourly in [&mut project, &mut playbook].into_iter().flatten() {
             hourly.used += 1;
@@ -109,13 +109,15 @@ impl Allowance {
 
     /// What is used up now, and why.
     pub fn used_up(&self, now: Timestamp) -> BTreeMap<Whose, Refusal> {
-        let project = self.project.iter().filter(|hourly| hourly.used >= hourly.most);
-        let playbooks = self.playbooks.iter().filter(|(_, hourly)| hourly.used >= hourly.most);
+        let project = self.project.iter().map(|hourly| (Whose::Project, hourly));
+        let playbooks = self.playbooks.iter().map(|(name, hourly)| (Whose::Playbook(name.clone()), hourly));
         project
-            .map(|hourly| (Whose::Project, project_spent(hourly, now)))
-            .chain(
-                playbooks.map(|(name, hourly)| (Whose::Playbook(name.clone()), playbook_spent(hourly, now))),
-            )
+            .chain(playbooks)
+            .filter(|(_, hourly)| hourly.used >= hourly.most)
+            .map(|(whose, hourly)| {
+                let refusal = spent(&whose, hourly, now);
+                (whose, refusal)
+            })
             .collect()
     }
 }
@@ -140,22 +142,13 @@ fn next_hour(now: Timestamp) -> Timestamp {
     hour_of(now).checked_add(SignedDuration::from_hours(1)).unwrap_or(now)
 }
 
-fn project_spent(hourly: &Hourly, now: Timestamp) -> Refusal {
-    let saw = format!(
-        "{} messages of the project this hour, the guard `per_hour` is {}; the next go from {} on",
-        hourly.used,
-        hourly.most,
-        next_hour(now)
-    );
-    Refusal { reason: Reason::HourlyBudget, saw }
-}
-
-fn playbook_spent(hourly: &Hourly, now: Timestamp) -> Refusal {
-    let saw = format!(
-        "{} messages of the playbook this hour, `limits.per_hour` is {}; the next go from {} on",
-        hourly.used,
-        hourly.most,
-        next_hour(now)
-    );
-    Refusal { reason: Reason::PlaybookHour, saw }
+fn spent(whose: &Whose, hourly: &Hourly, now: Timestamp) -> Refusal {
+    let (reason, whose, limit) = match whose {
+        Whose::Project => (Reason::HourlyBudget, "project", "the guard `per_hour`"),
+        Whose::Playbook(_) | Whose::Version(..) => (Reason::PlaybookHour, "playbook", "`limits.per_hour`"),
+    };
+    let (used, most, next) = (hourly.used, hourly.most, next_hour(now));
+    let saw =
+        format!("{used} messages of the {whose} this hour, {limit} is {most}; the next go from {next} on");
+    Refusal { reason, saw }
 }

@@ -81,21 +81,26 @@ impl State {
     /// The same, without a manifest.
     pub(crate) async fn copy(&self, to: &Path) -> Result<(), StateError> {
         let Some(path) = self.path() else { return Err(StateError::BackupPostgres) };
-        let failed = |source| StateError::Query { operation: "copy the state", source };
         if std::fs::metadata(to).is_ok_and(|there| there.len() > 0) {
             return Err(file("make", to, std::io::ErrorKind::AlreadyExists.into()));
         }
         // An empty file is taken as it is, and so the copy is as private as the state.
         make_private(to)?;
-        // A connection of its own: a reader may not even write elsewhere, and the writer is not to wait.
-        let mut connection = sqlite_options(path).connect().await.map_err(failed)?;
-        sqlx::query("VACUUM INTO $1")
-            .bind(to.to_string_lossy().into_owned())
-            .execute(&mut connection)
-            .await
-            .map_err(failed)?;
-        connection.close().await.map_err(failed)
+        copy_sqlite(path, to).await
     }
+}
+
+/// A copy as of now, into a file that is not there yet or empty.
+pub(crate) async fn copy_sqlite(original: &Path, to: &Path) -> Result<(), StateError> {
+    let failed = |source| StateError::Query { operation: "copy the state", source };
+    // A connection of its own: a reader may not even write elsewhere, and the writer is not to wait.
+    let mut connection = sqlite_options(original).read_only(true).connect().await.map_err(failed)?;
+    sqlx::query("VACUUM INTO $1")
+        .bind(to.to_string_lossy().into_owned())
+        .execute(&mut connection)
+        .await
+        .map_err(failed)?;
+    connection.close().await.map_err(failed)
 }
 
 /// Checks a copy against its manifest, and that the database in it is whole. A copy of it is opened and brought up to date: returned, to be

@@ -3,16 +3,15 @@
 //!
 //! From Postgres everything is copied but the audit log, which no decision reads.
 
-use std::path::Path;
-
 #[expect(
     clippy::disallowed_types,
     reason = "names of our own tables and columns; no value is in these texts"
 )]
 use sqlx::AssertSqlSafe;
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection};
 
-use crate::db::{Inner, State, sqlite_options};
+use crate::backup::copy_sqlite;
+use crate::db::{Inner, State};
 use crate::error::StateError;
 use crate::migrate;
 
@@ -60,17 +59,6 @@ impl State {
         }
         Ok(state)
     }
-}
-
-async fn copy_sqlite(original: &Path, to: &Path) -> Result<(), StateError> {
-    let failed = |source| StateError::Query { operation: "copy the state", source };
-    let mut connection = sqlite_options(original).read_only(true).connect().await.map_err(failed)?;
-    sqlx::query("VACUUM INTO $1")
-        .bind(to.to_string_lossy().into_owned())
-        .execute(&mut connection)
-        .await
-        .map_err(failed)?;
-    connection.close().await.map_err(failed)
 }
 
 async fn copy_postgres(original: &State, to: &State) -> Result<(), StateError> {
