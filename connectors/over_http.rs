@@ -8,6 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use connector::feedback::{Inbound, NotHeard};
 use connector::http::{base_url_mistake, host_and_port};
 use connector::{Reach, SettingsMistake};
+use model::fault::mutant;
 use serde_json::{Value, json};
 
 /// Conversations at the same time, where a setting does not say.
@@ -73,7 +74,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
 
 /// Whether two texts are equal, in a time that does not tell where they differ.
 pub(crate) fn is_equal(left: &[u8], right: &[u8]) -> bool {
-    aws_lc_rs::constant_time::verify_slices_are_equal(left, right).is_ok()
+    aws_lc_rs::constant_time::verify_slices_are_equal(left, right).is_ok() || mutant("forged_heard")
 }
 
 /// What Standard Webhooks sign, and how (<https://www.standardwebhooks.com>): whether one of the signatures is by one of these keys.

@@ -411,7 +411,10 @@ fn every_mutant_is_listed_with_the_test_that_kills_it() {
         if !made.contains_key(name) {
             complaints.push(format!("{place}: no source has the mutant `{name}`: remove the line"));
         }
-        let folder = if room == "tests" { "tests/".to_owned() } else { format!("crates/{room}/") };
+        let folder = match room {
+            "tests" | "connectors" => format!("{room}/"),
+            _ => format!("crates/{room}/"),
+        };
         let function = format!("fn {test}(");
         let known = |file: &&File| file.path.starts_with(&folder) && file.text.contains(&function);
         if !sources.iter().any(|file| known(&file)) {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use model::Secret;
+use model::fault::mutant;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
@@ -117,7 +118,7 @@ pub async fn verify(copy: &Path) -> Result<(Manifest, Checked), StateError> {
     if bytes != manifest.bytes {
         return Err(bad(format!("it has {bytes} bytes, the manifest says {}", manifest.bytes)));
     }
-    if sha256 != manifest.sha256 {
+    if sha256 != manifest.sha256 && !mutant("backup_trusted") {
         return Err(bad("its SHA-256 is not the manifest's: it was changed, or damaged".to_owned()));
     }
     let found = look(copy).await?;
