@@ -1,8 +1,10 @@
-//! What is written for a message, and what it means that it could not be.
+//! What is written for a message and for a change of an audience, and what it means that it could not be.
 
 use std::path::Path;
 
-use connector::{Exchange, Failure, FilePut, FileRequest, Item, Outcome, Reply, Request, Schedule, once};
+use connector::{
+    Change, Changed, Exchange, Failure, FilePut, FileRequest, Item, Outcome, Reply, Request, Schedule, once,
+};
 use model::Reason;
 use serde_json::{Value, json};
 
@@ -25,6 +27,17 @@ pub(super) fn exchange(folder: &Path, format: Format, item: &Item) -> Box<dyn Ex
     }
     let receipt = if format == Format::Jsonl { LOG.to_owned() } else { name };
     once(Request::File(FileRequest { folder: folder.to_owned(), puts }), move |reply| outcome(reply, receipt))
+}
+
+/// A line a member, in the order in which they came and went.
+pub(super) fn change(folder: &Path, change: &Change) -> Box<dyn Exchange<Changed>> {
+    let name = format!("{}.jsonl", change.audience);
+    let puts = change.members.iter().map(|member| {
+        let line = json!({ "at": change.at.to_string(), "do": change.verb.as_str(), "member": member.identifiers() });
+        FilePut::Line { name: name.clone(), line: line.to_string(), unless_begins: None }
+    });
+    let request = FileRequest { folder: folder.to_owned(), puts: puts.collect() };
+    once(Request::File(request), move |reply| Changed::All(outcome(reply, name)))
 }
 
 fn line(item: &Item) -> String {

@@ -1,4 +1,5 @@
-//! Mail into files: one `.eml` a message, and one line of JSON a message. For demos, tests and other programs.
+//! Mail into files: one `.eml` a message, and one line of JSON a message; audiences into files, one line a change. For demos, tests and other
+//! programs.
 //!
 //! Not supported: taking files away again, and sync to disk: what the operating system holds is written when it pleases.
 
@@ -8,9 +9,11 @@ mod settings;
 use std::path::PathBuf;
 
 use connector::{
-    Built, Connector, Exchange, Idempotency, Item, Kind, Reach, SettingsMistake, read_settings, schema_of,
+    AudienceKind, Audiences, Built, Change, Changed, Connector, Exchange, Idempotency, Identifier, Item,
+    Kind, Member, Opened, Reach, SettingsMistake, read_settings, schema_of, settled,
 };
 use model::Channel;
+use model::profile::Profile;
 use model::settings::ConnectorSettings;
 
 pub use self::settings::{Format, Settings};
@@ -21,7 +24,17 @@ pub const KIND: Kind = Kind {
     channel: Channel::Email,
     // The `.eml` of a repeat replaces itself; its line is looked for and left alone.
     idempotency: Idempotency::Natural,
-    summary: "Mail into files: one .eml and one line of JSON a message, to look at or to hand on.",
+    audiences: Some(AudienceKind {
+        identifiers: &[
+            Identifier { column: "id", normaliser: "as it is/1", is_hashed: false },
+            Identifier { column: "email", normaliser: "lower case/1", is_hashed: false },
+        ],
+        members_max: 1_000,
+        bytes_max: 1024 * 1024,
+        people_min: 0,
+        renew_after: None,
+    }),
+    summary: "Mail and audiences into files, to look at or to hand on.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,
     build,
@@ -41,12 +54,33 @@ impl Connector for Files {
         exchange::exchange(&self.folder, self.format, item)
     }
 
+    fn audiences(&self) -> Option<&dyn Audiences> {
+        Some(self)
+    }
+
     fn reach(&self) -> Reach {
         Reach::Local
     }
 
     fn connections(&self) -> usize {
         CONNECTIONS
+    }
+}
+
+impl Audiences for Files {
+    fn member(&self, profile: &Profile) -> Option<Member> {
+        let id = Some(&profile.id).filter(|id| !id.is_empty()).map(|id| ("id".to_owned(), id.clone().into()));
+        let email = profile.email().and_then(Result::ok);
+        let email = email.map(|email| ("email".to_owned(), email.normalised().into()));
+        Member::of(id.into_iter().chain(email).collect())
+    }
+
+    fn open(&self, name: &str) -> Box<dyn Exchange<Opened>> {
+        settled(Opened::Found { id: name.to_owned() })
+    }
+
+    fn change(&self, change: &Change) -> Box<dyn Exchange<Changed>> {
+        exchange::change(&self.folder, change)
     }
 }
 

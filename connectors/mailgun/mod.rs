@@ -26,6 +26,7 @@ pub const KIND: Kind = Kind {
     name: "mailgun",
     channel: Channel::Email,
     idempotency: Idempotency::Echo,
+    audiences: None,
     summary: "Mail through Mailgun's API.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

@@ -23,6 +23,7 @@ pub const KIND: Kind = Kind {
     name: "postmark",
     channel: Channel::Email,
     idempotency: Idempotency::Lookup,
+    audiences: None,
     summary: "Mail through Postmark's API.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

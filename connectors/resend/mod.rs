@@ -23,6 +23,7 @@ pub const KIND: Kind = Kind {
     name: "resend",
     channel: Channel::Email,
     idempotency: Idempotency::Key,
+    audiences: None,
     summary: "Mail through Resend's API.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

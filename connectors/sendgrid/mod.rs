@@ -28,6 +28,7 @@ pub const KIND: Kind = Kind {
     name: "sendgrid",
     channel: Channel::Email,
     idempotency: Idempotency::Echo,
+    audiences: None,
     summary: "Mail through SendGrid's API.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

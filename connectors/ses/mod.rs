@@ -26,6 +26,7 @@ pub const KIND: Kind = Kind {
     name: "ses",
     channel: Channel::Email,
     idempotency: Idempotency::Echo,
+    audiences: None,
     summary: "Mail through Amazon SES.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

@@ -23,6 +23,7 @@ pub const KIND: Kind = Kind {
     channel: Channel::Email,
     // The protocol has no key, and no way to ask.
     idempotency: Idempotency::Nothing,
+    audiences: None,
     summary: "Mail through any server that speaks SMTP: your provider's relay, or your own.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

@@ -24,6 +24,7 @@ pub const KIND: Kind = Kind {
     name: "webhook",
     channel: Channel::Email,
     idempotency: Idempotency::Key,
+    audiences: None,
     summary: "Messages for a service of your own, as signed webhooks: it sends them, or does with them what it likes.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

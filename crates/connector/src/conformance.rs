@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use model::EmailAddress;
+use model::profile::Profile;
 use model::settings::ConnectorSettings;
+use model::{Channel, EmailAddress};
 use serde_json::{Map, Value};
 
-use crate::exchange::{Call, Failure, Reply, Request, SmtpPhase, Step};
-use crate::golden::{STEPS_MAX, sample_item};
+use crate::audience::{AudienceKind, Audiences, Changed, Opened, Verb};
+use crate::exchange::{Call, Exchange, Failure, Reply, Request, SmtpPhase, Step};
+use crate::golden::{STEPS_MAX, sample_change, sample_item, sample_people};
 use crate::http::HttpReply;
-use crate::item::Item;
 use crate::kind::{Connector, Idempotency, Kind};
 use crate::outcome::{Bounce, Outcome};
 use crate::said::{SAID_CHARS_MAX, Said};
@@ -44,8 +45,29 @@ pub fn conformance(kind: &Kind) -> Vec<String> {
     }
     let shown = Shown::of(kind, &example);
     shown.check(&format!("{connector:?}"), "the connector's Debug", &mut wrong);
-    if calls(connector.as_ref(), &sample_item()) != calls(connector.as_ref(), &sample_item()) {
-        wrong.push("equal items make different requests".to_owned());
+    let mut talks: Vec<Talk<'_>> = Vec::new();
+    if kind.channel != Channel::Ads {
+        talks.push(Talk {
+            name: "a message",
+            may_arm: true,
+            begin: Box::new(|| message(connector.as_ref())),
+        });
+    }
+    match (kind.audiences, connector.audiences()) {
+        (Some(declared), Some(audiences)) => {
+            audiences_are_sound(&declared, audiences, &shown, &mut wrong);
+            talks.extend(audience_talks(audiences));
+        }
+        (None, None) => {}
+        _ => wrong.push("whether it has audiences is said in two ways".to_owned()),
+    }
+    if talks.is_empty() {
+        wrong.push("it can do nothing".to_owned());
+    }
+    for talk in &talks {
+        if first_call(talk) != first_call(talk) {
+            wrong.push(format!("{}: equal items make different requests", talk.name));
+        }
     }
     let mut sequences = vec![vec![]];
     for _ in 0..REPLIES_MAX {
@@ -56,11 +78,15 @@ pub fn conformance(kind: &Kind) -> Vec<String> {
             })
             .collect();
         for sequence in &sequences {
-            play(kind, connector.as_ref(), sequence, &shown, &mut wrong);
+            for talk in &talks {
+                play(kind, talk, sequence, &shown, &mut wrong);
+            }
         }
     }
     for reply in many_replies() {
-        play(kind, connector.as_ref(), &[reply], &shown, &mut wrong);
+        for talk in &talks {
+            play(kind, talk, std::slice::from_ref(&reply), &shown, &mut wrong);
+        }
     }
     wrong.sort();
     wrong.dedup();
@@ -118,6 +144,10 @@ impl Shown {
         let item = sample_item();
         let address = |address: &EmailAddress| (address.as_string(), "an address");
         hidden.extend([address(&item.mail_from), address(&item.rcpt_to)]);
+        let emails = sample_people().into_iter().filter_map(|person| person.email()?.ok());
+        hidden.extend(
+            emails.flat_map(|email| [(email.as_string(), "an address"), (email.normalised(), "an address")]),
+        );
         Self { hidden }
     }
 
@@ -130,20 +160,105 @@ impl Shown {
     }
 }
 
-/// The calls up to the first reply.
-fn calls(connector: &dyn Connector, item: &Item) -> Option<Call> {
-    match connector.exchange(item).next(None) {
+/// A conversation that is played: it ends with outcomes, each of which must follow from what was told.
+struct Talk<'a> {
+    name: &'static str,
+    may_arm: bool,
+    begin: Box<dyn Fn() -> Box<dyn Exchange<Vec<Outcome>>> + 'a>,
+}
+
+/// A conversation, and what is to be judged of how it ends.
+struct Judged<D>(Box<dyn Exchange<D>>, Box<dyn Fn(D) -> Vec<Outcome> + Send>);
+
+impl<D> Exchange<Vec<Outcome>> for Judged<D> {
+    fn next(&mut self, reply: Option<Reply>) -> Step<Vec<Outcome>> {
+        match self.0.next(reply) {
+            Step::Call(call) => Step::Call(call),
+            Step::Done(end) => Step::Done(self.1(end)),
+        }
+    }
+}
+
+fn message(connector: &dyn Connector) -> Box<dyn Exchange<Vec<Outcome>>> {
+    Box::new(Judged(connector.exchange(&sample_item()), Box::new(|outcome| vec![outcome])))
+}
+
+fn audience_talks(audiences: &dyn Audiences) -> Vec<Talk<'_>> {
+    let accepted = |receipt: String| Outcome::Accepted { receipt };
+    let open = move || -> Box<dyn Exchange<Vec<Outcome>>> {
+        let judged = move |opened| match opened {
+            Opened::Found { id } => vec![accepted(id)],
+            Opened::Not(outcome) => vec![outcome],
+        };
+        Box::new(Judged(audiences.open("drumbeat-mvzgc43vom"), Box::new(judged)))
+    };
+    let change = move |verb: Verb| -> Box<dyn Exchange<Vec<Outcome>>> {
+        let change = sample_change(audiences, verb, "900");
+        let members = change.members.len();
+        let judged = move |changed| match changed {
+            Changed::All(outcome) => vec![outcome],
+            Changed::AllBut { receipt, .. } => vec![accepted(receipt)],
+            // Too few or too many are found by there being none.
+            Changed::Each(outcomes) if outcomes.len() != members => vec![],
+            Changed::Each(outcomes) => outcomes,
+        };
+        Box::new(Judged(audiences.change(&change), Box::new(judged)))
+    };
+    vec![
+        Talk { name: "finding an audience", may_arm: false, begin: Box::new(open) },
+        Talk { name: "adding to an audience", may_arm: true, begin: Box::new(move || change(Verb::Add)) },
+        Talk {
+            name: "removing from an audience",
+            may_arm: true,
+            begin: Box::new(move || change(Verb::Remove)),
+        },
+    ]
+}
+
+/// What it says of its members holds.
+fn audiences_are_sound(
+    declared: &AudienceKind,
+    audiences: &dyn Audiences,
+    shown: &Shown,
+    wrong: &mut Vec<String>,
+) {
+    if declared.members_max == 0 || declared.bytes_max == 0 || declared.identifiers.is_empty() {
+        wrong.push("its audiences take nobody".to_owned());
+    }
+    for person in sample_people() {
+        match (audiences.member(&person), audiences.member(&person)) {
+            (Some(one), Some(other)) if one == other => {
+                shown.check(&format!("{one:?}"), "a member's Debug", wrong);
+                let is_clear = declared.identifiers.iter().all(|identifier| identifier.is_hashed)
+                    && one.as_str().to_lowercase().contains("@example.test");
+                if is_clear {
+                    wrong.push("a member is in the clear, and is said to be hashed".to_owned());
+                }
+            }
+            _ => wrong.push("a person with a mail address is nobody, or somebody else each time".to_owned()),
+        }
+        let nobody = Profile { attributes: std::collections::BTreeMap::new(), id: String::new(), ..person };
+        if audiences.member(&nobody).is_some() {
+            wrong.push("somebody without any identifier is a member".to_owned());
+        }
+    }
+}
+
+/// The call before the first reply.
+fn first_call(talk: &Talk<'_>) -> Option<Call> {
+    match (talk.begin)().next(None) {
         Step::Call(call) => Some(call),
         Step::Done(_) => None,
     }
 }
 
 /// Plays replies, the last of them again and again if the conversation goes on.
-fn play(kind: &Kind, connector: &dyn Connector, replies: &[Reply], shown: &Shown, wrong: &mut Vec<String>) {
-    let mut exchange = connector.exchange(&sample_item());
+fn play(kind: &Kind, talk: &Talk<'_>, replies: &[Reply], shown: &Shown, wrong: &mut Vec<String>) {
+    let mut exchange = (talk.begin)();
     let mut replies_left = replies.iter();
     let (mut last, mut armed, mut armings): (Option<&Reply>, bool, usize) = (None, false, 0);
     let mut is_http = false;
+    let name = talk.name;
     for _ in 0..STEPS_MAX {
         match exchange.next(last.cloned()) {
             Step::Call(call) => {
@@ -153,19 +268,24 @@ fn play(kind: &Kind, connector: &dyn Connector, replies: &[Reply], shown: &Shown
                 is_http = matches!(call.request, Request::Http(_));
                 last = replies_left.next().or(last);
             }
-            Step::Done(outcome) => {
-                shown.check(&format!("{outcome:?}"), "an outcome", wrong);
-                if armings > 1 {
-                    wrong.push("it arms more than once".to_owned());
+            Step::Done(outcomes) => {
+                if armings > usize::from(talk.may_arm) {
+                    wrong.push(format!("{name} arms {armings} times"));
                 }
-                if let Some(reply) = last {
-                    judge(kind, armed, is_http, reply, &outcome, wrong);
+                if outcomes.is_empty() {
+                    wrong.push(format!("{name} does not end with an outcome for each"));
+                }
+                for outcome in outcomes {
+                    shown.check(&format!("{outcome:?}"), "an outcome", wrong);
+                    if let Some(reply) = last {
+                        judge(kind, armed, is_http, reply, &outcome, wrong);
+                    }
                 }
                 return;
             }
         }
     }
-    wrong.push(format!("no end within {STEPS_MAX} steps after {replies:?}"));
+    wrong.push(format!("{name}: no end within {STEPS_MAX} steps after {replies:?}"));
 }
 
 /// Whether an outcome may follow from the last reply.

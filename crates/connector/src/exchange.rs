@@ -10,19 +10,20 @@ use crate::http::{HttpReply, HttpRequest};
 use crate::outcome::{Outcome, Schedule};
 use crate::said::Said;
 
-/// One conversation. `next(None)` begins it; each later call is told the reply to the call before. After `Done` it is over.
-pub trait Exchange: Send {
+/// One conversation, which ends with a `D`. `next(None)` begins it; each later call is told the reply to the call before. After `Done` it
+/// is over.
+pub trait Exchange<D = Outcome>: Send {
     /// The next step.
-    fn next(&mut self, reply: Option<Reply>) -> Step;
+    fn next(&mut self, reply: Option<Reply>) -> Step<D>;
 }
 
 /// What comes next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum Step<D = Outcome> {
     /// Ask the provider.
     Call(Call),
     /// It is over.
-    Done(Outcome),
+    Done(D),
 }
 
 /// One request to the provider.
@@ -306,30 +307,54 @@ impl Failure {
 }
 
 /// A conversation of one call, which arms.
-pub fn once(request: Request, outcome: impl FnOnce(Reply) -> Outcome + Send + 'static) -> Box<dyn Exchange> {
+pub fn once<D: From<Outcome> + 'static>(
+    request: Request,
+    outcome: impl FnOnce(Reply) -> D + Send + 'static,
+) -> Box<dyn Exchange<D>> {
     Box::new(Once { arms: true, request: Some(request), outcome: Some(Box::new(outcome)) })
 }
 
 /// A conversation of one call that changes nothing and arms nothing.
-pub fn ask(request: Request, outcome: impl FnOnce(Reply) -> Outcome + Send + 'static) -> Box<dyn Exchange> {
+pub fn ask<D: From<Outcome> + 'static>(
+    request: Request,
+    outcome: impl FnOnce(Reply) -> D + Send + 'static,
+) -> Box<dyn Exchange<D>> {
     Box::new(Once { arms: false, request: Some(request), outcome: Some(Box::new(outcome)) })
 }
 
-struct Once {
-    arms: bool,
-    request: Option<Request>,
-    outcome: Option<Box<dyn FnOnce(Reply) -> Outcome + Send>>,
+/// A conversation that is over before it began.
+pub fn settled<D: Clone + Send + 'static>(done: D) -> Box<dyn Exchange<D>> {
+    Box::new(Settled(done))
 }
 
-impl Exchange for Once {
-    fn next(&mut self, reply: Option<Reply>) -> Step {
+struct Settled<D>(D);
+
+impl<D: Clone + Send> Exchange<D> for Settled<D> {
+    fn next(&mut self, _reply: Option<Reply>) -> Step<D> {
+        Step::Done(self.0.clone())
+    }
+}
+
+/// What a reply comes to.
+type Judge<D> = Box<dyn FnOnce(Reply) -> D + Send>;
+
+struct Once<D> {
+    arms: bool,
+    request: Option<Request>,
+    outcome: Option<Judge<D>>,
+}
+
+impl<D: From<Outcome>> Exchange<D> for Once<D> {
+    fn next(&mut self, reply: Option<Reply>) -> Step<D> {
         if let Some(request) = self.request.take() {
             return Step::Call(Call { arms: self.arms, request });
         }
         match (self.outcome.take(), reply) {
             (Some(outcome), Some(reply)) => Step::Done(outcome(reply)),
             // A driver that does not say what became of an armed call has lost the answer.
-            (_, _) => Step::Done(Outcome::InDoubt { detail: "the conversation was broken off".to_owned() }),
+            (_, _) => {
+                Step::Done(Outcome::InDoubt { detail: "the conversation was broken off".to_owned() }.into())
+            }
         }
     }
 }

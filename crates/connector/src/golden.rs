@@ -9,18 +9,21 @@
 //! = rejected fail.smtp_5xx_recipient hard: RCPT TO: 550 5.1.1 No such user
 //! ```
 //! `$` are the settings, `>` what the connector asks, `<` what it is told, `=` what it makes of it. Conversations are
-//! separated by empty lines; each carries [`sample_item`].
+//! separated by empty lines; each carries [`sample_item`]. One about an audience says so after its settings: `! open NAME`, or `! add ID` and
+//! `! remove ID`, of the two [`sample_people`].
 
 use std::sync::Arc;
 
 use model::mail::{Content, Party};
+use model::profile::Profile;
 use model::settings::ConnectorSettings;
-use model::{DeliveryId, EmailAddress, PlaybookName, ProfileNumber, StepId, TemplateName};
+use model::{DeliveryId, EmailAddress, PlaybookName, ProfileNumber, StepId, TemplateName, Value};
 
-use crate::exchange::{Call, Failure, FilePut, Reply, Request, SmtpPhase, Step, Tls};
+use crate::audience::{Audiences, Change, Changed, Member, Opened, Verb};
+use crate::exchange::{Call, Exchange, Failure, FilePut, Reply, Request, SmtpPhase, Step, Tls};
 use crate::http::{HEADERS_KEPT, HeaderText, HttpReply};
 use crate::item::Item;
-use crate::kind::Kind;
+use crate::kind::{Connector, Kind};
 use crate::outcome::{Bounce, Outcome, Schedule};
 use crate::said::Said;
 
@@ -58,6 +61,48 @@ pub fn sample_item() -> Item {
         mail_from: address("return@acme.test"),
         rcpt_to: address("ana@example.test"),
         bytes: Arc::from(body.as_bytes()),
+    }
+}
+
+/// The people of every golden conversation about an audience.
+pub fn sample_people() -> [Profile; 2] {
+    let person = |number: u32, columns: &[(&str, &str)]| Profile {
+        number: ProfileNumber(number),
+        id: format!("c-{number}"),
+        attributes: columns
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), Value::Text((*text).to_owned())))
+            .collect(),
+        account: Arc::default(),
+    };
+    [
+        person(
+            7,
+            &[
+                ("email", " Ana.Maria+offers@Example.test"),
+                ("phone", "+49 30 901820"),
+                ("first_name", "Ana"),
+                ("last_name", "O'Brien"),
+                ("city", "San Francisco"),
+                ("state", "CA"),
+                ("postal_code", "94107-1234"),
+                ("country", "US"),
+            ],
+        ),
+        person(8, &[("email", "bo@example.test")]),
+    ]
+}
+
+/// A change of an audience by the people whom the connector can name.
+pub fn sample_change(audiences: &dyn Audiences, verb: Verb, audience: &str) -> Change {
+    let members: Vec<Member> = sample_people().iter().filter_map(|person| audiences.member(person)).collect();
+    Change {
+        audience: audience.to_owned(),
+        verb,
+        members: Arc::from(members),
+        of: 1_000,
+        key: "00f1e2d3c4b5a697".to_owned(),
+        at: sample_item().at,
     }
 }
 
@@ -99,7 +144,9 @@ fn play(kind: &Kind, conversation: &str) -> Result<Vec<String>, String> {
     let connector = (kind.build)(&ConnectorSettings(settings))
         .map_err(|mistakes| format!("the settings: {mistakes:?}"))?;
     let mut happened = vec![format!("$ {settings_text}")];
-    let mut exchange = connector.exchange(&sample_item());
+    let asked = lines("! ").next();
+    happened.extend(asked.map(|asked| format!("! {asked}")));
+    let mut exchange = begin(connector.as_ref(), asked).ok_or("not something to ask of this connector")?;
     let mut replies = lines("< ");
     let mut reply = None;
     for _ in 0..STEPS_MAX {
@@ -112,13 +159,56 @@ fn play(kind: &Kind, conversation: &str) -> Result<Vec<String>, String> {
                 happened.push(format!("< {told}"));
                 reply = Some(parse_reply(told).ok_or_else(|| format!("not a reply: {told}"))?);
             }
-            Step::Done(outcome) => {
-                happened.push(format!("= {}", outcome_line(&outcome)));
+            Step::Done(end) => {
+                happened.extend(end.into_iter().map(|line| format!("= {line}")));
                 return Ok(happened);
             }
         }
     }
     Err(format!("the conversation does not end:\n{}", happened.join("\n")))
+}
+
+/// A conversation, whatever it ends with: lines about that.
+struct Shown<D>(Box<dyn Exchange<D>>, fn(&D) -> Vec<String>);
+
+impl<D> Exchange<Vec<String>> for Shown<D> {
+    fn next(&mut self, reply: Option<Reply>) -> Step<Vec<String>> {
+        match self.0.next(reply) {
+            Step::Call(call) => Step::Call(call),
+            Step::Done(end) => Step::Done(self.1(&end)),
+        }
+    }
+}
+
+fn begin(connector: &dyn Connector, asked: Option<&str>) -> Option<Box<dyn Exchange<Vec<String>>>> {
+    let Some(asked) = asked else {
+        let exchange = connector.exchange(&sample_item());
+        return Some(Box::new(Shown(exchange, |outcome| vec![outcome_line(outcome)])));
+    };
+    let audiences = connector.audiences()?;
+    let (word, name) = asked.split_once(' ')?;
+    let verb = match word {
+        "open" => return Some(Box::new(Shown(audiences.open(name), opened_lines))),
+        "add" => Verb::Add,
+        "remove" => Verb::Remove,
+        _ => return None,
+    };
+    Some(Box::new(Shown(audiences.change(&sample_change(audiences, verb, name)), changed_lines)))
+}
+
+fn opened_lines(opened: &Opened) -> Vec<String> {
+    match opened {
+        Opened::Found { id } => vec![format!("found {id}")],
+        Opened::Not(outcome) => vec![outcome_line(outcome)],
+    }
+}
+
+fn changed_lines(changed: &Changed) -> Vec<String> {
+    match changed {
+        Changed::All(outcome) => vec![format!("all {}", outcome_line(outcome))],
+        Changed::Each(outcomes) => outcomes.iter().map(outcome_line).collect(),
+        Changed::AllBut { refused, receipt } => vec![format!("all but {refused} accepted {receipt}")],
+    }
 }
 
 /// Reads `rcpt 550 5.1.1 text`, `wrote`, `not_armed`, `failed timeout text` (nothing handed over) or `lost timeout text`.

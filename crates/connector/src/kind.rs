@@ -2,13 +2,15 @@
 
 use std::fmt;
 
-use model::Channel;
 use model::settings::ConnectorSettings;
+use model::{Channel, Reason};
 
-use crate::exchange::Exchange;
+use crate::audience::{AudienceKind, Audiences};
+use crate::exchange::{Exchange, settled};
 use crate::feedback::{Hearing, Inbound, NotHeard};
 use crate::http::HttpReply;
 use crate::item::Item;
+use crate::outcome::Outcome;
 use crate::settings::SettingsMistake;
 
 /// A connector, or all that is wrong with its settings.
@@ -24,6 +26,8 @@ pub struct Kind {
     pub channel: Channel,
     /// What a repeated request would do at the provider.
     pub idempotency: Idempotency,
+    /// What it does with audiences, if it has any.
+    pub audiences: Option<AudienceKind>,
     /// One sentence for people who choose a connector.
     pub summary: &'static str,
     /// Settings with every key, as a JSON object: shown to users, and known to be right by a test.
@@ -89,8 +93,16 @@ impl Idempotency {
 
 /// A kind with its settings: what a destination speaks through. Its `Debug` shows no secret.
 pub trait Connector: Send + Sync + fmt::Debug {
-    /// The conversation that hands over one message. The same item gives the same conversation, every time.
-    fn exchange(&self, item: &Item) -> Box<dyn Exchange>;
+    /// The conversation that hands over one message. The same item gives the same conversation, every time. A kind of channel `ads` has no
+    /// messages.
+    fn exchange(&self, _item: &Item) -> Box<dyn Exchange> {
+        let detail = "this connector carries no messages".to_owned();
+        settled(Outcome::Halt { reason: Reason::FailInternal, detail })
+    }
+    /// What it does with audiences; a kind that says it has them does.
+    fn audiences(&self) -> Option<&dyn Audiences> {
+        None
+    }
     /// Where it goes, so that the driver can hold it back where `deliver` does not allow it.
     fn reach(&self) -> Reach;
     /// How many conversations may go on at the same time; at least one.

@@ -5,6 +5,7 @@
 //! and the moment of arming belong to the daemon's driver, once for all connectors. So every sequence of replies can be
 //! played through every connector ([`conformance`]), and whole conversations are kept as text ([`golden`]).
 
+mod audience;
 pub mod conformance;
 mod exchange;
 pub mod feedback;
@@ -16,9 +17,10 @@ mod outcome;
 mod said;
 mod settings;
 
+pub use audience::{AudienceKind, Audiences, Change, Changed, Identifier, Member, Opened, Verb};
 pub use exchange::{
     Call, Exchange, Failure, FilePut, FileRequest, Reply, Request, SmtpPhase, SmtpRequest, SmtpServer, Step,
-    Tls, ask, once,
+    Tls, ask, once, settled,
 };
 pub use http::{HttpReply, HttpRequest, Method};
 pub use item::Item;
