@@ -61,6 +61,9 @@ pub(crate) enum Command {
     /// Segments: sizes, history, members.
     #[command(subcommand)]
     Segment(Segment),
+    /// Audiences that are kept equal to people: sizes, what is to be done, what is held.
+    #[command(subcommand)]
+    Sync(SyncCommand),
     /// The message log.
     Log(Log),
     /// Deliveries that nobody can be sure of.
@@ -215,6 +218,36 @@ pub(crate) enum Segment {
         /// Its name.
         name: String,
         /// Why it may.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SyncCommand {
+    /// All syncs: who is to be in, who is, and what is to be done.
+    List,
+    /// One sync.
+    Show {
+        /// Its name.
+        name: String,
+        /// List everybody in it, and who is to be.
+        #[arg(long)]
+        people: bool,
+    },
+    /// Let those be removed whom the guard holds: as many as there are now, once.
+    Accept {
+        /// Its name.
+        name: String,
+        /// Why they may go.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Add everybody again, and remove whoever is to be out: when the destination has lost what it had.
+    Resync {
+        /// Its name.
+        name: String,
+        /// Why.
         #[arg(long)]
         reason: String,
     },

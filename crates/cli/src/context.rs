@@ -205,6 +205,7 @@ pub(crate) fn known_connectors() -> Vec<KnownConnector> {
         .map(|kind| KnownConnector {
             name: kind.name,
             channel: kind.channel,
+            has_audiences: kind.audiences.is_some(),
             schema: kind.schema,
             check: Box::new(|settings| match (kind.build)(settings) {
                 Ok(_) => Vec::new(),
@@ -239,6 +240,18 @@ pub(crate) fn known_segment(project: &Project, name: &str) -> Result<SegmentName
     project.segments.keys().find(|known| known.as_str() == bare).cloned().ok_or_else(|| {
         let names: Vec<&str> = project.segments.keys().map(SegmentName::as_str).collect();
         Failure::new(format!("there is no segment `{bare}`")).hint(format!("there are: {}", names.join(", ")))
+    })
+}
+
+/// A sync of the project.
+pub(crate) fn known_sync<'a>(project: &'a Project, name: &str) -> Result<&'a model::sync::Sync, Failure> {
+    let bare = name.strip_prefix("sync.").unwrap_or(name);
+    project.syncs.values().find(|known| known.name.as_str() == bare).ok_or_else(|| {
+        let names: Vec<&str> = project.syncs.keys().map(model::SyncName::as_str).collect();
+        Failure::new(format!("there is no sync `{bare}`")).hint(match &names[..] {
+            [] => "syncs are files in syncs/".to_owned(),
+            names => format!("there are: {}", names.join(", ")),
+        })
     })
 }
 

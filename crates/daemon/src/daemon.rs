@@ -26,8 +26,18 @@ use crate::source::{Source, SourceError};
 pub enum Carrier {
     /// Over the network, or into files.
     Driver(Arc<Driver>),
-    /// A provider in memory.
-    Made(Arc<dyn MadeProvider>),
+    /// A provider in memory; and the driver whose audiences are compared, and not changed.
+    Made(Arc<dyn MadeProvider>, Option<Arc<Driver>>),
+}
+
+impl Carrier {
+    /// Who knows what people are known by in audiences.
+    pub fn names(&self) -> Option<&Arc<Driver>> {
+        match self {
+            Self::Driver(driver) => Some(driver),
+            Self::Made(_, driver) => driver.as_ref(),
+        }
+    }
 }
 
 /// Why a pass could not be finished. What was committed stays; the next pass goes on from there.

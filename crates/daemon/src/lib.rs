@@ -3,6 +3,7 @@
 //! The only clock and the only sleep of the product are here ([`clock`]); ticks and pumps take their time as an argument.
 
 pub mod allowances;
+pub mod audiences;
 pub mod clock;
 pub mod daemon;
 pub mod disk;

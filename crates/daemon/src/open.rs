@@ -89,7 +89,7 @@ pub fn carriers(
         let driver = Driver::new(
             destination,
             connector,
-            kind.idempotency,
+            kind,
             project.settings.deliver,
             &project.settings.colleagues,
             &project.dir,

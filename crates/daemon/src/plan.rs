@@ -4,13 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use connector::Verb;
 use jiff::Timestamp;
-use model::{DeliveryId, DeliveryState, PlaybookName};
+use model::sync::AudienceAt;
+use model::{DeliveryId, DeliveryState, PlaybookName, ProfileNumber};
 use state::delivery::{Filter, each};
 
 use crate::daemon::{Carrier, Daemon, DaemonError};
 use crate::made::Accepting;
 use crate::run::{Passed, Silent, run_once};
+use crate::source::PAGE_ROWS;
 
 /// What a run would do.
 #[derive(Debug, Clone)]
@@ -19,17 +22,17 @@ pub struct Plan {
     pub passed: Passed,
     /// Messages by playbook and the hour in which they would go: now, or when what they wait for is over.
     pub hours: BTreeMap<(PlaybookName, Timestamp), u64>,
+    /// The ids of those who would be added to audiences, and removed.
+    pub audiences: BTreeMap<AudienceAt, BTreeMap<Verb, Vec<String>>>,
 }
 
 /// Plays one pass at one moment on `scratch`, a copy of the daemon's state that is thrown away.
 pub async fn plan(daemon: &Daemon, scratch: state::State, now: Timestamp) -> Result<Plan, DaemonError> {
     let provider = Arc::new(Accepting::counting());
     let carriers = daemon
-        .project
-        .settings
-        .destinations
-        .keys()
-        .map(|name| (name.clone(), Carrier::Made(provider.clone())))
+        .carriers
+        .iter()
+        .map(|(name, carrier)| (name.clone(), Carrier::Made(provider.clone(), carrier.names().cloned())))
         .collect();
     let copy = Arc::new(Daemon::new(
         Arc::clone(&daemon.project),
@@ -42,7 +45,29 @@ pub async fn plan(daemon: &Daemon, scratch: state::State, now: Timestamp) -> Res
     let sent = sent_since(&copy, now).await?;
     let passed = run_once(&copy, now, || now, &Silent).await?;
     let hours = hours(&copy, now, &sent).await?;
-    Ok(Plan { passed, hours })
+    let audiences = people(&copy, &passed).await?;
+    Ok(Plan { passed, hours, audiences })
+}
+
+/// Who would come into audiences and leave them.
+async fn people(
+    copy: &Daemon,
+    passed: &Passed,
+) -> Result<BTreeMap<AudienceAt, BTreeMap<Verb, Vec<String>>>, DaemonError> {
+    let mut audiences: BTreeMap<AudienceAt, BTreeMap<Verb, Vec<String>>> = BTreeMap::new();
+    let mut tx = copy.state.read().await?;
+    for (at, verbs) in &passed.pushed.planned {
+        for (verb, numbers) in verbs {
+            let numbers: Vec<ProfileNumber> = numbers.iter().map(ProfileNumber).collect();
+            let people = audiences.entry(at.clone()).or_default().entry(*verb).or_default();
+            for page in numbers.chunks(PAGE_ROWS) {
+                let mut ids = state::profile::ids_of(&mut tx, page).await?;
+                let id = |number| ids.remove(number).unwrap_or_else(|| format!("erased:{number}"));
+                people.extend(page.iter().map(id));
+            }
+        }
+    }
+    Ok(audiences)
 }
 
 /// What earlier runs sent at this time or after it: `now` may lie in the past, or be the very time of the last run.

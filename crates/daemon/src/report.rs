@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::audiences::Told;
 use crate::guards::Trip;
+use connector::Verb;
 use engine::Whose;
 use jiff::Timestamp;
 use model::delivery::Delivery;
-use model::{DeliveryState, PlaybookName, Reason, Refusal, SegmentName};
+use model::sync::AudienceAt;
+use model::{DeliveryState, PlaybookName, Reason, Refusal, SegmentName, SyncName};
+use roaring::RoaringBitmap;
 
 /// What one refresh of a segment found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,11 +103,88 @@ impl Decisions {
     }
 }
 
+/// What one comparison of an audience with the people came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncReport {
+    /// Of which sync.
+    pub sync: SyncName,
+    /// Which audience.
+    pub at: AudienceAt,
+    /// So many people are to be in.
+    pub wanted: u64,
+    /// So many are not, of those who would be, and why.
+    pub left_out: BTreeMap<Reason, u64>,
+    /// Why those who left are not removed, if they are not.
+    pub held: Option<Refusal>,
+}
+
+/// What became of an audience.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PushReport {
+    /// The destination added so many.
+    pub added: u64,
+    /// And removed so many.
+    pub removed: u64,
+    /// It refused so many.
+    pub rejected: u64,
+    /// Of so many nobody knows; they are tried again.
+    pub unknown: u64,
+    /// So many were not taken, and are tried again.
+    pub not_taken: u64,
+}
+
+/// What was asked of destinations for audiences.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pushed {
+    /// By audience.
+    pub audiences: BTreeMap<AudienceAt, PushReport>,
+    /// Who would be added and removed, where nothing is handed over: of a plan.
+    pub planned: BTreeMap<AudienceAt, BTreeMap<Verb, RoaringBitmap>>,
+    /// Those that could not be reached, and why.
+    pub put_off: BTreeMap<AudienceAt, String>,
+    /// Those with too few people.
+    pub too_small: BTreeMap<AudienceAt, Refusal>,
+    /// Destinations that cannot be used, and why.
+    pub halted: BTreeMap<model::DestinationName, Refusal>,
+}
+
+impl Pushed {
+    /// Counts what a destination said of some people.
+    pub(crate) fn count(&mut self, at: &AudienceAt, verb: Verb, told: &Told) {
+        let report = self.audiences.entry(at.clone()).or_default();
+        match verb {
+            Verb::Add => report.added += told.accepted,
+            Verb::Remove => report.removed += told.accepted,
+        }
+        report.rejected += told.rejected;
+        report.unknown += told.unknown;
+        report.not_taken += told.not_taken;
+    }
+
+    /// Adds what another pass did.
+    pub fn add(&mut self, other: Self) {
+        for (at, theirs) in other.audiences {
+            let mine = self.audiences.entry(at).or_default();
+            mine.added += theirs.added;
+            mine.removed += theirs.removed;
+            mine.rejected += theirs.rejected;
+            mine.unknown += theirs.unknown;
+            mine.not_taken += theirs.not_taken;
+        }
+        self.planned.extend(other.planned);
+        self.put_off.extend(other.put_off);
+        self.too_small.extend(other.too_small);
+        self.halted.extend(other.halted);
+    }
+}
+
 /// What one tick did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ticked {
     /// The segments that were due.
     pub segments: Vec<SegmentReport>,
+    /// The syncs that were due.
+    pub syncs: Vec<SyncReport>,
     /// What was decided.
     pub decisions: Decisions,
     /// By playbook, for those who want to see more.

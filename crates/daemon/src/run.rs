@@ -12,6 +12,7 @@ use state::StateError;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::audiences::push;
 use crate::clock::{self, Clock};
 use crate::daemon::{Daemon, DaemonError};
 use crate::doubts::{self, Settled};
@@ -19,7 +20,7 @@ use crate::lateness::{self, Jumps};
 use crate::metrics::Metrics;
 use crate::nodes::{LeftBehind, Lived, TakeOver, leave, living, settle_in, take_over};
 use crate::pump::pump;
-use crate::report::{Pumped, Ticked};
+use crate::report::{Pumped, Pushed, Ticked};
 use crate::tick::{Refresh, tick};
 
 /// What a whole pass did.
@@ -31,6 +32,8 @@ pub struct Passed {
     pub ticked: Ticked,
     /// What was delivered.
     pub pumped: Pumped,
+    /// What became of audiences.
+    pub pushed: Pushed,
     /// Rows that a crash of an earlier run left in doubt, found on the way in.
     pub orphans: u64,
 }
@@ -96,6 +99,7 @@ pub async fn run_once(
                 break;
             }
         }
+        passed.pushed.add(push(daemon, now()).await?);
         if idle {
             break;
         }
@@ -106,6 +110,7 @@ pub async fn run_once(
 
 fn merge(all: &mut Ticked, one: Ticked) {
     all.segments.extend(one.segments);
+    all.syncs.extend(one.syncs);
     all.holds.extend(one.holds);
     all.warnings.extend(one.warnings);
     all.moved += one.moved;
@@ -173,15 +178,16 @@ pub async fn serve(
                 async { giving_up(pumping(&daemon, clock, &metrics, ended.clone()).await).await },
                 sealing(&daemon, ended.clone()),
                 doubting(&daemon, clock, ended.clone()),
+                async { giving_up(pushing(&daemon, clock, ended.clone()).await).await },
             )
         };
-        let (ticked, pumped, sealed, doubted) = tokio::select! {
+        let (ticked, pumped, sealed, doubted, pushed) = tokio::select! {
             done = work => done,
             // It does not end by itself: as long as something is handed over, the others are to know that we live.
             never = living(&daemon, clock, &metrics, stop.clone(), end, &mut lived) => match never {},
         };
         metrics.ready(false);
-        ticked.and(pumped).and(sealed).and(doubted)?;
+        ticked.and(pumped).and(sealed).and(doubted).and(pushed)?;
         match lived {
             Lived::Told => {
                 state::audit::seal(&daemon.state, &daemon.keys, &daemon.project.settings.project).await?;
@@ -311,6 +317,43 @@ async fn sealing(daemon: &Daemon, mut stop: watch::Receiver<bool>) -> Result<(),
     }
 }
 
+/// Audiences have a loop of their own: a destination that is slow keeps no message waiting.
+async fn pushing(daemon: &Daemon, clock: Clock, mut stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
+    let mut failures = 0;
+    loop {
+        let wait = match async {
+            if !daemon.leads().await? {
+                return Ok(Pushed::default());
+            }
+            push(daemon, clock.now()).await
+        }
+        .await
+        {
+            Ok(pushed) => {
+                failures = 0;
+                log_push(&pushed);
+                LOOK_EVERY
+            }
+            Err(DaemonError::State(StateError::NotLeading)) => LOOK_EVERY,
+            Err(error) => fail(&mut failures, "A push of audiences", error)?,
+        };
+        if pause(wait, &mut stop).await {
+            return Ok(());
+        }
+    }
+}
+
+fn log_push(pushed: &Pushed) {
+    for (at, report) in &pushed.audiences {
+        tracing::info!(
+            destination = %at.destination, audience = %at.name, added = report.added, removed = report.removed,
+            rejected = report.rejected, unknown = report.unknown,
+            "Audience `{}` at `{}`: {} added, {} removed, {} refused, {} unknown.", at.name, at.destination, report.added,
+            report.removed, report.rejected, report.unknown
+        );
+    }
+}
+
 /// Doubts have a loop of their own: a provider that is asked may take its time.
 async fn doubting(daemon: &Daemon, clock: Clock, mut stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
     let mut has_begun = false;
@@ -361,6 +404,17 @@ fn log_tick(ticked: &Ticked) {
                 segment = %segment.name, members = segment.members, entered = segment.entered, left = segment.left,
                 "Refreshed segment `{}`: {} members, {} came in, {} left.", segment.name, segment.members, segment.entered, segment.left
             ),
+        }
+    }
+    for sync in &ticked.syncs {
+        match &sync.held {
+            Some(held) => tracing::error!(
+                sync = %sync.sync, reason = held.reason.as_str(),
+                "Sync `{}` removes nobody but those who opted out: {}; `drumbeat sync accept {}` lets them go.", sync.sync, held.saw, sync.sync
+            ),
+            None => {
+                tracing::info!(sync = %sync.sync, wanted = sync.wanted, "Compared sync `{}`: {} people are to be in.", sync.sync, sync.wanted)
+            }
         }
     }
     for hold in &ticked.holds {

@@ -60,7 +60,7 @@ pub async fn play(project: &Project, scenario: &Scenario) -> Result<Verdict, Dae
         .settings
         .destinations
         .keys()
-        .map(|name| (name.clone(), Carrier::Made(provider.clone())))
+        .map(|name| (name.clone(), Carrier::Made(provider.clone(), None)))
         .collect();
     let source = Source::Made(Arc::clone(&world));
     let daemon = Arc::new(Daemon::new(

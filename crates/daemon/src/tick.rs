@@ -14,7 +14,7 @@ use crate::first_run;
 use crate::people;
 use crate::report::Ticked;
 use crate::source::View;
-use crate::stage::{decide, enter, listen, refresh};
+use crate::stage::{compare, decide, enter, listen, refresh};
 
 /// What a tick is to refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,17 +35,26 @@ pub async fn tick(daemon: &Daemon, refresh: Refresh, now: Timestamp) -> Result<T
         Refresh::Due => due_segments(daemon, now).await?,
         Refresh::None => Vec::new(),
     };
+    let syncs_due = match refresh {
+        // Those whose segments are refreshed just now are compared with who is in them then.
+        Refresh::Due => !due.is_empty() || !compare::due(daemon, now).await?.is_empty(),
+        Refresh::None => false,
+    };
     let Behind { unfinished, waiting } = behind(daemon).await?;
     let anything_due = {
         let mut tx = daemon.state.read().await?;
         state::delivery::next_due(&mut tx, now).await?.is_some_and(|due| due <= now)
     };
-    if due.is_empty() && !unfinished && !waiting && !anything_due {
+    if due.is_empty() && !syncs_due && !unfinished && !waiting && !anything_due {
         ticked.next = next(daemon, now).await?;
         return Ok(ticked);
     }
     let mut view = daemon.source.view(now).await?;
-    let result = turn(daemon, &mut view, &due, unfinished, now, &mut ticked).await;
+    let result = async {
+        turn(daemon, &mut view, &due, unfinished, now, &mut ticked).await?;
+        if syncs_due { compare_all(daemon, &mut view, now, &mut ticked).await } else { Ok(()) }
+    };
+    let result = result.await;
     view.close().await;
     result?;
     ticked.next = next(daemon, now).await?;
@@ -94,6 +103,26 @@ async fn turn(
             decide::look(daemon, view, &surroundings, &playbook.name, decide::Look::All, now, ticked).await?;
         }
         enter::enter(daemon, view, &surroundings, playbook, now, ticked).await?;
+    }
+    Ok(())
+}
+
+/// Compares every audience that is due.
+async fn compare_all(
+    daemon: &Daemon,
+    view: &mut View,
+    now: Timestamp,
+    ticked: &mut Ticked,
+) -> Result<(), DaemonError> {
+    let due = compare::due(daemon, now).await?;
+    if due.is_empty() {
+        return Ok(());
+    }
+    let mut tx = daemon.state.read().await?;
+    let surroundings = Surroundings::read(&mut tx, &daemon.project, now).await?;
+    drop(tx);
+    for sync in due {
+        ticked.syncs.extend(compare::compare(daemon, view, &surroundings, sync, now).await?);
     }
     Ok(())
 }
@@ -239,5 +268,5 @@ async fn next(daemon: &Daemon, now: Timestamp) -> Result<Option<Timestamp>, Daem
         let due = segment.schedule.next_after(from, &daemon.project.settings.timezone);
         next = next.into_iter().chain(due).min();
     }
-    Ok(next)
+    Ok(next.into_iter().chain(compare::next_due(daemon, &mut tx, now).await?).min())
 }

@@ -71,17 +71,21 @@ pub(crate) fn draw_holdout(
     id: &str,
     now: Timestamp,
 ) -> Option<HoldoutKind> {
-    if let Some(global) = &world.policy.holdout {
-        let salt = match global.rotate.map(|rotate| rotate.as_secs()).filter(|seconds| *seconds > 0) {
-            Some(seconds) => format!("{}@{}", global.salt, now.as_second().div_euclid(seconds)),
-            None => global.salt.clone(),
-        };
-        if global.share.holds(bucket(&[&salt, id])) {
-            return Some(HoldoutKind::Global);
-        }
+    if is_held_out(world, id, now) {
+        return Some(HoldoutKind::Global);
     }
     let own = playbook.holdout.as_ref()?;
     own.share.holds(bucket(&[&own.salt, id])).then_some(HoldoutKind::Playbook)
+}
+
+/// Whether a person is in the global holdout at a time.
+pub(crate) fn is_held_out(world: &World<'_>, id: &str, now: Timestamp) -> bool {
+    let Some(global) = &world.policy.holdout else { return false };
+    let salt = match global.rotate.map(|rotate| rotate.as_secs()).filter(|seconds| *seconds > 0) {
+        Some(seconds) => format!("{}@{}", global.salt, now.as_second().div_euclid(seconds)),
+        None => global.salt.clone(),
+    };
+    global.share.holds(bucket(&[&salt, id]))
 }
 
 /// What is asked of who enters, in order; the first that fails decides.

@@ -7,6 +7,7 @@
 //! What is deliberately absent: segments' queries, rendering, pacing and leases; they do not decide about a person.
 
 mod allowance;
+mod audience;
 mod breaker;
 mod condition;
 mod enter;
@@ -25,6 +26,7 @@ mod world;
 mod tests;
 
 pub use allowance::{Allowance, Canary, Hourly, Whose, hour_of};
+pub use audience::{Planned, judge_removal, may_be_member, plan_entries};
 pub use breaker::{BREAKER_PAUSE, Breaker};
 pub use condition::{Subject, holds};
 pub use enter::{Entered, enter};

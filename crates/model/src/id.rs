@@ -63,7 +63,11 @@ macro_rules! texts {
     )* };
 }
 
-texts! { EnrollmentId DeliveryId AddressHash UnitHash }
+/// What a person is known by at a destination, hashed under the same key: whether it is still the same, without looking at it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdentityHash(String);
+
+texts! { EnrollmentId DeliveryId AddressHash UnitHash IdentityHash }
 
 impl EnrollmentId {
     /// The id of the enrollment that `trigger` (the segment run) began for a person.

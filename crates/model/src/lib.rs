@@ -24,14 +24,15 @@ pub mod segment;
 pub mod settings;
 pub mod sql;
 pub mod suggest;
+pub mod sync;
 pub mod value;
 
 pub use address::EmailAddress;
 pub use delivery::{DeliveryState, Refusal};
 pub use id::{DeliveryId, EnrollmentId, ProfileNumber};
 pub use name::{
-    BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName, SegmentName,
-    StepId, TemplateName,
+    AudienceName, BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName,
+    SegmentName, StepId, SyncName, TemplateName,
 };
 pub use policy::{Channel, MessageClass};
 pub use reason::{Gate, Reason};

@@ -65,6 +65,8 @@ macro_rules! names {
 }
 
 names! {
+    /// An audience at a destination.
+    AudienceName,
     /// A brand: who speaks.
     BrandName,
     /// A frequency cap.
@@ -81,6 +83,8 @@ names! {
     QuietHoursName,
     /// A segment.
     SegmentName,
+    /// A sync.
+    SyncName,
     /// A template, without language and ending.
     TemplateName,
 }

@@ -264,6 +264,8 @@ pub struct Guards {
     pub canary: Canary,
     /// Messages of the whole project in an hour of the clock, without transactional ones.
     pub per_hour: u64,
+    /// Of those in an audience, so many may be removed in one sync, besides who opted out.
+    pub removal: Share,
 }
 
 /// The first messages of a version, which show whether something is wrong with it.
@@ -298,6 +300,7 @@ impl Default for Guards {
             first_run: 500,
             canary: Canary { share: Share::percent(1), min: 50, soak: SignedDuration::from_mins(15) },
             per_hour: 10_000,
+            removal: Share::percent(20),
         }
     }
 }

@@ -180,6 +180,10 @@ reasons! {
     SegmentQueryFailed = "seg.query_failed" Hold System "the segment's query failed";
     SegmentAnomaly = "seg.anomaly_hold" Hold System "the run breaks an expectation of the segment";
     SegmentEmpty = "seg.empty_source" Hold System "no rows, where there were some before";
+    MassRemoval = "seg.mass_removal" Hold System "so many would be removed from an audience at once that it waits for a person's word";
+    AudienceTooSmall = "ads.audience_too_small" Skip Dispatch "an audience of so few would point at single people";
+    AdsOptout = "consent.ads_optout" Suppress Consent "opted out of the use of their data for ads";
+    OkApplied = "ok.applied" Accepted Dispatch "the destination took the change of the audience";
     SegmentStale = "seg.stale" Hold System "the warehouse is older than the segment allows";
 }
 

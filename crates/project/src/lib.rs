@@ -22,6 +22,7 @@ mod segment;
 mod settings;
 mod source;
 mod steps;
+mod sync;
 mod templates;
 mod values;
 mod yaml;
@@ -43,6 +44,8 @@ pub struct KnownConnector {
     pub name: &'static str,
     /// The medium it serves.
     pub channel: Channel,
+    /// Whether it has audiences.
+    pub has_audiences: bool,
     /// All mistakes in its settings, each with the key it is about (empty: all of it). No message repeats a value.
     pub check: CheckSettings,
     /// The JSON Schema of its settings.

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use model::name::{DestinationName, PlaybookName, SegmentName, TemplateName};
+use model::name::{DestinationName, PlaybookName, SegmentName, SyncName, TemplateName};
 use model::playbook::Playbook;
 use model::policy::{Channel, Policy};
 use model::segment::{Segment, SegmentSource};
 use model::settings::{Data, Settings};
+use model::sync::Sync;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::playbook::{Surroundings, Written};
@@ -47,6 +48,8 @@ pub struct Project {
     pub segment_order: Vec<SegmentName>,
     /// What happens.
     pub playbooks: BTreeMap<PlaybookName, Playbook>,
+    /// Which audiences are kept equal to whom.
+    pub syncs: BTreeMap<SyncName, Sync>,
     /// The files of templates, layouts and parts.
     pub templates: message::Sources,
     /// The templates that playbooks send, compiled.
@@ -174,9 +177,10 @@ fn read_with(
     let root = lay_over(root, environment, environments, root_is_whole, cx);
     let segment_files = folder("segments", Named::Segment, cx);
     let playbook_files = folder("playbooks", Named::Playbook, cx);
+    let sync_files = folder("syncs", Named::Sync, cx);
     let scenario_files = folder("tests", Named::Environment, cx);
     let sources = templates::read(cx);
-    for later in ["scores", "syncs", "lists", "offers"] {
+    for later in ["scores", "lists", "offers"] {
         for (path, _) in list(&cx.dir.join(later), cx) {
             cx.push(Diagnostic::of_file(
                 "E0901",
@@ -194,6 +198,8 @@ fn read_with(
         preferred: BTreeMap::new(),
     };
     let playbooks = read_playbooks(&playbook_files, &around, cx);
+    let syncs =
+        crate::sync::read_all(&sync_files, &rooted.audiences, &rooted.channels, rooted.policy.as_ref(), cx);
     let types = crate::scenario_file::Types {
         profiles: rooted.data.as_ref().map(|data| &data.profiles.columns),
         accounts: rooted.data.as_ref().and_then(|data| Some(&data.accounts.as_ref()?.columns)),
@@ -231,6 +237,7 @@ fn read_with(
         segments,
         segment_order,
         playbooks: pinned,
+        syncs,
         templates: sources,
         compiled,
         scenarios,
@@ -330,6 +337,7 @@ struct Rooted {
     data: Option<Data>,
     policy: Option<Policy>,
     channels: Vec<(DestinationName, Channel)>,
+    audiences: Vec<DestinationName>,
     destinations_known: bool,
 }
 
@@ -337,7 +345,7 @@ fn read_settings(node: &Node, cx: &mut Cx<'_>) -> Rooted {
     cx.references = true;
     let rooted = match Root::read(node, cx) {
         Some(mut root) => {
-            let Destinations { read, channels, complete } =
+            let Destinations { read, channels, audiences, complete } =
                 crate::settings::destinations(&root.destinations.take().unwrap_or_default(), cx);
             let settings = crate::settings::settings(&root, read, cx);
             let whole = cx.root.is_none_or(|root| root.whole);
@@ -351,7 +359,7 @@ fn read_settings(node: &Node, cx: &mut Cx<'_>) -> Rooted {
             }
             let policy = Some(crate::policy::policy(&mut root, cx));
             let data = Some(crate::settings::data(root, cx));
-            Rooted { settings, data, policy, channels, destinations_known: complete }
+            Rooted { settings, data, policy, channels, audiences, destinations_known: complete }
         }
         None => Rooted::default(),
     };

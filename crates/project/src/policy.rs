@@ -79,6 +79,7 @@ fn guards(raw: RawGuards) -> Guards {
             soak: canary.soak.map_or(default.canary.soak, |soak| soak.0),
         }),
         per_hour: raw.per_hour.map_or(default.per_hour, |per_hour| per_hour.0),
+        removal: raw.removal.unwrap_or(default.removal),
     }
 }
 

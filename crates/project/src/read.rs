@@ -97,6 +97,7 @@ pub(crate) enum Named {
     Purpose,
     QuietHours,
     Segment,
+    Sync,
     Template,
 }
 
@@ -113,6 +114,7 @@ impl Named {
             Self::Purpose => "purpose",
             Self::QuietHours => "rule of quiet hours",
             Self::Segment => "segment",
+            Self::Sync => "sync",
             Self::Template => "template",
         }
     }
@@ -127,6 +129,7 @@ impl Named {
             Self::Destination => "destinations are named in drumbeat.yml under `destinations`".to_owned(),
             Self::Fresh => "freshness is named in data.yml under `fresh`".to_owned(),
             Self::Purpose => "purposes are named in policy.yml under `purposes`".to_owned(),
+            Self::Sync => format!("there is no syncs/{name}.yml"),
             Self::Cap | Self::Environment | Self::QuietHours => String::new(),
         }
     }

@@ -459,8 +459,9 @@ record! {
         "canary" canary: Option<RawCanary>,
         /// Messages of the whole project in an hour of the clock, without transactional ones; 10000 unless given.
         "per_hour" per_hour: Option<Whole<1, 1_000_000_000>>,
+        /// Of those in an audience, so many may be removed in one sync, besides who opted out; 20% unless given.
+        "removal" removal: Option<Share>,
     }
-    not_yet { "removal" }
 }
 
 record! {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::KnownConnector;
 use crate::read::Read;
-use crate::{playbook, root, scenario_file, segment};
+use crate::{playbook, root, scenario_file, segment, sync};
 
 /// Collects the definitions of one schema.
 pub(crate) struct Schemas {
@@ -110,6 +110,7 @@ pub fn schemas(connectors: &[KnownConnector]) -> BTreeMap<String, Json> {
     }
     all.insert("segment".to_owned(), of::<segment::RawSegment>("segments/NAME.yml", false));
     all.insert("playbook".to_owned(), of::<playbook::RawPlaybook>("playbooks/NAME.yml", false));
+    all.insert("sync".to_owned(), of::<sync::RawSync>("syncs/NAME.yml", false));
     all.insert("test".to_owned(), of::<scenario_file::RawScenario>("tests/NAME.yml", false));
     for connector in connectors {
         all.insert(format!("connector.{}", connector.name), (connector.schema)());

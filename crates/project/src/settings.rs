@@ -25,27 +25,8 @@ use crate::yaml::{Kind, Node};
 use model::suggest::nearest;
 
 /// Connectors that are known and not built yet.
-const LATER: &[&str] = &[
-    "hubspot",
-    "salesforce",
-    "pipedrive",
-    "meta_ads",
-    "google_ads",
-    "linkedin_ads",
-    "tiktok_ads",
-    "slack",
-    "teams",
-    "webhook",
-    "ses",
-    "postmark",
-    "sendgrid",
-    "mailgun",
-    "resend",
-    "brevo",
-    "twilio",
-    "apns",
-    "fcm",
-];
+const LATER: &[&str] =
+    &["hubspot", "salesforce", "pipedrive", "slack", "teams", "brevo", "twilio", "apns", "fcm"];
 
 /// Where the state is unless it is said.
 const DEFAULT_STATE: &str = "sqlite://.drumbeat/state.db";
@@ -175,6 +156,8 @@ fn freshness(thing: Thing<FreshName, At<RawFresh>>, cx: &mut Cx<'_>) -> Option<(
 pub(crate) struct Destinations {
     pub(crate) read: BTreeMap<DestinationName, Destination>,
     pub(crate) channels: Vec<(DestinationName, Channel)>,
+    /// Those that have audiences.
+    pub(crate) audiences: Vec<DestinationName>,
     /// Whether each could be read.
     pub(crate) complete: bool,
 }
@@ -186,7 +169,7 @@ pub(crate) fn destinations(
 ) -> Destinations {
     let mut all = Destinations { complete: true, ..Destinations::default() };
     for thing in &things.0 {
-        match destination(&thing.name, &thing.value.0, thing.span, &mut all.channels, cx) {
+        match destination(&thing.name, &thing.value.0, thing.span, &mut all, cx) {
             Some(destination) => {
                 all.read.insert(thing.name.clone(), destination);
             }
@@ -200,7 +183,7 @@ fn destination(
     name: &DestinationName,
     node: &Node,
     at: Span,
-    channels: &mut Vec<(DestinationName, Channel)>,
+    all: &mut Destinations,
     cx: &mut Cx<'_>,
 ) -> Option<Destination> {
     let Some(connector_node) = node.get("connector") else {
@@ -213,7 +196,8 @@ fn destination(
         unknown_connector(&connector, connector_node.place(), cx);
         return None;
     };
-    channels.push((name.clone(), known.channel));
+    all.channels.push((name.clone(), known.channel));
+    all.audiences.extend(known.has_audiences.then(|| name.clone()));
     let schema = (known.schema)();
     let throttle = node.get("throttle").map(|node| RawThrottle::read(node, cx));
     let timeout = node.get("timeout").map(|node| Positive::read(node, cx));

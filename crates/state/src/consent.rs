@@ -7,6 +7,7 @@ use model::ProfileNumber;
 use model::consent::{ConsentEvent, ConsentOrigin, ConsentState, ConsentStatus, Consents};
 
 use crate::ask::Question;
+use crate::audience;
 use crate::db::binds;
 use crate::dialect::{Rows, Sql, each, page};
 use crate::outbox::lock_profiles;
@@ -34,6 +35,7 @@ pub async fn record(tx: &mut Tx, event: &ConsentEvent) -> Result<bool, StateErro
     if let Some(after) = fold(before.get(&key), &event) {
         put_folds(tx, [(&key, &after)]).await?;
     }
+    doubt_those_who_said_no(tx, &[&event]);
     Ok(true)
 }
 
@@ -55,7 +57,20 @@ pub async fn import(tx: &mut Tx, events: &[ConsentEvent]) -> Result<u64, StateEr
     let (changing, after) = changes(&suspects, tx.ask(folds(&numbers)).await?);
     insert(tx, &changing).await?;
     put_folds(tx, &after).await?;
+    doubt_those_who_said_no(tx, &changing);
     Ok(row::count(i64::try_from(changing.len()).unwrap_or(i64::MAX)))
+}
+
+/// Whoever takes something back is looked at again wherever a destination knows them.
+fn doubt_those_who_said_no(tx: &mut Tx, events: &[&ConsentEvent]) {
+    let numbers: Vec<ProfileNumber> = events
+        .iter()
+        .filter(|event| event.status != ConsentStatus::Granted)
+        .map(|event| event.profile)
+        .collect();
+    if !numbers.is_empty() {
+        audience::doubt_profiles(tx, &numbers);
+    }
 }
 
 /// The event as it can be kept: whole milliseconds, bounded texts.

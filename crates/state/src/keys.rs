@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use model::EmailAddress;
-use model::id::{AddressHash, UnitHash};
+use model::id::{AddressHash, IdentityHash, UnitHash};
 use sha2::{Digest as _, Sha256};
 
 use crate::db::binds;
@@ -156,6 +156,11 @@ impl Keys {
     /// How caps know an account: HMAC-SHA256 of its id, in hex.
     pub fn account_hash(&self, id: &str) -> UnitHash {
         UnitHash::known(self.keyed_hash("account", id))
+    }
+
+    /// How what a person is known by at a destination is compared: HMAC-SHA256 of it, in hex.
+    pub fn identity_hash(&self, member: &str) -> IdentityHash {
+        IdentityHash::known(self.keyed_hash("member", member))
     }
 
     /// How an erased person's id is known.

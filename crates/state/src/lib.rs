@@ -6,6 +6,7 @@
 
 pub mod allowance;
 mod ask;
+pub mod audience;
 pub mod audit;
 pub mod backup;
 pub mod consent;

@@ -37,6 +37,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(7, "0007_shared"),
     migration!(8, "0008_allowances"),
     migration!(9, "0009_complaints"),
+    migration!(10, "0010_audiences"),
 ];
 
 const HAS_TABLE: Sql = Sql {

@@ -7,6 +7,7 @@ use model::policy::Channel;
 use model::{ProfileNumber, Reason};
 
 use crate::ask::Question;
+use crate::audience;
 use crate::db::binds;
 use crate::dialect::{Rows, Sql, page};
 use crate::outbox::{lock_addresses, lock_profiles};
@@ -47,7 +48,12 @@ pub async fn suppress(tx: &mut Tx, suppression: &Suppression) -> Result<bool, St
         row::bounded(&suppression.source, SOURCE_BYTES_MAX),
         i64::from(suppression.spares_transactional),
     ];
-    Ok(tx.execute("suppress", &sql, binds).await? > 0)
+    let is_new = tx.execute("suppress", &sql, binds).await? > 0;
+    match &suppression.subject {
+        SuppressionSubject::Profile(number) => audience::doubt_profiles(tx, &[*number]),
+        SuppressionSubject::Address(hash) => audience::doubt_address(tx, hash),
+    }
+    Ok(is_new)
 }
 
 /// Lifts a suppression of a subject on a channel: for one reason, or (`None`) all of them. `false`: there was

@@ -21,4 +21,5 @@ pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod segment;
 pub(crate) mod suppress;
+pub(crate) mod sync;
 pub(crate) mod test;

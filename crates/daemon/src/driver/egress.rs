@@ -38,6 +38,20 @@ pub fn may_go(
     Err(Refusal { reason: Reason::SysConnectorDisabled, saw })
 }
 
+/// Whether an audience may go that way. There are no colleagues in it: it goes where everything may, or to this machine.
+pub(super) fn may_hand_over(deliver: Deliver, reach: &Reach) -> Result<(), Refusal> {
+    let Reach::Network { host, port } = reach else { return Ok(()) };
+    if deliver == Deliver::All || is_this_machine(host) && !MAIL_PORTS.contains(port) {
+        return Ok(());
+    }
+    let saw = format!(
+        "`deliver: {}` lets audiences go into files and to this machine (localhost or a loopback address), and not to {host}:{port}; \
+         set `deliver: all` in drumbeat.yml to use it",
+        deliver.as_str()
+    );
+    Err(Refusal { reason: Reason::SysConnectorDisabled, saw })
+}
+
 /// Which addresses HTTP may go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rule {

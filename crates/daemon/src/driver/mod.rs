@@ -23,7 +23,8 @@ use std::time::Duration;
 use connector::feedback::{Hearing, Inbound, NotHeard, Told, echo};
 use connector::golden::STEPS_MAX;
 use connector::{
-    Call, Connector, HttpReply, Idempotency, Item, Outcome, Reach, Reply, Request, SmtpRequest, Step,
+    AudienceKind, Audiences, Call, Connector, Exchange, HttpReply, Idempotency, Item, Kind, Outcome, Reach,
+    Reply, Request, SmtpRequest, Step,
 };
 use model::settings::{Deliver, Destination};
 use model::{DeliveryId, DestinationName, EmailAddress, ProfileNumber, Reason, Refusal};
@@ -93,6 +94,7 @@ pub struct Driver {
     name: DestinationName,
     connector: Box<dyn Connector>,
     class: Idempotency,
+    audiences: Option<AudienceKind>,
     deliver: Deliver,
     colleagues: Vec<String>,
     pace: Option<Pace>,
@@ -113,11 +115,12 @@ impl fmt::Debug for Driver {
 }
 
 impl Driver {
-    /// Makes a destination ready; nothing is opened yet. Relative paths in its settings are taken from `project_dir`.
+    /// Makes a destination ready, of a connector of this kind; nothing is opened yet. Relative paths in its settings are taken from
+    /// `project_dir`.
     pub fn new(
         destination: &Destination,
         connector: Box<dyn Connector>,
-        class: Idempotency,
+        kind: &Kind,
         deliver: Deliver,
         colleagues: &[String],
         project_dir: &Path,
@@ -135,7 +138,8 @@ impl Driver {
         Self {
             name: destination.name.clone(),
             connector,
-            class,
+            class: kind.idempotency,
+            audiences: kind.audiences,
             deliver,
             colleagues: colleagues.to_vec(),
             pace: destination.throttle.and_then(Pace::new),
@@ -159,6 +163,16 @@ impl Driver {
     /// Whether a message to this address may go this way under the project's `deliver`.
     pub fn may_go(&self, rcpt: &EmailAddress) -> Result<(), Refusal> {
         may_go(self.deliver, &self.colleagues, &self.connector.reach(), rcpt)
+    }
+
+    /// What it does with audiences, if it has any.
+    pub fn audiences(&self) -> Option<(AudienceKind, &dyn Audiences)> {
+        Some((self.audiences?, self.connector.audiences()?))
+    }
+
+    /// Whether audiences may go this way under the project's `deliver`.
+    pub fn may_hand_over(&self) -> Result<(), Refusal> {
+        egress::may_hand_over(self.deliver, &self.connector.reach())
     }
 
     /// Waits until the throttle lets one more go. Without a throttle it does not wait.
@@ -238,22 +252,44 @@ impl Driver {
 
     /// Asks the provider what became of a delivery; `None`: it cannot be asked. See [`Connector::look_up`].
     pub async fn look_up(&self, profile: ProfileNumber, delivery: &DeliveryId) -> Option<Outcome> {
-        let mut exchange = self.connector.look_up(&echo(profile, delivery))?;
+        let exchange = self.connector.look_up(&echo(profile, delivery))?;
+        Some(self.converse(exchange, None).await)
+    }
+
+    /// A conversation that is not about one message. `armed` is when what it hands over was committed to be; `None`: it hands nothing over.
+    pub async fn converse<D: From<Outcome>>(
+        &self,
+        mut exchange: Box<dyn Exchange<D>>,
+        mut armed: Option<Instant>,
+    ) -> D {
         let mut reply = None;
         for _ in 0..STEPS_MAX {
             let call = match exchange.next(reply.take()) {
-                Step::Done(outcome) => return Some(outcome),
+                Step::Done(end) => return end,
                 Step::Call(call) => call,
             };
-            let (Request::Http(request), false) = (&call.request, call.arms) else {
-                return Some(broken("a look-up hands something over"));
+            let at = if call.arms { armed.take() } else { None };
+            let came = match (&call.request, call.arms, at) {
+                (Request::Http(request), false, _) => {
+                    self.http.call(request, None::<fn() -> std::future::Ready<Armed>>).await
+                }
+                (Request::Http(request), true, Some(at)) => {
+                    self.http.call(request, Some(async || Armed::At(at))).await
+                }
+                (Request::File(request), true, Some(at)) => {
+                    Ok(self.files.call(request, async || Armed::At(at)).await)
+                }
+                (_, true, None) => return broken("the connector hands over what it may not").into(),
+                _ => return broken("the connector asks for what this conversation has not").into(),
             };
-            match self.http.call(request, None::<fn() -> std::future::Ready<Armed>>).await {
+            match came {
                 Ok(came) => reply = Some(came),
-                Err(refusal) => return Some(Outcome::Halt { reason: refusal.reason, detail: refusal.saw }),
+                Err(refusal) => {
+                    return Outcome::Halt { reason: refusal.reason, detail: refusal.saw }.into();
+                }
             }
         }
-        Some(broken("the connector's conversation does not end"))
+        broken("the connector's conversation does not end").into()
     }
 
     async fn call<A: Into<Armed>>(

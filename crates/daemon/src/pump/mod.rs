@@ -96,7 +96,7 @@ pub async fn pump(daemon: &Arc<Daemon>, due_by: Timestamp, now: Timestamp) -> Re
                 (Arc::clone(daemon), destination.clone(), carrier.clone(), halts.clone());
             match carrier {
                 // In virtual time one thing happens after the other.
-                Carrier::Made(_) => {
+                Carrier::Made(..) => {
                     pumped.add(pass(&daemon, &destination, &carrier, &halts, due_by, now).await?)
                 }
                 Carrier::Driver(_) => {
@@ -271,7 +271,7 @@ async fn claim(daemon: &Daemon, asked: Asked<'_>, unused: u32) -> Result<Taken, 
 
 /// How fast a destination may be used. In virtual time there are no rates.
 fn throttle(daemon: &Daemon, destination: &DestinationName) -> Option<Throttle> {
-    let is_made = matches!(daemon.carriers.get(destination), Some(Carrier::Made(_)));
+    let is_made = matches!(daemon.carriers.get(destination), Some(Carrier::Made(..)));
     daemon.project.settings.destinations.get(destination)?.throttle.filter(|_| !is_made)
 }
 
@@ -291,7 +291,7 @@ impl Workers {
     ) -> Self {
         let connections = match carrier {
             Carrier::Driver(driver) => driver.connections(),
-            Carrier::Made(_) => 1,
+            Carrier::Made(..) => 1,
         };
         let ready = Arc::new(Mutex::new(ready));
         let mut tasks = JoinSet::new();
@@ -375,7 +375,7 @@ impl Worker {
                 };
                 driver.deliver(&ready.item, arm, ahead).await
             }
-            Carrier::Made(provider) => match provider.envelope(&ready.item) {
+            Carrier::Made(provider, _) => match provider.envelope(&ready.item) {
                 Some(outcome) => outcome,
                 None if self.armer.arm(ready).await => {
                     armed.store(true, Ordering::SeqCst);

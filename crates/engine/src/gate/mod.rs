@@ -11,10 +11,10 @@ use model::delivery::GateRecord;
 use model::enrollment::{Enrollment, HoldoutKind, Progress};
 use model::playbook::SendWindow;
 use model::policy::{MessageClass, Traits};
-use model::{DeliveryId, DeliveryState, DestinationName, Gate, Reason, StepId};
+use model::{DeliveryId, DeliveryState, DestinationName, Gate, Reason, Refusal, StepId};
 
 use crate::condition::Subject;
-use crate::enter::draw_holdout;
+use crate::enter::{draw_holdout, is_held_out};
 use crate::version::Version;
 use crate::world::{Local, Person, Touch, World};
 
@@ -161,6 +161,44 @@ fn records(opinions: Vec<Opinion>) -> Vec<GateRecord> {
         .into_iter()
         .map(|opinion| GateRecord { gate: opinion.gate, reason: opinion.reason(), saw: opinion.saw })
         .collect()
+}
+
+/// The gates that are about a person and not about a message: suppression, consent, the global holdout.
+///
+/// # Errors
+/// What the first of them says that does not let the person be in an audience.
+pub(crate) fn member_gates(
+    world: &World<'_>,
+    person: &Person<'_>,
+    destination: &DestinationName,
+    traits: &Traits,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let case = Case {
+        world,
+        person,
+        traits,
+        destination,
+        window: None,
+        own: None,
+        beside: &[],
+        // Without an id, nothing is drawn: who is in was not held out when they were added.
+        holdout: (!person.id.is_empty() && is_held_out(world, person.id, now)).then_some(HoldoutKind::Global),
+        active: true,
+        expires_at: Timestamp::MAX,
+        now,
+        phase: Phase::Decide,
+        local: person.zone(world),
+    };
+    let opinions = [rules::suppression(&case), rules::consent(&case), rules::holdout(&case)];
+    match primary(&opinions) {
+        Some(Opinion {
+            verdict: Verdict::Refuse { reason, .. } | Verdict::Defer { reason, .. },
+            saw,
+            ..
+        }) => Err(Refusal { reason: *reason, saw: saw.clone() }),
+        Some(Opinion { verdict: Verdict::Pass, .. }) | None => Ok(()),
+    }
 }
 
 /// Every gate's word for a touch of this person, as if it were decided now; for `explain` and `plan`.

@@ -278,16 +278,24 @@ pub(super) fn connectors() -> Vec<KnownConnector> {
     };
     let schema = || json!({"type": "object", "properties": {"host": {"type": "string"}, "port": {"type": "integer"}, "password": {"type": "string"}}});
     vec![
-        KnownConnector { name: "smtp", channel: Channel::Email, check: Box::new(check), schema },
+        KnownConnector {
+            name: "smtp",
+            channel: Channel::Email,
+            has_audiences: false,
+            check: Box::new(check),
+            schema,
+        },
         KnownConnector {
             name: "pigeon",
             channel: Channel::Email,
+            has_audiences: true,
             check: Box::new(|_| Vec::new()),
             schema: || json!({"type": "object"}),
         },
         KnownConnector {
             name: "text",
             channel: Channel::Sms,
+            has_audiences: false,
             check: Box::new(|_| Vec::new()),
             schema: || json!({"type": "object"}),
         },

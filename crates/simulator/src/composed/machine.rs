@@ -89,7 +89,7 @@ impl Machine {
             let mut tx = state.write().await?;
             let keys = Keys::load_or_create(&mut tx, &RootKey::parse(ROOT_KEY)?, now).await?;
             tx.commit().await?;
-            let carrier = Carrier::Made(outside.provider.clone());
+            let carrier = Carrier::Made(outside.provider.clone(), None);
             let daemon = Arc::new(Daemon::new(
                 Arc::clone(&outside.project),
                 state,

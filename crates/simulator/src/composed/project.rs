@@ -55,6 +55,7 @@ pub(super) fn read(dir: &Path) -> Result<Project, String> {
     let made = KnownConnector {
         name: "made",
         channel: model::Channel::Email,
+        has_audiences: false,
         check: Box::new(|_| Vec::new()),
         schema: || serde_json::json!({"type": "object"}),
     };
