@@ -34,12 +34,33 @@ pub(super) const IDENTIFIERS: &[Identifier] = &[
     Identifier { column: "country", normaliser: "two letters/1", is_hashed: true },
 ];
 
+/// Of these there must be one: where somebody lives, and a first name, say of nobody who it is.
+const NAMING: &[&str] = &["EXTERN_ID", "EMAIL", "PHONE", "LN"];
+
+/// Meta's keys for columns, in the order of every request; otherwise what is wrong with them.
+pub(super) fn allowed(columns: &[String]) -> Result<Vec<&'static str>, String> {
+    let is_known = |named: &String| COLUMNS.iter().any(|(column, _)| column == named);
+    if columns.is_empty() || !columns.iter().all(is_known) {
+        let known: Vec<&str> = COLUMNS.iter().map(|(column, _)| *column).collect();
+        return Err(format!("expected a list of some of {}", known.join(", ")));
+    }
+    let keys = COLUMNS.iter().filter(|(column, _)| columns.iter().any(|named| named == column));
+    let keys: Vec<&str> = keys.map(|(_, key)| *key).collect();
+    if !keys.iter().any(|key| NAMING.contains(key)) {
+        return Err(
+            "expected `id`, `email`, `phone` or `last_name` among them: nobody is known without".to_owned()
+        );
+    }
+    Ok(keys)
+}
+
 /// What Meta may be told of a person: Meta's keys, with what it is to match.
 pub(super) fn member(profile: &Profile, allowed: &[&str]) -> Option<Member> {
     let known = COLUMNS.iter().filter(|(_, key)| allowed.contains(key));
     let cells: Map<String, Value> =
         known.filter_map(|(column, key)| Some(((*key).to_owned(), cell(profile, column)?.into()))).collect();
-    Member::of(cells)
+    let is_somebody = NAMING.iter().any(|key| cells.contains_key(*key));
+    if is_somebody { Member::of(cells) } else { None }
 }
 
 /// One column as Meta takes it; `None`: nothing, or nothing that could match.
@@ -321,6 +342,7 @@ mod tests {
         };
         assert_eq!(keys(&["PHONE", "EMAIL"]), ["EMAIL", "PHONE"]);
         assert_eq!(keys(&[]), Vec::<String>::new());
+        assert_eq!(keys(&["FN", "COUNTRY"]), Vec::<String>::new(), "somebody called Ana in the US is nobody");
         let declared: Vec<&str> = IDENTIFIERS.iter().map(|identifier| identifier.column).collect();
         assert_eq!(declared, COLUMNS.iter().map(|(column, _)| *column).collect::<Vec<_>>());
     }

@@ -52,8 +52,8 @@ const COLUMNS: &[(&str, &str)] = &[("email", "EMAIL_SHA256"), ("phone", "PHONE_S
 
 /// An account's audiences are looked through so many pages far: with making one, a conversation stays within its steps.
 const PAGES_MAX: u64 = 14;
-/// The most that a page holds.
-const PAGE: u64 = 100;
+/// So many on a page: the answer must fit into what is kept of one, and all pages hold the 400 that an account may have.
+const PAGE: u64 = 30;
 
 #[derive(Debug)]
 struct TikTok {
@@ -321,7 +321,7 @@ fn build(settings: &ConnectorSettings) -> Built {
     }
     let is_column = |named: &String| COLUMNS.iter().any(|(column, _)| column == named);
     if settings.identifiers.is_empty() || !settings.identifiers.iter().all(is_column) {
-        mistakes.push(SettingsMistake::new("identifiers", "expected some of email, phone"));
+        mistakes.push(SettingsMistake::new("identifiers", "expected a list of some of email, phone"));
     }
     let allowed =
         COLUMNS.iter().filter(|(column, _)| settings.identifiers.iter().any(|named| named == column));

@@ -103,3 +103,31 @@ fn settings_that_cannot_be_meant_are_refused() {
         assert_eq!(mistakes(&settings), [key], "{settings}");
     }
 }
+
+#[test]
+fn an_account_without_end_is_looked_through_for_a_while() {
+    let settings = json!({ "token": "t", "advertiser": "7000" });
+    let tiktok = build(&ConnectorSettings(settings.as_object().cloned().unwrap_or_default()))
+        .expect("settings that fit");
+    let mut exchange = tiktok.audiences().expect("it has audiences").open("drumbeat-x");
+    let page =
+        r#"{"code":0,"data":{"list":[{"audience_id":"1","name":"a"}],"page_info":{"total_page":999}}}"#;
+    let (mut reply, mut calls) = (None, 0);
+    let ended = loop {
+        match exchange.next(reply.take()) {
+            Step::Done(ended) => break ended,
+            Step::Call(call) => {
+                assert!(!call.arms);
+                calls += 1;
+                reply = Some(Reply::Http(HttpReply {
+                    status: 200,
+                    headers: vec![],
+                    body: Arc::from(page.as_bytes()),
+                    is_cut: false,
+                }));
+            }
+        }
+    };
+    assert_eq!(calls, PAGES_MAX);
+    assert!(matches!(ended, Opened::Not(Outcome::Halt { .. })), "{ended:?}");
+}
