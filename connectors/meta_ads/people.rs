@@ -240,7 +240,7 @@ mod tests {
                 "442071234567",
                 "7832ae034a3179d5f2260e4bec5b6b1756ade7bf4ced1f6fc7a8040529fd9e57",
             ),
-            // Others.
+            // Others, where they agree with these. Some make `ca` of `California`; Meta's own libraries do not.
             (
                 "phone",
                 "+1 (800) 555-1234",
