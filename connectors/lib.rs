@@ -14,15 +14,16 @@ macro_rules! connectors {
 connectors! {
     file,
     mailgun,
+    meta_ads,
     postmark,
     resend,
     sendgrid,
     ses,
     smtp,
+    tiktok_ads,
     webhook,
 }
 
-#[allow(dead_code, reason = "the first connector that names people by it comes next")]
 mod identifiers;
 mod over_http;
 
