@@ -190,7 +190,7 @@ fn audience_talks(audiences: &dyn Audiences) -> Vec<Talk<'_>> {
             Opened::Found { id } => vec![accepted(id)],
             Opened::Not(outcome) => vec![outcome],
         };
-        Box::new(Judged(audiences.open("drumbeat-mvzgc43vom"), Box::new(judged)))
+        Box::new(Judged(audiences.open("drumbeat-mvzgc43vom", sample_item().at), Box::new(judged)))
     };
     let change = move |verb: Verb| -> Box<dyn Exchange<Vec<Outcome>>> {
         let change = sample_change(audiences, verb, "900");
