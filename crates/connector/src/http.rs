@@ -132,8 +132,15 @@ pub struct HttpReply {
 }
 
 /// Headers of answers that are kept.
-pub const HEADERS_KEPT: &[&str] =
-    &["retry-after", "x-message-id", "x-ratelimit-reset", "x-amzn-errortype", "x-amzn-requestid", "location"];
+pub const HEADERS_KEPT: &[&str] = &[
+    "retry-after",
+    "x-message-id",
+    "x-ratelimit-reset",
+    "x-amzn-errortype",
+    "x-amzn-requestid",
+    "location",
+    "x-restli-id",
+];
 
 impl fmt::Debug for HttpReply {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
