@@ -13,6 +13,7 @@ macro_rules! connectors {
 
 connectors! {
     file,
+    google_ads,
     mailgun,
     postmark,
     resend,
