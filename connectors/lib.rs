@@ -14,6 +14,7 @@ macro_rules! connectors {
 connectors! {
     file,
     google_ads,
+    linkedin_ads,
     mailgun,
     postmark,
     resend,
