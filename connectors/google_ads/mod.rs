@@ -318,3 +318,30 @@ fn build(settings: &ConnectorSettings) -> Built {
         _ => Err(mistakes),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistaken(key: &str, value: Value) -> Vec<String> {
+        let mut settings = ConnectorSettings(serde_json::from_str(KIND.example).unwrap());
+        settings.0.insert(key.to_owned(), value);
+        build(&settings).err().unwrap_or_default().into_iter().map(|mistake| mistake.key).collect()
+    }
+
+    #[test]
+    fn settings_that_cannot_be_meant_are_refused() {
+        for (key, value) in [
+            ("client_email", json!("drumbeat")),
+            ("private_key", json!("-----BEGIN PRIVATE KEY-----")),
+            ("operating_account", json!("123-456-789")),
+            ("login_account", json!("customers/1234567890")),
+            ("identifiers", json!([])),
+            ("token_url", json!("https://oauth2.googleapis.com/token")),
+            ("token_url", json!(null)),
+        ] {
+            assert_eq!(mistaken(key, value.clone()), [key], "{value}");
+        }
+        assert_eq!(mistaken("operating_account", json!("1234567890")), Vec::<String>::new());
+    }
+}

@@ -125,8 +125,8 @@ mod tests {
     type Vector = (&'static str, &'static str, &'static str, &'static str);
 
     /// What Google's own libraries make of these, and its published sample: column, text, normalised, SHA-256; where it is not hashed there is
-    /// none, and where it is refused nothing. Two of its libraries leave titles and suffixes in names, and one takes them off. They are
-    /// taken off here, as its documentation asks.
+    /// none, and where it is refused nothing. Its library for Node takes titles and suffixes off names, and that for Python (0.4.0) leaves
+    /// them; here they are taken off. A number without its country is refused here on purpose: none of these is one.
     const VECTORS: &[Vector] = &[
         (
             "email",
