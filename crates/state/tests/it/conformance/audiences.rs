@@ -41,8 +41,10 @@ async fn begin(state: &State) -> Tx {
 async fn of(tx: &mut Tx, profile: u32) -> Vec<(String, Todo, Has)> {
     let number = ProfileNumber(profile);
     let found = tx.ask(audience::entries(1, &[number])).await.unwrap().remove(&number).unwrap_or_default();
-    let mut found: Vec<_> =
-        found.into_iter().map(|Entry { identity, todo, has, .. }| (identity.to_string(), todo, has)).collect();
+    let mut found: Vec<_> = found
+        .into_iter()
+        .map(|Entry { identity, todo, has, .. }| (identity.to_string(), todo, has))
+        .collect();
     found.sort();
     found
 }
