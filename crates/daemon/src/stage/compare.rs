@@ -95,7 +95,7 @@ pub async fn compare(
     let all: Vec<ProfileNumber> = (&source | &known).iter().map(ProfileNumber).collect();
     for numbers in all.chunks(PAGE_ROWS) {
         let mut tx = daemon.state.read().await?;
-        let people = people::read(daemon, &mut tx, view, None, numbers, now).await?;
+        let people = people::read_permissions(daemon, &mut tx, view, numbers).await?;
         let mut entries = tx.ask(state::audience::entries(audience, numbers)).await?;
         drop(tx);
         let (mut puts, mut forgotten) = (Vec::new(), Vec::new());
