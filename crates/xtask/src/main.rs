@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod cost;
 mod fmt;
+mod mutants;
 mod process;
 mod promises;
 mod tidy;
@@ -40,6 +41,12 @@ const COMMANDS: &[Command] = &[
     },
     Command { name: "cost", arguments: "", does: "the CPU-minutes of a clean build", run: cost::main },
     Command { name: "fmt", arguments: "[--check]", does: "format every Rust file", run: fmt::main },
+    Command {
+        name: "mutants",
+        arguments: "[NAME...]",
+        does: "break it on purpose, and see a test fail",
+        run: mutants::main,
+    },
     Command {
         name: "promises",
         arguments: "[--runs N]",
