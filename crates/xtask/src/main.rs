@@ -5,6 +5,7 @@
 
 mod bench;
 mod ci;
+mod contracts;
 mod cost;
 mod fmt;
 mod process;
@@ -35,8 +36,14 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "ci",
         arguments: "[--quick]",
-        does: "everything that must hold: fmt, clippy, test, doc, cost",
+        does: "everything that must hold: fmt, clippy, test, contracts, doc, cost",
         run: ci::main,
+    },
+    Command {
+        name: "contracts",
+        arguments: "",
+        does: "what connectors ask, held against others' verifiers",
+        run: contracts::main,
     },
     Command { name: "cost", arguments: "", does: "the CPU-minutes of a clean build", run: cost::main },
     Command { name: "fmt", arguments: "[--check]", does: "format every Rust file", run: fmt::main },
