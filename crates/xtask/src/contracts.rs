@@ -155,21 +155,20 @@ fn check(verifiers: &Verifiers) -> Result<()> {
             .partition(|request| request.url.starts_with(contract.host));
         let mut complaints = Vec::new();
         let refused = hold(contract, prism.port()?, &asked, &mut complaints)?;
-        let elsewhere = match elsewhere.len() {
-            0 => String::new(),
-            count => format!("; {count} to other hosts, which it does not describe"),
-        };
-        println!(
-            "{}: {} requests, {} wrong; {refused} broken on purpose, all to be refused{elsewhere}",
-            contract.name,
-            asked.len(),
-            complaints.len()
-        );
+        report(contract.name, asked.len(), refused, complaints.len());
+        if !elsewhere.is_empty() {
+            println!("    held against nothing: {elsewhere:?}");
+        }
         wrong.extend(complaints);
     }
     ses::check(&root, &verifiers.python, moto.port()?, &requests(&root, ses::NAME)?, &mut wrong)?;
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
+}
+
+fn report(name: &str, asked: usize, broken: usize, wrong: usize) {
+    let verdict = if wrong == 0 { "good".to_owned() } else { format!("{wrong} WRONG") };
+    println!("{name}: {verdict} ({asked} asked, {broken} more broken on purpose)");
 }
 
 /// What a connector asks in its golden conversations; each once.
@@ -264,4 +263,36 @@ fn violations(answer: &Answer) -> Result<Vec<String>> {
         found.push(format!("HTTP {} {title}", answer.status));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(text: &str) -> Vec<String> {
+        violations(&http::parse(text.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_is_held_against_a_request_is_read_from_header_body_and_status() {
+        let header = "HTTP/1.1 200 OK\r\nsl-violations: [{\"location\":[\"request\",\"body\"],\"message\":\"no\"},\
+                      {\"location\":[\"response\",\"body\"],\"message\":\"its own\"}]\r\n\r\n";
+        assert_eq!(held(header), ["request.body: no"]);
+        let many = "HTTP/1.1 200 OK\r\nsl-violations: Too many violations! [{\"location\":[],\"message\":\"no\"}]\r\n\r\n";
+        assert_eq!(held(many), [": no"]);
+        let body = "HTTP/1.1 422 No\r\n\r\n{\"title\":\"Invalid\",\"validation\":[{\"location\":[\"body\",\"to\"],\"message\":\"no\"}]}";
+        assert_eq!(held(body), ["body.to: no"]);
+        assert_eq!(held("HTTP/1.1 401 No\r\n\r\n{\"title\":\"Who?\"}"), ["HTTP 401 Who?"]);
+        assert_eq!(held("HTTP/1.1 500 No\r\n\r\n<html>"), ["HTTP 500 "]);
+        assert_eq!(held("HTTP/1.1 200 OK\r\n\r\n[]"), [""; 0]);
+    }
+
+    #[test]
+    fn every_connector_that_is_held_against_something_asks_something() {
+        // Cargo runs tests in their crate's folder.
+        let root = Path::new("../..");
+        for name in CONTRACTS.iter().map(|contract| contract.name).chain([ses::NAME]) {
+            assert!(!requests(root, name).unwrap().is_empty(), "{name}");
+        }
+    }
 }

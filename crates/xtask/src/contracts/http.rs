@@ -56,7 +56,11 @@ pub(super) fn send(
     parse(&bytes).with_context(|| format!("the answer to {method} {path}"))
 }
 
-fn parse(bytes: &[u8]) -> Result<Answer> {
+/// Reads an answer as it came.
+///
+/// # Errors
+/// It is not one, or comes in chunks.
+pub(super) fn parse(bytes: &[u8]) -> Result<Answer> {
     let text = std::str::from_utf8(bytes).context("is not text")?;
     let (head, body) = text.split_once("\r\n\r\n").context("has no end of its head")?;
     let mut lines = head.split("\r\n");

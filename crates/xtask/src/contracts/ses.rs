@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use connector::{HttpRequest, golden};
 use serde_json::{Map, Value, json};
 
-use super::{Answer, FOLDER, altered, http, send};
+use super::{Answer, FOLDER, altered, http, report, send};
 
 pub(super) const NAME: &str = "ses";
 const HOST: &str = "https://email.eu-central-1.amazonaws.com";
@@ -47,12 +47,7 @@ pub(super) fn check(
     for request in asked {
         wrong.extend(deliver(moto, request)?.map(|what| format!("{NAME}: {request:?}: {what}")));
     }
-    println!(
-        "{NAME}: {} requests, {} wrong by botocore's model and signature and by moto, which takes the message; {} broken on purpose",
-        asked.len(),
-        wrong.len() - before,
-        broken.len()
-    );
+    report(NAME, asked.len(), broken.len(), wrong.len() - before);
     Ok(())
 }
 
