@@ -42,7 +42,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "contracts",
         arguments: "",
-        does: "what connectors ask, held against others' verifiers",
+        does: "check what connectors ask with others' verifiers",
         run: contracts::main,
     },
     Command { name: "cost", arguments: "", does: "the CPU-minutes of a clean build", run: cost::main },
