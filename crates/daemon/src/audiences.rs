@@ -83,7 +83,7 @@ pub async fn push(daemon: &Daemon, now: Timestamp) -> Result<Pushed, DaemonError
 async fn wanted_by(daemon: &Daemon, sync: Option<&Sync>) -> Result<u64, DaemonError> {
     let Some(sync) = sync else { return Ok(0) };
     let mut tx = daemon.state.read().await?;
-    Ok(state::audience::last_run(&mut tx, &sync.name).await?.map_or(0, |(run, _)| run.wanted))
+    Ok(state::sync::last_run(&mut tx, &sync.name).await?.map_or(0, |(run, _)| run.wanted))
 }
 
 /// What the rules see of an audience's members; `None`: no sync keeps it any more.

@@ -5,6 +5,7 @@
 
 mod bench;
 mod ci;
+mod contracts;
 mod cost;
 mod fmt;
 mod mutants;
@@ -36,8 +37,14 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "ci",
         arguments: "[--quick]",
-        does: "everything that must hold: fmt, clippy, test, doc, cost",
+        does: "everything that must hold: fmt, clippy, test, contracts, doc, cost",
         run: ci::main,
+    },
+    Command {
+        name: "contracts",
+        arguments: "",
+        does: "check what connectors ask with others' verifiers",
+        run: contracts::main,
     },
     Command { name: "cost", arguments: "", does: "the CPU-minutes of a clean build", run: cost::main },
     Command { name: "fmt", arguments: "[--check]", does: "format every Rust file", run: fmt::main },
