@@ -1,5 +1,6 @@
 //! How people are known at ad platforms: what all of them begin with. What one platform does otherwise is in its own folder.
 
+use connector::Member;
 use model::id::sha256_hex;
 use model::profile::Profile;
 
@@ -32,6 +33,24 @@ pub(crate) fn phone(profile: &Profile) -> Option<String> {
 /// A column, trimmed; `None` where there is nothing in it.
 pub(crate) fn text(profile: &Profile, column: &str) -> Option<String> {
     profile.attribute(column).as_text().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// What a service of one's own is told: the id, and these columns as they are. `None`: the person has no id.
+pub(crate) fn columns(profile: &Profile, columns: &[String]) -> Option<Member> {
+    if profile.id.is_empty() {
+        return None;
+    }
+    let column = |name: &String| match name.as_str() {
+        "email" => Some((name.clone(), email(profile)?.into())),
+        other => Some((name.clone(), text(profile, other)?.into())),
+    };
+    let id = ("id".to_owned(), profile.id.clone().into());
+    Member::of(std::iter::once(id).chain(columns.iter().filter_map(column)).collect())
+}
+
+/// The columns where a setting does not say.
+pub(crate) fn default_columns() -> Vec<String> {
+    vec!["email".to_owned()]
 }
 
 /// SHA-256 in lower-case hexadecimal. What is hashed already (64 digits of hexadecimal) stays as it is. Nothing is never hashed: its hash

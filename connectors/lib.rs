@@ -17,6 +17,7 @@ connectors! {
     linkedin_ads,
     mailgun,
     meta_ads,
+    object_storage,
     postmark,
     resend,
     sendgrid,
@@ -26,6 +27,7 @@ connectors! {
     webhook,
 }
 
+mod aws_sign;
 mod identifiers;
 mod over_http;
 

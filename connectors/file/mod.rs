@@ -18,6 +18,7 @@ use model::profile::Profile;
 use model::settings::ConnectorSettings;
 
 pub use self::settings::{Format, Settings};
+use crate::identifiers;
 
 /// Mail into files.
 pub const KIND: Kind = Kind {
@@ -70,10 +71,7 @@ impl Connector for Files {
 
 impl Audiences for Files {
     fn member(&self, profile: &Profile) -> Option<Member> {
-        let id = Some(&profile.id).filter(|id| !id.is_empty()).map(|id| ("id".to_owned(), id.clone().into()));
-        let email = profile.email().and_then(Result::ok);
-        let email = email.map(|email| ("email".to_owned(), email.normalised().into()));
-        Member::of(id.into_iter().chain(email).collect())
+        identifiers::columns(profile, &identifiers::default_columns())
     }
 
     fn open(&self, name: &str, _at: Timestamp) -> Box<dyn Exchange<Opened>> {

@@ -5,7 +5,6 @@
 
 mod hear;
 mod settings;
-mod sign;
 
 use connector::feedback::{Hearing, Inbound, NotHeard};
 use connector::http::outcome;
@@ -18,7 +17,7 @@ use model::{Channel, Reason, Secret};
 use serde_json::{Value, json};
 
 pub use self::settings::Settings;
-use self::sign::{Key, signed};
+use crate::aws_sign::{Key, signed};
 use crate::over_http::{self, Api, base64, text_at};
 
 /// Mail through Amazon SES.

@@ -106,15 +106,7 @@ impl Connector for Webhook {
 
 impl Audiences for Webhook {
     fn member(&self, profile: &Profile) -> Option<Member> {
-        if profile.id.is_empty() {
-            return None;
-        }
-        let column = |name: &String| match name.as_str() {
-            "email" => Some((name.clone(), identifiers::email(profile)?.into())),
-            other => Some((name.clone(), identifiers::text(profile, other)?.into())),
-        };
-        let id = ("id".to_owned(), profile.id.clone().into());
-        Member::of(std::iter::once(id).chain(self.columns.iter().filter_map(column)).collect())
+        identifiers::columns(profile, &self.columns)
     }
 
     fn open(&self, name: &str, _at: Timestamp) -> Box<dyn Exchange<Opened>> {

@@ -27,13 +27,9 @@ pub struct Settings {
     #[schemars(range(min = 1, max = 200))]
     pub connections: u16,
     /// The columns of `profiles` that members of audiences are told by, besides their id; `[email]` unless given.
-    #[serde(default = "columns")]
+    #[serde(default = "crate::identifiers::default_columns")]
     pub columns: Vec<String>,
     /// Whether the receiver may have an address that is not public: in your own network.
     #[serde(default)]
     pub private: bool,
-}
-
-fn columns() -> Vec<String> {
-    vec!["email".to_owned()]
 }

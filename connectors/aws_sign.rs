@@ -1,5 +1,5 @@
 //! Signature Version 4 of AWS (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>): of a request without a
-//! query.
+//! query. S3 wants the hash of the body as a header, too: whoever asks it adds that before.
 
 use connector::HttpRequest;
 use connector::http::HeaderText;
@@ -9,16 +9,16 @@ use crate::over_http::hmac_sha256;
 use model::id::hex;
 
 /// Whose signature.
-pub(super) struct Key<'a> {
-    pub(super) id: &'a str,
-    pub(super) secret: &'a str,
-    pub(super) session: Option<&'a str>,
-    pub(super) region: &'a str,
-    pub(super) service: &'a str,
+pub(crate) struct Key<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) secret: &'a str,
+    pub(crate) session: Option<&'a str>,
+    pub(crate) region: &'a str,
+    pub(crate) service: &'a str,
 }
 
 /// The request with the headers that sign it.
-pub(super) fn signed(request: HttpRequest, key: &Key<'_>, at: Timestamp) -> HttpRequest {
+pub(crate) fn signed(request: HttpRequest, key: &Key<'_>, at: Timestamp) -> HttpRequest {
     let (stamp, day) = (at.strftime("%Y%m%dT%H%M%SZ").to_string(), at.strftime("%Y%m%d").to_string());
     let authority = request.url.split('/').nth(2).unwrap_or_default().to_owned();
     let mut request = request.header("x-amz-date", stamp.as_str());
