@@ -282,9 +282,9 @@ pub(super) const IN_ROOT_FILES: &[(&str, &str, &str, &[&str])] = &[
     ),
     (
         "policy.yml",
-        "in_doubt: 2%",
-        "removal: 20%",
-        &["E0901 policy.yml:16:30+7 not yet: `removal` is not built yet"],
+        "bounced: 2.5%",
+        "fallback: 2.5%",
+        &["E0901 policy.yml:16:52+8 not yet: `fallback` is not built yet"],
     ),
     (
         "policy.yml",
