@@ -13,6 +13,8 @@ macro_rules! connectors {
 
 connectors! {
     file,
+    google_ads,
+    linkedin_ads,
     mailgun,
     meta_ads,
     postmark,

@@ -12,6 +12,7 @@ use connector::{
     AudienceKind, Audiences, Built, Change, Changed, Connector, Exchange, Idempotency, Identifier, Item,
     Kind, Member, Opened, Reach, SettingsMistake, read_settings, schema_of, settled,
 };
+use jiff::Timestamp;
 use model::Channel;
 use model::profile::Profile;
 use model::settings::ConnectorSettings;
@@ -75,7 +76,7 @@ impl Audiences for Files {
         Member::of(id.into_iter().chain(email).collect())
     }
 
-    fn open(&self, name: &str) -> Box<dyn Exchange<Opened>> {
+    fn open(&self, name: &str, _at: Timestamp) -> Box<dyn Exchange<Opened>> {
         settled(Opened::Found { id: name.to_owned() })
     }
 

@@ -16,6 +16,7 @@ use connector::{
     Idempotency, Kind, Member, Method, Opened, Outcome, Reach, Reply, Request, SettingsMistake, Step, Verb,
     once, read_settings, schema_of,
 };
+use jiff::Timestamp;
 use model::profile::Profile;
 use model::settings::ConnectorSettings;
 use model::{Channel, Reason, Secret};
@@ -87,7 +88,7 @@ impl Audiences for Meta {
         people::member(profile, &self.account.allowed)
     }
 
-    fn open(&self, name: &str) -> Box<dyn Exchange<Opened>> {
+    fn open(&self, name: &str, _at: Timestamp) -> Box<dyn Exchange<Opened>> {
         Box::new(Opening { account: self.account.clone(), name: name.to_owned(), at: At::Beginning })
     }
 

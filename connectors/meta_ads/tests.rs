@@ -72,7 +72,7 @@ fn an_account_without_end_is_looked_through_for_a_while() {
     let settings = json!({ "token": "t", "ad_account": "7" });
     let meta = build(&ConnectorSettings(settings.as_object().cloned().unwrap_or_default()))
         .expect("settings that fit");
-    let mut exchange = meta.audiences().expect("it has audiences").open("drumbeat-x");
+    let mut exchange = meta.audiences().expect("it has audiences").open("drumbeat-x", Timestamp::UNIX_EPOCH);
     let page =
         r#"{"data":[{"id":"1","name":"a"}],"paging":{"cursors":{"after":"A"},"next":"https://a.test"}}"#;
     let (mut reply, mut calls) = (None, 0);

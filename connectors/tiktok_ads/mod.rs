@@ -13,7 +13,7 @@ use connector::{
     Idempotency, Identifier, Kind, Member, Method, Opened, Outcome, Reach, Reply, Request, Schedule,
     SettingsMistake, Step, Verb, once, read_settings, schema_of,
 };
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use model::profile::Profile;
 use model::settings::ConnectorSettings;
 use model::{Channel, Reason, Secret};
@@ -93,7 +93,7 @@ impl Audiences for TikTok {
         Member::of(cells)
     }
 
-    fn open(&self, name: &str) -> Box<dyn Exchange<Opened>> {
+    fn open(&self, name: &str, _at: Timestamp) -> Box<dyn Exchange<Opened>> {
         Box::new(Opening { account: self.account.clone(), name: name.to_owned(), at: At::Beginning })
     }
 

@@ -109,7 +109,8 @@ fn an_account_without_end_is_looked_through_for_a_while() {
     let settings = json!({ "token": "t", "advertiser": "7000" });
     let tiktok = build(&ConnectorSettings(settings.as_object().cloned().unwrap_or_default()))
         .expect("settings that fit");
-    let mut exchange = tiktok.audiences().expect("it has audiences").open("drumbeat-x");
+    let mut exchange =
+        tiktok.audiences().expect("it has audiences").open("drumbeat-x", Timestamp::UNIX_EPOCH);
     let page =
         r#"{"code":0,"data":{"list":[{"audience_id":"1","name":"a"}],"page_info":{"total_page":999}}}"#;
     let (mut reply, mut calls) = (None, 0);

@@ -85,8 +85,9 @@ impl fmt::Debug for Member {
 pub trait Audiences: Send + Sync {
     /// What a person is known by; `None`: nothing that this provider takes. The same columns give the same member.
     fn member(&self, profile: &Profile) -> Option<Member>;
-    /// The conversation that finds the audience of this name, or makes it where there is none. It arms nothing: nobody is handed over.
-    fn open(&self, name: &str) -> Box<dyn Exchange<Opened>>;
+    /// The conversation that finds the audience of this name, or makes it where there is none. It arms nothing: nobody is handed over. `at` is
+    /// when that is: some providers want to be told, under a signature.
+    fn open(&self, name: &str, at: Timestamp) -> Box<dyn Exchange<Opened>>;
     /// The conversation that changes who is in an audience. The same change gives the same conversation, every time.
     fn change(&self, change: &Change) -> Box<dyn Exchange<Changed>>;
 }

@@ -190,28 +190,27 @@ fn audience_talks(audiences: &dyn Audiences) -> Vec<Talk<'_>> {
             Opened::Found { id } => vec![accepted(id)],
             Opened::Not(outcome) => vec![outcome],
         };
-        Box::new(Judged(audiences.open("drumbeat-mvzgc43vom"), Box::new(judged)))
+        Box::new(Judged(audiences.open("drumbeat-mvzgc43vom", sample_item().at), Box::new(judged)))
     };
-    let change = move |verb: Verb| -> Box<dyn Exchange<Vec<Outcome>>> {
+    let change = move |verb: Verb| {
+        // Made once: it is played some ten thousand times.
         let change = sample_change(audiences, verb, "900");
         let members = change.members.len();
-        let judged = move |changed| match changed {
-            Changed::All(outcome) => vec![outcome],
-            Changed::AllBut { receipt, .. } => vec![accepted(receipt)],
-            // Too few or too many are found by there being none.
-            Changed::Each(outcomes) if outcomes.len() != members => vec![],
-            Changed::Each(outcomes) => outcomes,
-        };
-        Box::new(Judged(audiences.change(&change), Box::new(judged)))
+        move || -> Box<dyn Exchange<Vec<Outcome>>> {
+            let judged = move |changed| match changed {
+                Changed::All(outcome) => vec![outcome],
+                Changed::AllBut { receipt, .. } => vec![accepted(receipt)],
+                // Too few or too many are found by there being none.
+                Changed::Each(outcomes) if outcomes.len() != members => vec![],
+                Changed::Each(outcomes) => outcomes,
+            };
+            Box::new(Judged(audiences.change(&change), Box::new(judged)))
+        }
     };
     vec![
         Talk { name: "finding an audience", may_arm: false, begin: Box::new(open) },
-        Talk { name: "adding to an audience", may_arm: true, begin: Box::new(move || change(Verb::Add)) },
-        Talk {
-            name: "removing from an audience",
-            may_arm: true,
-            begin: Box::new(move || change(Verb::Remove)),
-        },
+        Talk { name: "adding to an audience", may_arm: true, begin: Box::new(change(Verb::Add)) },
+        Talk { name: "removing from an audience", may_arm: true, begin: Box::new(change(Verb::Remove)) },
     ]
 }
 

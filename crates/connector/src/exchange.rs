@@ -19,6 +19,7 @@ pub trait Exchange<D = Outcome>: Send {
 
 /// What comes next.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one is made a step, and a call is what most of them are")]
 pub enum Step<D = Outcome> {
     /// Ask the provider.
     Call(Call),
@@ -322,6 +323,14 @@ pub fn ask<D: From<Outcome> + 'static>(
     Box::new(Once { arms: false, request: Some(request), outcome: Some(Box::new(outcome)) })
 }
 
+/// A conversation that asks first, for a token or for what is there, and goes on as follows from the answer. Asking arms nothing.
+pub fn ask_first<D: From<Outcome> + 'static>(
+    request: Request,
+    then: impl FnOnce(Reply) -> Box<dyn Exchange<D>> + Send + 'static,
+) -> Box<dyn Exchange<D>> {
+    Box::new(AskFirst { request: Some(request), then: Some(Box::new(then)), rest: None })
+}
+
 /// A conversation that is over before it began.
 pub fn settled<D: Clone + Send + 'static>(done: D) -> Box<dyn Exchange<D>> {
     Box::new(Settled(done))
@@ -332,6 +341,36 @@ struct Settled<D>(D);
 impl<D: Clone + Send> Exchange<D> for Settled<D> {
     fn next(&mut self, _reply: Option<Reply>) -> Step<D> {
         Step::Done(self.0.clone())
+    }
+}
+
+/// What follows from an answer.
+type Then<D> = Box<dyn FnOnce(Reply) -> Box<dyn Exchange<D>> + Send>;
+
+struct AskFirst<D> {
+    request: Option<Request>,
+    then: Option<Then<D>>,
+    rest: Option<Box<dyn Exchange<D>>>,
+}
+
+impl<D: From<Outcome>> Exchange<D> for AskFirst<D> {
+    fn next(&mut self, reply: Option<Reply>) -> Step<D> {
+        if let Some(rest) = &mut self.rest {
+            return rest.next(reply);
+        }
+        if let Some(request) = self.request.take() {
+            return Step::Call(Call { arms: false, request });
+        }
+        match (self.then.take(), reply) {
+            // A question that was lost is no more than one that was not asked.
+            (Some(then), Some(Reply::Failed { kind, text, .. })) => {
+                self.rest.insert(then(Reply::Failed { handed_over: false, kind, text })).next(None)
+            }
+            (Some(then), Some(reply)) => self.rest.insert(then(reply)).next(None),
+            (_, _) => {
+                Step::Done(Failure::Io.before_hand_over(&Said::of("the conversation was broken off")).into())
+            }
+        }
     }
 }
 

@@ -188,7 +188,7 @@ fn begin(connector: &dyn Connector, asked: Option<&str>) -> Option<Box<dyn Excha
     let audiences = connector.audiences()?;
     let (word, name) = asked.split_once(' ')?;
     let verb = match word {
-        "open" => return Some(Box::new(Shown(audiences.open(name), opened_lines))),
+        "open" => return Some(Box::new(Shown(audiences.open(name, sample_item().at), opened_lines))),
         "add" => Verb::Add,
         "remove" => Verb::Remove,
         _ => return None,

@@ -140,6 +140,7 @@ pub const HEADERS_KEPT: &[&str] = &[
     "x-amzn-requestid",
     "x-business-use-case-usage",
     "location",
+    "x-restli-id",
 ];
 
 impl fmt::Debug for HttpReply {

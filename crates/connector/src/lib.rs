@@ -20,7 +20,7 @@ mod settings;
 pub use audience::{AudienceKind, Audiences, Change, Changed, Identifier, Member, Opened, Verb};
 pub use exchange::{
     Call, Exchange, Failure, FilePut, FileRequest, Reply, Request, SmtpPhase, SmtpRequest, SmtpServer, Step,
-    Tls, ask, once, settled,
+    Tls, ask, ask_first, once, settled,
 };
 pub use http::{HttpReply, HttpRequest, Method};
 pub use item::Item;

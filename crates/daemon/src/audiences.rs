@@ -36,8 +36,10 @@ use crate::report::Pushed;
 pub(crate) const MEMBER: &str = "audience.member";
 /// Entries that are read at once.
 const PAGE: u32 = 1_000;
-/// Requests that a batch may cost beyond its own, to find the rows that a destination refuses.
+/// Requests that a batch may cost beyond its own, to find the rows that a destination refuses;
 const HALVES_MAX: usize = 64;
+/// and while it has not taken a single one: then it is not about a row.
+const HALVES_MAX_IN_VAIN: usize = 16;
 
 /// The key under which a person's word waits that so many may leave in the next run of a sync.
 pub fn acceptance_key(sync: &SyncName) -> String {
@@ -262,7 +264,7 @@ impl Pusher<'_> {
             },
         };
         let mut waiting = vec![self.rows(work)?];
-        let mut extra = 0;
+        let (mut extra, mut is_any_taken) = (0, false);
         while let Some(rows) = waiting.pop() {
             self.driver.pace().await;
             let Some(rows) = self.look(verb, rows).await? else { continue };
@@ -273,7 +275,10 @@ impl Pusher<'_> {
                 Changed::AllBut { refused, .. } => *refused > 0 && *refused < count as u64,
                 Changed::All(_) | Changed::Each(_) => false,
             };
-            if halves && extra + 2 <= HALVES_MAX {
+            is_any_taken |= !matches!(changed, Changed::All(_));
+            is_any_taken |= matches!(changed, Changed::All(Outcome::Accepted { .. }));
+            let most = if is_any_taken { HALVES_MAX } else { HALVES_MAX_IN_VAIN };
+            if halves && extra + 2 <= most {
                 extra += 2;
                 let (first, second) = rows.split_at(count / 2);
                 waiting.extend([second.to_vec(), first.to_vec()]);
@@ -293,7 +298,7 @@ impl Pusher<'_> {
             Some(_) if self.is_made => Opened::Found { id: name },
             Some((_, audiences)) => {
                 self.driver.pace().await;
-                self.driver.converse(audiences.open(&name), None).await
+                self.driver.converse(audiences.open(&name, self.now), None).await
             }
             None => return Ok(None),
         };

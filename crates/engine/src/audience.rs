@@ -96,7 +96,7 @@ pub fn plan_entries(
         let entry = entries.iter().find(|entry| entry.identity == *wanted);
         let is_in = entry.is_some_and(|entry| {
             entry.has == Has::Yes
-                && !renew_before.is_some_and(|before| entry.acknowledged_at.is_none_or(|at| at < before))
+                && renew_before.is_none_or(|before| entry.acknowledged_at.is_some_and(|at| at >= before))
         });
         match is_in {
             true => put(entry, wanted, Todo::Nothing, Reason::OkApplied),

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use model::fault::mutant;
 use model::id::{AddressHash, IdentityHash};
 use model::sync::{AudienceAt, Entry, Has, Todo};
 use model::{AudienceName, DestinationName, ProfileNumber, Reason, Refusal, SyncName};
@@ -552,6 +553,9 @@ pub async fn settle(tx: &mut Tx, said: &[(EntryKey, Said)], now: Timestamp) -> R
 
 /// Makes the entries of people doubtful, who may have said no just now; in the transaction in which they did.
 pub(crate) fn doubt_profiles(tx: &mut Tx, numbers: &[ProfileNumber]) {
+    if mutant("no_unheard") {
+        return;
+    }
     const SQL: Sql = each!(
         "UPDATE audience_entry SET doubtful = 1 WHERE profile IN (SELECT CAST(each.value ->> 0 AS BIGINT) FROM",
         ")"

@@ -11,6 +11,7 @@
 )]
 
 mod accounts;
+mod audiences;
 mod commands;
 mod crash;
 mod dead_letters;

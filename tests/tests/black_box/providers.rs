@@ -11,29 +11,30 @@ use crate::support::{Folder, POLICY, SETTINGS, project, reachable};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
-struct Asked {
-    line: String,
-    headers: BTreeMap<String, String>,
-    body: String,
+pub struct Asked {
+    pub line: String,
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
 }
 
 /// What is answered: status and body; `None`: hangs up.
-type Answers = fn(&Asked, usize) -> Option<(u16, Value)>;
+type Answer = Option<(u16, Value)>;
+type Answers = dyn Fn(&Asked, usize) -> Answer + Send + Sync;
 
-struct Server {
-    port: u16,
+pub struct Server {
+    pub port: u16,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Server {
-    fn start(answers: Answers) -> Self {
+    pub fn start(answers: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self { port: listener.local_addr().unwrap().port(), asked: Arc::default() };
-        let asked = Arc::clone(&server.asked);
+        let (asked, answers): (_, Arc<Answers>) = (Arc::clone(&server.asked), Arc::new(answers));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let asked = Arc::clone(&asked);
-                std::thread::spawn(move || drop(serve(&stream, &asked, answers)));
+                let (asked, answers) = (Arc::clone(&asked), Arc::clone(&answers));
+                std::thread::spawn(move || drop(serve(&stream, &asked, &*answers)));
             }
         });
         server
@@ -48,7 +49,7 @@ impl Server {
     }
 }
 
-fn serve(stream: &TcpStream, all: &Mutex<Vec<Asked>>, answers: Answers) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, all: &Mutex<Vec<Asked>>, answers: &Answers) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let (mut line, mut headers) = (String::new(), BTreeMap::new());
@@ -209,31 +210,16 @@ fn a_doubt_of_another_provider_is_not_sent_again() {
 #[test]
 fn a_lost_answer_is_asked_for_where_the_provider_can_be_asked() {
     for (has, total) in [("has it", 1), ("has none", 0)] {
-        let server = Server::start(if total == 1 {
-            |asked, count| match asked.line.starts_with("GET ") {
-                true => {
-                    let echo = asked
-                        .line
-                        .split("metadata_delivery=")
-                        .nth(1)
-                        .unwrap()
-                        .split([' ', '&'])
-                        .next()
-                        .unwrap()
-                        .to_owned();
-                    Some((
-                        200,
-                        json!({ "TotalCount": 1, "Messages": [{ "MessageID": "found", "Metadata": { "delivery": echo } }] }),
-                    ))
+        let server = Server::start(move |asked, count| {
+            let echo =
+                asked.line.split("metadata_delivery=").nth(1).map(|rest| rest.split([' ', '&']).next());
+            match echo.flatten() {
+                Some(echo) if total == 1 => {
+                    let message = json!({ "MessageID": "found", "Metadata": { "delivery": echo } });
+                    Some((200, json!({ "TotalCount": 1, "Messages": [message] })))
                 }
-                false => {
-                    (count > 1).then(|| (200, json!({ "ErrorCode": 0, "MessageID": format!("id-{count}") })))
-                }
-            }
-        } else {
-            |asked, count| match asked.line.starts_with("GET ") {
-                true => Some((200, json!({ "TotalCount": 0, "Messages": [] }))),
-                false => {
+                Some(_) => Some((200, json!({ "TotalCount": 0, "Messages": [] }))),
+                None => {
                     (count > 1).then(|| (200, json!({ "ErrorCode": 0, "MessageID": format!("id-{count}") })))
                 }
             }

@@ -24,7 +24,7 @@ use crate::report::SyncReport;
 use crate::source::{PAGE_ROWS, View};
 
 /// The syncs that are due, in the order of their names.
-pub async fn due<'a>(daemon: &'a Daemon, now: Timestamp) -> Result<Vec<&'a Sync>, DaemonError> {
+pub async fn due(daemon: &Daemon, now: Timestamp) -> Result<Vec<&Sync>, DaemonError> {
     let mut tx = daemon.state.read().await?;
     let mut due = Vec::new();
     for sync in daemon.project.syncs.values() {

@@ -1,6 +1,7 @@
 //! Tests of the whole engine, on people and playbooks made up here. Each file is about one promise.
 
 mod allowances;
+mod audiences;
 mod caps;
 mod civil;
 mod conditions;

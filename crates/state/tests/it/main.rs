@@ -81,6 +81,13 @@ conformance! {
         a_node_that_ends_is_buried_and_what_it_had_is_taken_over
         one_that_leaves_gives_back_what_it_had
         what_each_counts_is_added_up;
+    audiences:
+        an_audience_is_made_once_and_remembers_its_id
+        what_is_handed_over_is_remembered_until_it_is_gone
+        what_changed_while_it_was_asked_stays_to_be_done
+        the_old_waits_for_the_new_and_what_another_has_stays
+        whoever_says_no_is_doubtful_at_once
+        the_last_run_of_a_sync_is_kept;
     consents:
         an_event_is_added_once
         an_import_writes_only_changes

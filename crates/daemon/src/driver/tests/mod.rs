@@ -438,6 +438,18 @@ impl Exchange for WithoutLook {
     }
 }
 
+/// What [`Echo`] would be, were it registered.
+const KIND: connector::Kind = connector::Kind {
+    name: "echo",
+    channel: model::Channel::Email,
+    idempotency: connector::Idempotency::Nothing,
+    audiences: None,
+    summary: "What the test makes of it.",
+    example: "{}",
+    schema: || serde_json::json!({}),
+    build: |_| Err(Vec::new()),
+};
+
 fn driver(server: SmtpServer, deliver: Deliver, arms: bool) -> Driver {
     let destination = Destination {
         name: DestinationName::known("mail"),
@@ -449,7 +461,7 @@ fn driver(server: SmtpServer, deliver: Deliver, arms: bool) -> Driver {
     Driver::new(
         &destination,
         Box::new(Echo { server, arms }),
-        connector::Idempotency::Nothing,
+        &KIND,
         deliver,
         &["*@acme.test".to_owned()],
         Path::new("/nowhere"),

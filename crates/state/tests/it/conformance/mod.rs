@@ -1,5 +1,6 @@
 //! What both databases must do. Each function gets a state of its own.
 
+pub(crate) mod audiences;
 pub(crate) mod consents;
 pub(crate) mod deliveries;
 pub(crate) mod enrollments;
