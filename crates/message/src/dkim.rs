@@ -315,43 +315,41 @@ fn relaxed_header(field: &[u8], out: &mut Vec<u8>) {
     let (name, value) = field.split_at(colon);
     out.extend(name.trim_ascii_end().iter().map(u8::to_ascii_lowercase));
     out.push(b':');
-    let value = value.get(1..).unwrap_or_default();
-    relaxed_line(value.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')), true, out);
+    // What is left of a line's end when it is unfolded is white space beside white space.
+    join_words(value.get(1..).unwrap_or_default(), |byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'), out);
 }
 
 /// RFC 6376 3.4.4: each run of white space one space, none at the end of a line, no empty lines at the end.
 fn relaxed_body(body: &[u8]) -> Vec<u8> {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let mut out = Vec::with_capacity(body.len() + 2);
     let mut empty = 0;
     // Every line of ours ends in CRLF; one at the end that does not gets it.
     for line in body.split_inclusive(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r\n").unwrap_or(line);
-        if line.iter().all(|byte| matches!(byte, b' ' | b'\t')) {
+        if line.iter().all(is_space) {
             empty += 1;
             continue;
         }
         for _ in 0..std::mem::take(&mut empty) {
             out.extend_from_slice(b"\r\n");
         }
-        relaxed_line(line.iter().copied(), false, &mut out);
+        if line.first().is_some_and(is_space) {
+            out.push(b' ');
+        }
+        join_words(line, is_space, &mut out);
         out.extend_from_slice(b"\r\n");
     }
     out
 }
 
-/// One space for each run of white space, and none at the end; nor, if `trimmed`, at the beginning.
-fn relaxed_line(line: impl Iterator<Item = u8>, trimmed: bool, out: &mut Vec<u8>) {
-    let (mut space, mut begun) = (false, !trimmed);
-    for byte in line {
-        if matches!(byte, b' ' | b'\t') {
-            space = true;
-            continue;
-        }
-        if std::mem::take(&mut space) && begun {
+/// The words of a text with one space between them.
+fn join_words(text: &[u8], is_space: impl Fn(&u8) -> bool, out: &mut Vec<u8>) {
+    for (number, word) in text.split(is_space).filter(|word| !word.is_empty()).enumerate() {
+        if number > 0 {
             out.push(b' ');
         }
-        begun = true;
-        out.push(byte);
+        out.extend_from_slice(word);
     }
 }
 
