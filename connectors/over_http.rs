@@ -114,11 +114,6 @@ pub(crate) fn webhook_key(text: &str) -> Option<Vec<u8>> {
 pub(crate) const WEBHOOK_KEY: &str =
     "expected `whsec_` and 24 to 64 bytes in base64, such as `openssl rand -base64 32` gives them";
 
-/// Bytes in lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A text as it stands in a query or a path (RFC 3986, section 2.3: unreserved characters stay).
 pub(crate) fn percent(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -149,6 +144,8 @@ pub(crate) fn text_at(body: &Value, path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use model::id::hex;
+
     use super::*;
 
     #[test]

@@ -14,12 +14,13 @@ use connector::{
     Reply, Request, SettingsMistake, once, read_settings, schema_of,
 };
 use jiff::Timestamp;
+use model::id::hex;
 use model::settings::ConnectorSettings;
 use model::{Channel, Reason, Secret};
 use serde_json::Value;
 
 pub use self::settings::Settings;
-use crate::over_http::{self, Api, base64, hex, hmac_sha256, is_equal, percent, text_at};
+use crate::over_http::{self, Api, base64, hmac_sha256, is_equal, percent, text_at};
 
 /// Mail through Mailgun's API.
 pub const KIND: Kind = Kind {

@@ -17,13 +17,14 @@ use connector::{
     once, read_settings, schema_of,
 };
 use jiff::Timestamp;
+use model::id::hex;
 use model::profile::Profile;
 use model::settings::ConnectorSettings;
 use model::{Channel, Reason, Secret};
 use serde_json::{Map, Value, json};
 
 pub use self::settings::{Settings, Source};
-use crate::over_http::{self, Api, hex, hmac_sha256, percent, text_at};
+use crate::over_http::{self, Api, hmac_sha256, percent, text_at};
 
 /// Audiences at Meta.
 pub const KIND: Kind = Kind {

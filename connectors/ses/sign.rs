@@ -5,7 +5,8 @@ use connector::HttpRequest;
 use connector::http::HeaderText;
 use jiff::Timestamp;
 
-use crate::over_http::{hex, hmac_sha256};
+use crate::over_http::hmac_sha256;
+use model::id::hex;
 
 /// Whose signature.
 pub(super) struct Key<'a> {

@@ -1,4 +1,4 @@
-//! Messages for a service of one's own, as Standard Webhooks 1.0 (<https://www.standardwebhooks.com>), signed with HMAC-SHA256.
+//! Messages and audiences for a service of one's own, as Standard Webhooks 1.0 (<https://www.standardwebhooks.com>), signed with HMAC-SHA256.
 //!
 //! Class A by that contract: `webhook-id` is the same for every attempt, and whoever receives it acts on it once. Not supported: `v1a` signatures.
 
@@ -7,14 +7,18 @@ mod settings;
 use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::{host_and_port, outcome};
 use connector::{
-    Built, Connector, Exchange, HttpReply, HttpRequest, Idempotency, Item, Kind, Method, Outcome, Reach,
-    Reply, Request, SettingsMistake, once, read_settings, schema_of,
+    AudienceKind, Audiences, Built, Change, Changed, Connector, Exchange, HttpReply, HttpRequest,
+    Idempotency, Identifier, Item, Kind, Member, Method, Opened, Outcome, Reach, Reply, Request, Said,
+    SettingsMistake, once, read_settings, schema_of, settled,
 };
+use jiff::Timestamp;
+use model::profile::Profile;
 use model::settings::ConnectorSettings;
 use model::{Channel, Reason};
 use serde_json::{Value, json};
 
 pub use self::settings::Settings;
+use crate::identifiers;
 use crate::over_http::{
     WEBHOOK_KEY, base64, connections_mistake, hmac_sha256, standard_event, text_at, webhook_key,
 };
@@ -24,8 +28,18 @@ pub const KIND: Kind = Kind {
     name: "webhook",
     channel: Channel::Email,
     idempotency: Idempotency::Key,
-    audiences: None,
-    summary: "Messages for a service of your own, as signed webhooks: it sends them, or does with them what it likes.",
+    audiences: Some(AudienceKind {
+        identifiers: &[
+            Identifier { column: "id", normaliser: "as it is/1", is_hashed: false },
+            Identifier { column: "email", normaliser: "lower case/1", is_hashed: false },
+        ],
+        // Standard Webhooks ask for bodies of less than 20 kB.
+        members_max: 100,
+        bytes_max: 16 * 1024,
+        people_min: 0,
+        renew_after: None,
+    }),
+    summary: "Messages and audiences for a service of your own, as signed webhooks: it does with them what it likes.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,
     build,
@@ -38,6 +52,7 @@ struct Webhook {
     reach: Reach,
     connections: usize,
     private: bool,
+    columns: Vec<String>,
 }
 
 impl std::fmt::Debug for Webhook {
@@ -49,6 +64,10 @@ impl std::fmt::Debug for Webhook {
 impl Connector for Webhook {
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {
         once(Request::Http(self.request(item)), |reply| judge(&reply))
+    }
+
+    fn audiences(&self) -> Option<&dyn Audiences> {
+        Some(self)
     }
 
     fn reach(&self) -> Reach {
@@ -85,6 +104,58 @@ impl Connector for Webhook {
     }
 }
 
+impl Audiences for Webhook {
+    fn member(&self, profile: &Profile) -> Option<Member> {
+        if profile.id.is_empty() {
+            return None;
+        }
+        let column = |name: &String| match name.as_str() {
+            "email" => Some((name.clone(), identifiers::email(profile)?.into())),
+            other => Some((name.clone(), identifiers::text(profile, other)?.into())),
+        };
+        let id = ("id".to_owned(), profile.id.clone().into());
+        Member::of(std::iter::once(id).chain(self.columns.iter().filter_map(column)).collect())
+    }
+
+    fn open(&self, name: &str, _at: Timestamp) -> Box<dyn Exchange<Opened>> {
+        settled(Opened::Found { id: name.to_owned() })
+    }
+
+    fn change(&self, change: &Change) -> Box<dyn Exchange<Changed>> {
+        let members = change.members.len();
+        let told: Vec<Value> =
+            change.members.iter().map(|member| Value::Object(member.identifiers())).collect();
+        let body = json!({
+            "type": "audience.changed",
+            "timestamp": change.at.to_string(),
+            "data": { "audience": change.audience, "do": change.verb.as_str(), "members": told },
+        });
+        let request = self.signed(&format!("aud_{}", change.key), change.at, &body);
+        once(Request::Http(request), move |reply| judge_change(&reply, members))
+    }
+}
+
+/// A yes may name those of whom it is none: `{"rejected": [{"member": 3, "why": "..."}]}`, by their places.
+fn judge_change(reply: &Reply, members: usize) -> Changed {
+    let outcome = judge(reply);
+    let (Outcome::Accepted { .. }, Reply::Http(answer)) = (&outcome, reply) else {
+        return Changed::All(outcome);
+    };
+    let answer = answer.json();
+    let Some(rejected) = answer["rejected"].as_array().filter(|rejected| !rejected.is_empty()) else {
+        return Changed::All(outcome);
+    };
+    let mut each = vec![outcome; members];
+    for one in rejected {
+        let place = one["member"].as_u64().and_then(|place| usize::try_from(place).ok());
+        if let Some(outcome) = place.and_then(|place| each.get_mut(place)) {
+            let detail = Said::of(one["why"].as_str().unwrap_or("no reason is given")).to_string();
+            *outcome = Outcome::Rejected { reason: Reason::FailRemote4xx, bounce: None, detail };
+        }
+    }
+    Changed::Each(each)
+}
+
 impl Webhook {
     fn request(&self, item: &Item) -> HttpRequest {
         let content = &item.content;
@@ -99,14 +170,19 @@ impl Webhook {
                 "headers": crate::over_http::header_map(&content.headers),
             },
         });
-        let (id, seconds) = (item.delivery.as_str(), item.at.as_second());
+        self.signed(item.delivery.as_str(), item.at, &body)
+    }
+
+    /// A request under this id, signed as of a time.
+    fn signed(&self, id: &str, at: Timestamp, body: &Value) -> HttpRequest {
+        let seconds = at.as_second();
         let signed = format!("{id}.{seconds}.{body}");
         let signatures: Vec<String> = self
             .keys
             .iter()
             .map(|key| format!("v1,{}", base64(&hmac_sha256(key, signed.as_bytes()))))
             .collect();
-        HttpRequest::json(Method::Post, &*self.url, &body)
+        HttpRequest::json(Method::Post, &*self.url, body)
             .header("webhook-id", id)
             .header("webhook-timestamp", seconds.to_string())
             .header("webhook-signature", signatures.join(" "))
@@ -148,6 +224,7 @@ fn build(settings: &ConnectorSettings) -> Built {
             reach: Reach::Network { host, port },
             connections: usize::from(settings.connections),
             private: settings.private,
+            columns: settings.columns,
             url: settings.url,
             keys,
         })),

@@ -6,7 +6,8 @@ use serde::Deserialize;
 /// Every setting once.
 pub(super) const EXAMPLE: &str = r#"{
     "url": "https://hooks.acme.example/messages", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-    "secret_before": "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "connections": 8, "private": true
+    "secret_before": "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "connections": 8, "private": true,
+    "columns": ["email", "plan"]
 }"#;
 
 /// Settings of a receiver. There is no `Debug`: they hold secrets.
@@ -25,7 +26,14 @@ pub struct Settings {
     #[serde(default = "crate::over_http::connections")]
     #[schemars(range(min = 1, max = 200))]
     pub connections: u16,
+    /// The columns of `profiles` that members of audiences are told by, besides their id; `[email]` unless given.
+    #[serde(default = "columns")]
+    pub columns: Vec<String>,
     /// Whether the receiver may have an address that is not public: in your own network.
     #[serde(default)]
     pub private: bool,
+}
+
+fn columns() -> Vec<String> {
+    vec!["email".to_owned()]
 }

@@ -21,7 +21,7 @@ use model::{DeliveryId, EmailAddress, PlaybookName, ProfileNumber, StepId, Templ
 
 use crate::audience::{Audiences, Change, Changed, Member, Opened, Verb};
 use crate::exchange::{Call, Exchange, Failure, FilePut, Reply, Request, SmtpPhase, Step, Tls};
-use crate::http::{HEADERS_KEPT, HeaderText, HttpReply};
+use crate::http::{HEADERS_KEPT, HeaderText, HttpReply, HttpRequest};
 use crate::item::Item;
 use crate::kind::{Connector, Kind};
 use crate::outcome::{Bounce, Outcome, Schedule};
@@ -112,7 +112,7 @@ pub fn replay(kind: &Kind, text: &str) -> Result<usize, String> {
     for conversation in
         text.split("\n\n").map(str::trim).filter(|text| text.lines().any(|line| !line.starts_with('#')))
     {
-        let happened = play(kind, conversation)?;
+        let happened = play(kind, conversation)?.lines;
         let written: Vec<&str> = conversation.lines().filter(|line| !line.starts_with('#')).collect();
         if happened != written {
             return Err(format!("written:\n{}\n\nhappened:\n{}", written.join("\n"), happened.join("\n")));
@@ -129,20 +129,52 @@ pub fn rewritten(kind: &Kind, text: &str) -> Result<String, String> {
         let mut lines: Vec<String> =
             conversation.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect();
         if conversation.lines().any(|line| !line.starts_with('#')) {
-            lines.extend(play(kind, conversation)?);
+            lines.extend(play(kind, conversation)?.lines);
         }
         conversations.push(lines.join("\n"));
     }
     Ok(conversations.join("\n\n") + "\n")
 }
 
-fn play(kind: &Kind, conversation: &str) -> Result<Vec<String>, String> {
-    let lines = |mark: &'static str| conversation.lines().filter_map(move |line| line.strip_prefix(mark));
-    let settings_text = lines("$ ").next().ok_or("a conversation begins with `$ {settings}`")?;
+/// What a connector asks over HTTP in a file's conversations, as it is sent, secrets and all, and what it would ask to learn what became of
+/// the message; each once. For verifiers that were not written here.
+pub fn requests(kind: &Kind, text: &str) -> Result<Vec<HttpRequest>, String> {
+    let mut all: Vec<HttpRequest> = Vec::new();
+    for conversation in text.split("\n\n").filter(|text| text.lines().any(|line| line.starts_with("$ "))) {
+        let looks_up = built(kind, conversation)?.1.look_up(&sample_item().echo());
+        let question = looks_up.and_then(|mut exchange| match exchange.next(None) {
+            Step::Call(Call { request: Request::Http(request), .. }) => Some(request),
+            _ => None,
+        });
+        for request in play(kind, conversation)?.requests.into_iter().chain(question) {
+            if !all.contains(&request) {
+                all.push(request);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// A conversation's connector, and its settings as they are written.
+fn built<'a>(kind: &Kind, conversation: &'a str) -> Result<(&'a str, Box<dyn Connector>), String> {
+    let mut lines = conversation.lines().filter_map(|line| line.strip_prefix("$ "));
+    let written = lines.next().ok_or("a conversation begins with `$ {settings}`")?;
     let settings =
-        serde_json::from_str(settings_text).map_err(|error| format!("the settings are not JSON: {error}"))?;
-    let connector = (kind.build)(&ConnectorSettings(settings))
-        .map_err(|mistakes| format!("the settings: {mistakes:?}"))?;
+        serde_json::from_str(written).map_err(|error| format!("the settings are not JSON: {error}"))?;
+    let connector = (kind.build)(&ConnectorSettings(settings));
+    Ok((written, connector.map_err(|mistakes| format!("the settings: {mistakes:?}"))?))
+}
+
+/// A conversation as it went.
+struct Played {
+    lines: Vec<String>,
+    requests: Vec<HttpRequest>,
+}
+
+fn play(kind: &Kind, conversation: &str) -> Result<Played, String> {
+    let lines = |mark: &'static str| conversation.lines().filter_map(move |line| line.strip_prefix(mark));
+    let (settings_text, connector) = built(kind, conversation)?;
+    let mut requests = Vec::new();
     let mut happened = vec![format!("$ {settings_text}")];
     let asked = lines("! ").next();
     happened.extend(asked.map(|asked| format!("! {asked}")));
@@ -152,6 +184,9 @@ fn play(kind: &Kind, conversation: &str) -> Result<Vec<String>, String> {
     for _ in 0..STEPS_MAX {
         match exchange.next(reply.take()) {
             Step::Call(call) => {
+                if let Request::Http(request) = &call.request {
+                    requests.push(request.clone());
+                }
                 happened.extend(call_lines(&call).into_iter().map(|line| format!("> {line}")));
                 let told = replies
                     .next()
@@ -161,7 +196,7 @@ fn play(kind: &Kind, conversation: &str) -> Result<Vec<String>, String> {
             }
             Step::Done(end) => {
                 happened.extend(end.into_iter().map(|line| format!("= {line}")));
-                return Ok(happened);
+                return Ok(Played { lines: happened, requests });
             }
         }
     }

@@ -83,7 +83,7 @@ pub async fn push(daemon: &Daemon, now: Timestamp) -> Result<Pushed, DaemonError
 async fn wanted_by(daemon: &Daemon, sync: Option<&Sync>) -> Result<u64, DaemonError> {
     let Some(sync) = sync else { return Ok(0) };
     let mut tx = daemon.state.read().await?;
-    Ok(state::audience::last_run(&mut tx, &sync.name).await?.map_or(0, |(run, _)| run.wanted))
+    Ok(state::sync::last_run(&mut tx, &sync.name).await?.map_or(0, |(run, _)| run.wanted))
 }
 
 /// What the rules see of an audience's members; `None`: no sync keeps it any more.
@@ -93,12 +93,7 @@ fn traits_of(daemon: &Daemon, at: &AudienceAt) -> Option<Traits> {
 }
 
 /// What state knows of these people, who are locked: consent, and suppression of them and of these addresses.
-async fn facts(
-    daemon: &Daemon,
-    tx: &mut Tx,
-    people: &[(ProfileNumber, Option<AddressHash>)],
-    now: Timestamp,
-) -> Result<People, DaemonError> {
+async fn facts(tx: &mut Tx, people: &[(ProfileNumber, Option<AddressHash>)]) -> Result<People, DaemonError> {
     let numbers: Vec<ProfileNumber> = people.iter().map(|(number, _)| *number).collect();
     let addresses: Vec<AddressHash> = people.iter().filter_map(|(_, address)| address.clone()).collect();
     state::outbox::lock_profiles(tx, &numbers).await?;
@@ -107,8 +102,7 @@ async fn facts(
         .iter()
         .map(|(number, address)| (*number, Facts { address: address.clone(), ..Facts::default() }))
         .collect();
-    let asked = people::known(&daemon.project.policy, &numbers, &addresses, now);
-    tx.ask(asked).await?.fill(&mut known);
+    tx.ask(people::permissions(&numbers, &addresses)).await?.fill(&mut known);
     Ok(known)
 }
 
@@ -146,7 +140,7 @@ async fn look_at_doubtful(daemon: &Daemon, now: Timestamp) -> Result<(), DaemonE
         drop(tx);
         let mut tx = daemon.deciding().await?;
         let people: Vec<_> = doubtful.iter().map(|(key, address)| (key.profile, address.clone())).collect();
-        let known = facts(daemon, &mut tx, &people, now).await?;
+        let known = facts(&mut tx, &people).await?;
         let mut puts = Vec::new();
         for (key, address) in &doubtful {
             let (Some(audience), Some(facts)) = (audiences.get(&key.audience), known.get(&key.profile))
@@ -347,7 +341,7 @@ impl Pusher<'_> {
             let numbers: Vec<ProfileNumber> =
                 kept.iter().flat_map(|row| row.entries.iter().map(|(key, _)| key.profile)).collect();
             let entries = tx.ask(state::audience::addresses(self.audience.number, &numbers)).await?;
-            let known = facts(self.daemon, &mut tx, &entries, self.now).await?;
+            let known = facts(&mut tx, &entries).await?;
             let (mut puts, mut left) = (Vec::new(), Vec::new());
             for mut row in kept {
                 row.entries.retain(|(key, _)| {

@@ -7,6 +7,7 @@ use model::consent::{ConsentEvent, Suppression};
 use model::delivery::GateRecord;
 use model::enrollment::Enrollment;
 use model::{EnrollmentId, PlaybookName, ProfileNumber, SegmentName, StepId};
+use state::audience::Membership;
 use state::delivery::{DeliveryKey, Filter, LoggedDelivery};
 use state::fact::Fact;
 use state::outbox::Attempt;
@@ -78,6 +79,8 @@ pub struct Explanation {
     pub consents: Vec<ConsentEvent>,
     /// Suppressions of the person, and of the present address.
     pub suppressions: Vec<Suppression>,
+    /// The audiences that the person is in, or is to be in.
+    pub audiences: Vec<Membership>,
     /// What providers and links told us.
     pub facts: Vec<Fact>,
     /// What the gates say now.
@@ -167,6 +170,7 @@ pub async fn explain(
         entrances,
         consents,
         suppressions: facts_now.suppressions,
+        audiences: state::audience::of_profile(&mut tx, number).await?,
         facts,
         now: says,
     }))

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
+use model::sync::{Has, Todo};
 
 use crate::daemon::{Daemon, lock};
 use crate::report::{Pumped, Ticked};
@@ -20,6 +21,12 @@ pub struct Metrics {
 
 /// Name, kind and help of all that is counted or measured.
 const HELP: &[(&str, &str, &str)] = &[
+    (
+        "drumbeat_audience_entries",
+        "gauge",
+        "Entries of audiences, by whether their destination has them: no, maybe, yes.",
+    ),
+    ("drumbeat_audience_todo", "gauge", "Entries of audiences that something is to be done about, by what."),
     ("drumbeat_build_info", "gauge", "The version that runs."),
     ("drumbeat_clock_jumps_total", "counter", "How often the clock was set while the daemon ran."),
     ("drumbeat_decisions_total", "counter", "Decisions by what they were and why."),
@@ -162,6 +169,18 @@ impl Metrics {
             if let Some(last) = state::segment::last_run(&mut tx, name).await? {
                 let line = format!("drumbeat_segment_members{{segment=\"{name}\"}} {}", last.members);
                 lines.entry("drumbeat_segment_members").or_default().push(line);
+            }
+        }
+        for audience in state::audience::all(&mut tx).await? {
+            let counts = state::audience::counts(&mut tx, audience.number).await?;
+            let at = format!("destination=\"{}\",audience=\"{}\"", audience.at.destination, audience.at.name);
+            for (word, has) in Has::ALL {
+                let line = format!("drumbeat_audience_entries{{{at},has=\"{word}\"}} {}", counts.has(*has));
+                lines.entry("drumbeat_audience_entries").or_default().push(line);
+            }
+            for (word, todo) in Todo::ALL.iter().filter(|(_, todo)| *todo != Todo::Nothing) {
+                let line = format!("drumbeat_audience_todo{{{at},todo=\"{word}\"}} {}", counts.todo(*todo));
+                lines.entry("drumbeat_audience_todo").or_default().push(line);
             }
         }
         let mut text = String::new();

@@ -145,22 +145,39 @@ pub async fn read(
     numbers: &[ProfileNumber],
     now: Timestamp,
 ) -> Result<People, SourceError> {
-    let ids = state::profile::ids_of(tx, numbers).await?;
-    let mut profiles = profiles(view, &daemon.project.data.profiles, accounts, &ids).await?;
-    let mut people: People = BTreeMap::new();
-    for number in numbers {
-        let Some(id) = ids.get(number) else {
-            people.insert(*number, Facts::default());
-            continue;
-        };
-        let facts = match profiles.remove(number) {
-            Some(profile) => Facts::of(daemon, profile),
-            None => Facts { id: id.clone(), ..Facts::default() },
-        };
-        people.insert(*number, facts);
-    }
+    let mut people = who_they_are(daemon, tx, view, accounts, numbers).await?;
     read_state(tx, &daemon.project.policy, &mut people, now).await?;
     Ok(people)
+}
+
+/// The same, without what happened to them: touches, and where they stand in playbooks.
+pub async fn read_permissions(
+    daemon: &Daemon,
+    tx: &mut Tx,
+    view: &mut View,
+    numbers: &[ProfileNumber],
+) -> Result<People, SourceError> {
+    let mut people = who_they_are(daemon, tx, view, None, numbers).await?;
+    let addresses: Vec<AddressHash> = people.values().filter_map(|facts| facts.address.clone()).collect();
+    tx.ask(permissions(numbers, &addresses)).await?.fill(&mut people);
+    Ok(people)
+}
+
+async fn who_they_are(
+    daemon: &Daemon,
+    tx: &mut Tx,
+    view: &mut View,
+    accounts: Option<&Query>,
+    numbers: &[ProfileNumber],
+) -> Result<People, SourceError> {
+    let ids = state::profile::ids_of(tx, numbers).await?;
+    let mut profiles = profiles(view, &daemon.project.data.profiles, accounts, &ids).await?;
+    let mut facts = |number: &ProfileNumber| match (profiles.remove(number), ids.get(number)) {
+        (Some(profile), _) => Facts::of(daemon, profile),
+        (None, Some(id)) => Facts { id: id.clone(), ..Facts::default() },
+        (None, None) => Facts::default(),
+    };
+    Ok(numbers.iter().map(|number| (*number, facts(number))).collect())
 }
 
 /// At most 1,000 people as the view has them, with their accounts where `accounts` is given: one query more for them all.
@@ -228,11 +245,17 @@ pub fn known(
     now: Timestamp,
 ) -> Question<Known> {
     let since = looks_back_to(policy, now);
-    let what_is_allowed =
-        state::consent::of_profiles(numbers).and(state::consent::suppressions(numbers, addresses));
     let what_happened = state::delivery::touches(numbers, since).and(state::enrollment::standings(numbers));
-    what_is_allowed.and(what_happened).map(|((consents, suppressions), (touches, standings))| {
-        Ok(Known { consents, suppressions, touches, standings })
+    permissions(numbers, addresses)
+        .and(what_happened)
+        .map(|(known, (touches, standings))| Ok(Known { touches, standings, ..known }))
+}
+
+/// What is allowed of these people and addresses: consent and suppression, and nothing of what happened?
+pub fn permissions(numbers: &[ProfileNumber], addresses: &[AddressHash]) -> Question<Known> {
+    let asked = state::consent::of_profiles(numbers).and(state::consent::suppressions(numbers, addresses));
+    asked.map(|(consents, suppressions)| {
+        Ok(Known { consents, suppressions, touches: Vec::new(), standings: Vec::new() })
     })
 }
 

@@ -16,9 +16,9 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use crate::audit::Entry;
 use crate::control::{Halt, HaltScope};
 use crate::db::{Access, Place, State, make_private, place, sqlite_options};
-use crate::keys::hex;
 use crate::node::lock_file;
 use crate::{StateError, Tx, control, outbox};
+use model::id::hex;
 
 /// What is known of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]

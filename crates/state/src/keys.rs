@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use model::EmailAddress;
-use model::id::{AddressHash, IdentityHash, UnitHash};
+use model::id::{AddressHash, IdentityHash, UnitHash, hex};
 use sha2::{Digest as _, Sha256};
 
 use crate::db::binds;
@@ -288,14 +288,6 @@ fn open(key: &RandomizedNonceKey, sealed: &[u8], about: &str) -> Option<Vec<u8>>
     let length = key.open_in_place(nonce, Aad::from(about.as_bytes()), &mut opened).ok()?.len();
     opened.truncate(length);
     Some(opened)
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").ok();
-        text
-    })
 }
 
 #[cfg(test)]

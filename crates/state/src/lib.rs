@@ -34,6 +34,7 @@ pub mod segment;
 pub mod shared;
 mod sqlite_tx;
 pub mod suppression;
+pub mod sync;
 pub mod tally;
 
 pub use ask::Question;

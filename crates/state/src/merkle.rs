@@ -74,7 +74,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::keys::hex;
+    use model::id::hex;
 
     /// The definition of RFC 6962 2.1, word for word.
     fn defined(leaves: &[Hash]) -> Hash {

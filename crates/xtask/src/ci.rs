@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cost, fmt, process};
+use crate::{contracts, cost, fmt, process};
 
 /// A step: its name, and what it does.
 type Step = (&'static str, fn() -> Result<()>);
 
 const QUICK: &[Step] = &[("fmt", || fmt::format(&["--check"])), ("clippy", clippy), ("test", test)];
-const SLOW: &[Step] = &[("doc", doc), ("cost", cost::check)];
+const SLOW: &[Step] = &[("contracts", contracts::step), ("doc", doc), ("cost", cost::check)];
 
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
     let steps = match arguments {

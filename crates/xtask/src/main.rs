@@ -5,8 +5,10 @@
 
 mod bench;
 mod ci;
+mod contracts;
 mod cost;
 mod fmt;
+mod mutants;
 mod process;
 mod promises;
 mod tidy;
@@ -35,11 +37,23 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "ci",
         arguments: "[--quick]",
-        does: "everything that must hold: fmt, clippy, test, doc, cost",
+        does: "everything that must hold: fmt, clippy, test, contracts, doc, cost",
         run: ci::main,
+    },
+    Command {
+        name: "contracts",
+        arguments: "",
+        does: "check what connectors ask with others' verifiers",
+        run: contracts::main,
     },
     Command { name: "cost", arguments: "", does: "the CPU-minutes of a clean build", run: cost::main },
     Command { name: "fmt", arguments: "[--check]", does: "format every Rust file", run: fmt::main },
+    Command {
+        name: "mutants",
+        arguments: "[NAME...]",
+        does: "break it on purpose, and see a test fail",
+        run: mutants::main,
+    },
     Command {
         name: "promises",
         arguments: "[--runs N]",

@@ -334,6 +334,17 @@ fn killed_at_any_point_the_audience_is_what_it_is_to_be() {
     }
 }
 
+/// The example of the README is one that `check` takes.
+#[test]
+fn the_sync_of_the_readme_is_one() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let chapter = readme.split("## Audiences").nth(1).unwrap();
+    let example = chapter.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = shop(1, 1);
+    folder.write("syncs/power_users.yml", example);
+    folder.run(&["check"]).code(0);
+}
+
 #[test]
 fn mistakes_of_a_sync_are_said_where_they_are() {
     let folder = shop(1, 1);

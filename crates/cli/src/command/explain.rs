@@ -3,6 +3,7 @@
 use daemon::explain::{Explanation, Told, explain as tell};
 use model::delivery::GateRecord;
 use model::enrollment::Progress;
+use model::sync::{Has, Todo};
 use model::{DeliveryId, DeliveryState};
 use serde_json::{Value, json};
 
@@ -103,6 +104,16 @@ fn as_json(told: &Explanation) -> Value {
         .iter()
         .map(|one| json!({ "reason": one.reason.as_str(), "since": one.since.to_string(), "source": one.source }))
         .collect();
+    let audiences: Vec<Value> = told
+        .audiences
+        .iter()
+        .map(|one| {
+            json!({
+                "destination": one.at.destination.as_str(), "audience": one.at.name.as_str(), "todo": one.todo.as_str(),
+                "in": one.has.as_str(), "reason": one.reason.as_str(), "since": one.since.to_string(),
+            })
+        })
+        .collect();
     let now: Vec<Value> = told
         .now
         .iter()
@@ -111,7 +122,7 @@ fn as_json(told: &Explanation) -> Value {
     let warning = (!told.in_warehouse).then_some("nobody in the warehouse has this id now");
     json!({
         "profile": told.id, "number": told.number.0, "in_warehouse": told.in_warehouse, "warning": warning, "recorded": ways,
-        "entrances": entrances, "consent": consents, "suppressions": suppressions, "now": now,
+        "entrances": entrances, "consent": consents, "suppressions": suppressions, "audiences": audiences, "now": now,
     })
 }
 
@@ -207,12 +218,37 @@ fn for_people(told: &Explanation) -> String {
             printable(&one.source)
         ));
     }
+    if !told.audiences.is_empty() {
+        text.push_str("\naudiences, as their destinations say\n");
+    }
+    for one in &told.audiences {
+        text.push_str(&format!(
+            "  {}: {} since {} ({})\n",
+            one.at,
+            standing(one.todo, one.has),
+            one.since,
+            one.reason
+        ));
+    }
     text.push_str("\nwhat the gates say now\n");
     for says in &told.now {
         text.push_str(&format!("  `{}`, step `{}`\n", says.playbook, says.step));
         text.push_str(&gates_for_people(&says.gates));
     }
     text
+}
+
+/// How it stands with a person in an audience.
+fn standing(todo: Todo, has: Has) -> &'static str {
+    match (todo, has) {
+        (Todo::Nothing, _) => "in",
+        (Todo::Add, Has::No) => "to be added",
+        (Todo::Add, Has::Maybe) => "asked for, and no answer came",
+        (Todo::Add, Has::Yes) => "in, to be renewed",
+        (Todo::OptOut | Todo::Remove, _) => "to be removed",
+        (Todo::Leaves, _) => "to be removed, once it is known that not too many are",
+        (Todo::Rejected, _) => "refused by the destination",
+    }
 }
 
 fn entrance_for_people(entrance: &daemon::explain::Entrance) -> String {

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod audiences;
 pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod connector;

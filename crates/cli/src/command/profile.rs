@@ -51,7 +51,9 @@ async fn erase(context: &Context, id: &str, reason: &str) -> Result<u8, Failure>
     say(&format!(
         "erased: the log calls this person {number} now, which leads to nobody; a refresh does not bring them back"
     ));
-    say("What the warehouse and the providers know of the person is theirs to erase.");
+    say(
+        "Audiences let the person go at the next pass. What else the warehouse and the providers know of them is theirs to erase.",
+    );
     context.warn_of_stranger(&project, id).await;
     Ok(code::DONE)
 }

@@ -5,7 +5,6 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector::Verb;
 use daemon::metrics::Metrics;
 use daemon::nodes::{keep_alive, leave};
 use daemon::plan::Plan;
@@ -21,6 +20,7 @@ use state::{Access, State};
 use tokio::sync::watch;
 use web::Site;
 
+use super::audiences;
 use crate::args::Run;
 use crate::context::Context;
 use crate::failure::{Failure, code};
@@ -259,16 +259,7 @@ fn plan_json(plan: &Plan) -> Value {
         .map(|((playbook, hour), count)| json!({ "playbook": playbook.as_str(), "hour": hour.to_string(), "messages": count }))
         .collect();
     json["hours"] = Value::Array(hours);
-    // Who exactly: a plan is there to be read.
-    for audience in json["audiences"].as_array_mut().into_iter().flatten() {
-        let found = plan.audiences.iter().find(|(at, _)| {
-            audience["destination"] == at.destination.as_str() && audience["audience"] == at.name.as_str()
-        });
-        for verb in [Verb::Add, Verb::Remove] {
-            audience[verb.as_str()] =
-                json!(found.and_then(|(_, verbs)| verbs.get(&verb)).cloned().unwrap_or_default());
-        }
-    }
+    audiences::name(&mut json, plan);
     json
 }
 
@@ -361,82 +352,8 @@ fn passed_json(passed: &Passed, queue: &BTreeMap<&'static str, u64>) -> Value {
         "halted": halted,
         "guards": guards,
         "waiting": waiting,
-        "audiences": audiences_json(passed),
+        "audiences": audiences::json(passed),
     })
-}
-
-/// Each audience that was compared, or in which something was done.
-fn audiences_json(passed: &Passed) -> Value {
-    let pushed = &passed.pushed;
-    let at = pushed.audiences.keys().chain(passed.ticked.syncs.iter().map(|sync| &sync.at));
-    let at = at.chain(pushed.put_off.keys()).chain(pushed.too_small.keys());
-    let at: std::collections::BTreeSet<_> = at.collect();
-    at.into_iter()
-        .map(|at| {
-            let report = pushed.audiences.get(at).copied().unwrap_or_default();
-            let sync = passed.ticked.syncs.iter().rev().find(|sync| sync.at == *at);
-            let held = sync.and_then(|sync| sync.held.as_ref()).or_else(|| pushed.too_small.get(at));
-            let left_out = sync.map(|sync| {
-                let counts = sync.left_out.iter();
-                counts
-                    .map(|(reason, count)| (reason.as_str().to_owned(), json!(count)))
-                    .collect::<serde_json::Map<_, _>>()
-            });
-            json!({
-                "destination": at.destination.as_str(), "audience": at.name.as_str(), "wanted": sync.map(|sync| sync.wanted),
-                "added": report.added, "removed": report.removed, "rejected": report.rejected, "unknown": report.unknown,
-                "not_taken": report.not_taken, "left_out": left_out, "put_off": pushed.put_off.get(at),
-                "held": held.map(|held| json!({ "reason": held.reason.as_str(), "saw": held.saw })),
-            })
-        })
-        .collect()
-}
-
-/// The same for people. `did`: what was done, or would be.
-fn people_audiences(passed: &Passed, did: [&str; 2]) -> String {
-    let mut text = String::new();
-    for sync in &passed.ticked.syncs {
-        text.push_str(&format!(
-            "\nsync `{}`: {} are to be in {}\n",
-            sync.sync,
-            thousands(sync.wanted),
-            sync.at
-        ));
-        for (reason, count) in &sync.left_out {
-            text.push_str(&format!(
-                "  {:>9}  left out: {} ({reason})\n",
-                thousands(*count),
-                reason.meaning()
-            ));
-        }
-        if let Some(held) = &sync.held {
-            text.push_str(&format!(
-                "  held: {} ({}); `drumbeat sync accept {}` lets them go\n",
-                held.saw, held.reason, sync.sync
-            ));
-        }
-    }
-    for (at, report) in &passed.pushed.audiences {
-        text.push_str(&format!("\naudience {at}\n"));
-        for (count, what) in [
-            (report.added, did[0]),
-            (report.removed, did[1]),
-            (report.rejected, "refused by the destination"),
-            (report.unknown, "unknown: no answer came; asked for again"),
-            (report.not_taken, "not taken; tried again"),
-        ] {
-            if count > 0 {
-                text.push_str(&format!("  {:>9}  {what}\n", thousands(count)));
-            }
-        }
-    }
-    for (at, refusal) in &passed.pushed.too_small {
-        text.push_str(&format!("\nnobody is added to {at}: {} ({})\n", refusal.saw, refusal.reason));
-    }
-    for (at, why) in &passed.pushed.put_off {
-        text.push_str(&format!("\naudience {at} is tried again later: {why}\n"));
-    }
-    text
 }
 
 fn people_summary(project: &Project, passed: &Passed) -> String {
@@ -460,7 +377,7 @@ fn people_summary(project: &Project, passed: &Passed) -> String {
             reason.meaning()
         ));
     }
-    text.push_str(&people_audiences(passed, ["added", "removed"]));
+    text.push_str(&audiences::for_people(passed, ["added", "removed"]));
     for (destination, refusal) in pumped.halted.iter().chain(&passed.pushed.halted) {
         text.push_str(&format!(
             "\ndestination `{destination}` cannot be used: {} ({})\n",
@@ -568,20 +485,8 @@ fn people_plan(project: &Project, plan: &Plan) -> String {
             reason.meaning()
         ));
     }
-    text.push_str(&people_audiences(&plan.passed, ["would be added", "would be removed"]));
-    for (at, verbs) in &plan.audiences {
-        for (verb, ids) in verbs {
-            let shown: Vec<String> =
-                ids.iter().take(IDS_SHOWN).map(|id| crate::print::printable(id)).collect();
-            let more = ids.len().saturating_sub(IDS_SHOWN);
-            let more = if more > 0 {
-                format!(" and {} more: `--output json` has all", thousands(more as u64))
-            } else {
-                String::new()
-            };
-            text.push_str(&format!("\n{} {at}: {}{more}\n", verb.as_str(), shown.join(", ")));
-        }
-    }
+    text.push_str(&audiences::for_people(&plan.passed, ["would be added", "would be removed"]));
+    text.push_str(&audiences::names(plan));
     if !plan.hours.is_empty() {
         text.push_str("\nmessages by hour\n");
         let most = plan.hours.values().max().copied().unwrap_or(1).max(1);
@@ -594,9 +499,6 @@ fn people_plan(project: &Project, plan: &Plan) -> String {
     text.push_str("\nnothing was written, nothing was sent\n");
     text
 }
-
-/// People that a plan for people names.
-const IDS_SHOWN: usize = 20;
 
 /// A spinner on a terminal, silence elsewhere.
 struct Spinner {

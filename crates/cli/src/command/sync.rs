@@ -41,7 +41,7 @@ async fn list(context: &Context) -> Result<u8, Failure> {
         "held",
     ]);
     for sync in project.syncs.values() {
-        let run = state::audience::last_run(&mut tx, &sync.name).await?.map(|(run, _)| run);
+        let run = state::sync::last_run(&mut tx, &sync.name).await?.map(|(run, _)| run);
         let counts = match state::audience::find(&mut tx, &sync.audience).await? {
             Some(audience) => state::audience::counts(&mut tx, audience.number).await?,
             None => state::audience::Counts::default(),
@@ -71,7 +71,7 @@ async fn show(context: &Context, name: &str, people: bool) -> Result<u8, Failure
     let sync = known_sync(&project, name)?;
     let state = context.state(&project).await?;
     let mut tx = state.read().await?;
-    let run = state::audience::last_run(&mut tx, &sync.name).await?.map(|(run, _)| run);
+    let run = state::sync::last_run(&mut tx, &sync.name).await?.map(|(run, _)| run);
     let audience = state::audience::find(&mut tx, &sync.audience).await?;
     let (Some(run), Some(audience)) = (run, audience) else {
         return Err(Failure::new(format!("sync `{}` has not run yet", sync.name)).hint(
@@ -175,7 +175,7 @@ async fn accept(context: &Context, name: &str, reason: &str) -> Result<u8, Failu
     }
     let key = daemon::audiences::acceptance_key(&sync.name);
     state::meta::set(&mut tx, &key, &leaving.to_string()).await?;
-    state::audience::make_due(&mut tx, &sync.name).await?;
+    state::sync::make_due(&mut tx, &sync.name).await?;
     note(&mut tx, "removal_accepted", sync, leaving, reason, now);
     tx.commit().await?;
     say(&format!(
@@ -197,7 +197,7 @@ async fn resync(context: &Context, name: &str, reason: &str) -> Result<u8, Failu
         return Err(Failure::new(format!("sync `{}` has not run yet", sync.name)));
     };
     let people = state::audience::distrust(&mut tx, audience.number, now).await?;
-    state::audience::make_due(&mut tx, &sync.name).await?;
+    state::sync::make_due(&mut tx, &sync.name).await?;
     note(&mut tx, "resync", sync, people, reason, now);
     tx.commit().await?;
     say(&format!("{} people are added to `{}` again", thousands(people), sync.audience.name));

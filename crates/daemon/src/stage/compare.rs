@@ -13,8 +13,9 @@ use model::sync::{Sync, SyncFrom};
 use model::{ProfileNumber, Reason};
 use roaring::RoaringBitmap;
 use serde_json::json;
-use state::audience::{EntryKey, Put, SyncRun};
+use state::audience::{EntryKey, Put};
 use state::audit::Entry;
+use state::sync::SyncRun;
 
 use super::refresh::intern;
 use crate::audiences::{MEMBER, acceptance_key};
@@ -28,7 +29,7 @@ pub async fn due(daemon: &Daemon, now: Timestamp) -> Result<Vec<&Sync>, DaemonEr
     let mut tx = daemon.state.read().await?;
     let mut due = Vec::new();
     for sync in daemon.project.syncs.values() {
-        let is_due = match state::audience::last_run(&mut tx, &sync.name).await? {
+        let is_due = match state::sync::last_run(&mut tx, &sync.name).await? {
             None | Some((_, None)) => true,
             Some((run, Some(last))) => {
                 run.definition != sync.definition
@@ -61,7 +62,7 @@ pub async fn next_due(
 ) -> Result<Option<Timestamp>, DaemonError> {
     let mut next = None;
     for sync in daemon.project.syncs.values() {
-        let Some((_, Some(last))) = state::audience::last_run(tx, &sync.name).await? else { continue };
+        let Some((_, Some(last))) = state::sync::last_run(tx, &sync.name).await? else { continue };
         let due = sync.schedule.next_after(last.max(now), &daemon.project.settings.timezone);
         next = next.into_iter().chain(due).min();
     }
@@ -95,7 +96,7 @@ pub async fn compare(
     let all: Vec<ProfileNumber> = (&source | &known).iter().map(ProfileNumber).collect();
     for numbers in all.chunks(PAGE_ROWS) {
         let mut tx = daemon.state.read().await?;
-        let people = people::read(daemon, &mut tx, view, None, numbers, now).await?;
+        let people = people::read_permissions(daemon, &mut tx, view, numbers).await?;
         let mut entries = tx.ask(state::audience::entries(audience, numbers)).await?;
         drop(tx);
         let (mut puts, mut forgotten) = (Vec::new(), Vec::new());
@@ -189,7 +190,7 @@ async fn finish(
         left_out: left_out.clone(),
         held: held.clone(),
     };
-    state::audience::keep_run(&mut tx, &run).await?;
+    state::sync::keep_run(&mut tx, &run).await?;
     let counts = state::audience::counts(&mut tx, audience).await?;
     let by_code: BTreeMap<&str, u64> =
         left_out.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();

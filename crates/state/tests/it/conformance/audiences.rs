@@ -6,7 +6,8 @@ use model::id::{AddressHash, IdentityHash};
 use model::policy::Channel;
 use model::sync::{AudienceAt, Entry, Has, Todo};
 use model::{AudienceName, DestinationName, ProfileNumber, Reason, Refusal, SyncName};
-use state::audience::{self, EntryKey, Put, Said, SyncRun};
+use state::audience::{self, EntryKey, Put, Said};
+use state::sync::{self, SyncRun};
 use state::{State, Tx, consent};
 
 use crate::world::{at, people};
@@ -173,7 +174,7 @@ pub(crate) async fn whoever_says_no_is_doubtful_at_once(state: &State) {
 pub(crate) async fn the_last_run_of_a_sync_is_kept(state: &State) {
     let mut tx = begin(state).await;
     let name = SyncName::known("power_users");
-    assert_eq!(audience::last_run(&mut tx, &name).await.unwrap(), None);
+    assert_eq!(sync::last_run(&mut tx, &name).await.unwrap(), None);
     let run = SyncRun {
         sync: name.clone(),
         definition: "d".to_owned(),
@@ -182,11 +183,11 @@ pub(crate) async fn the_last_run_of_a_sync_is_kept(state: &State) {
         left_out: [(Reason::ConsentAbsent, 2)].into(),
         held: Some(Refusal { reason: Reason::MassRemoval, saw: "5 of 7".to_owned() }),
     };
-    audience::keep_run(&mut tx, &run).await.unwrap();
-    assert_eq!(audience::last_run(&mut tx, &name).await.unwrap(), Some((run.clone(), Some(at(10)))));
-    audience::make_due(&mut tx, &name).await.unwrap();
-    assert_eq!(audience::last_run(&mut tx, &name).await.unwrap(), Some((run.clone(), None)));
+    sync::keep_run(&mut tx, &run).await.unwrap();
+    assert_eq!(sync::last_run(&mut tx, &name).await.unwrap(), Some((run.clone(), Some(at(10)))));
+    sync::make_due(&mut tx, &name).await.unwrap();
+    assert_eq!(sync::last_run(&mut tx, &name).await.unwrap(), Some((run.clone(), None)));
     let later = SyncRun { as_of: at(20), held: None, ..run };
-    audience::keep_run(&mut tx, &later).await.unwrap();
-    assert_eq!(audience::last_run(&mut tx, &name).await.unwrap(), Some((later, Some(at(20)))));
+    sync::keep_run(&mut tx, &later).await.unwrap();
+    assert_eq!(sync::last_run(&mut tx, &name).await.unwrap(), Some((later, Some(at(20)))));
 }
