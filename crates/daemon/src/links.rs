@@ -1,4 +1,4 @@
-//! The links a message carries, and the message as a connector gets it.
+//! The links a message carries, what lists and counts it, and the message as a connector gets it.
 
 use connector::Item;
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use model::{EmailAddress, MessageClass, Reason, Refusal};
 
 use crate::daemon::Daemon;
 
-/// The links of one message; none where the brand has no public address.
+/// The links of one message, and what its receivers list and count it by; none where the brand has no public address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Links {
     /// One click: withdraws all but transactional purposes of the channel.
@@ -20,6 +20,8 @@ pub struct Links {
     pub preferences: Option<String>,
     /// RFC 2919.
     pub list_id: Option<String>,
+    /// By what Gmail counts complaints.
+    pub feedback_id: Option<String>,
 }
 
 impl Links {
@@ -46,6 +48,12 @@ impl Links {
             preferences: Some(link("p", token::Purpose::Preferences)),
             list_id: (!host.is_empty())
                 .then(|| format!("{}.{host}", purpose.name.as_str().replace('_', "-"))),
+            feedback_id: Some(message::feedback_id(
+                &daemon.project.settings.project,
+                delivery.traits.playbook.as_str(),
+                delivery.step.as_str(),
+                purpose.class.as_str(),
+            )),
         }
     }
 }

@@ -220,6 +220,8 @@ fn compose(
         date: now,
         list_id: links.list_id.as_deref(),
         unsubscribe_url: links.unsubscribe.as_deref(),
+        feedback_id: links.feedback_id.as_deref(),
+        signer: daemon.project.signers.get(&brand.name).map(AsRef::as_ref),
         test,
     })
 }

@@ -2,14 +2,17 @@
 //!
 //! [`compile`] turns the files of one template into a [`Compiled`]: inheritance is resolved, MJML becomes HTML, styles are
 //! inlined, the text part is derived, and everything that can be known to be wrong is said, with its place. [`Compiled::render`]
-//! fills in one person's values; [`compose`] makes the mail. [`token`] signs the links that a mail carries.
+//! fills in one person's values; [`compose`] makes the mail, and [`dkim`]
+//! signs it. [`token`] signs the links that a mail carries.
 //!
 //! Deliberately absent: files, network, clocks, dice and `async`. What is not built yet is refused with "not yet".
 
 mod compile;
 mod date;
+pub mod dkim;
 mod encode;
 mod expand;
+mod feedback_id;
 mod filters;
 mod front;
 mod html;
@@ -31,6 +34,7 @@ mod text;
 pub mod token;
 
 pub use compile::{Compiled, compile};
+pub use feedback_id::feedback_id;
 pub use lint::Used;
 pub use mail::{Letter, Mail, compose};
 pub use mistake::Mistake;

@@ -1,7 +1,7 @@
 //! A rendered message as bytes for a mail server: headers, envelope, MIME. Every header is checked before it is written, every
 //! line ends in CRLF, and nothing is drawn: the same letter gives the same bytes.
 //!
-//! Deliberately absent: DKIM, `mailto:` links, return paths of their own, attachments.
+//! Deliberately absent: `mailto:` links and return paths of their own, since nothing reads what would come back; attachments.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use lettre::message::{MultiPart, SinglePart};
 use model::mail::{Content, Party};
 use model::{DeliveryId, EmailAddress, Reason, Refusal};
 
+use crate::dkim::Signer;
 use crate::encode::{self, FOLD_AT, encoded_words, is_plain, unstructured};
 use crate::render::Rendered;
 
@@ -36,6 +37,11 @@ pub struct Letter<'a> {
     pub list_id: Option<&'a str>,
     /// The one-click address (RFC 8058): also gives `List-Unsubscribe-Post`.
     pub unsubscribe_url: Option<&'a str>,
+    /// By what Gmail counts complaints: see [`crate::feedback_id`]. In the bytes alone, since providers that compose the mail
+    /// themselves write one of their own, and Gmail heeds one.
+    pub feedback_id: Option<&'a str>,
+    /// Who signs it (RFC 6376); `None`: nobody, or a server on the way.
+    pub signer: Option<&'a Signer>,
     /// A test to a colleague: the subject says so.
     pub test: bool,
 }
@@ -68,7 +74,7 @@ const NAME_CHARS_MAX: usize = 100;
 ///
 /// # Errors
 /// A refusal of gate `content`: an empty subject or message, a header that would hold a line break or is too long, a sender or
-/// an address for answers that is none.
+/// an address for answers that is none. Of gate `dispatch`: it could not be signed.
 pub fn compose(letter: &Letter<'_>) -> Result<Mail, Refusal> {
     let rendered = letter.rendered;
     if rendered.html.is_none() && rendered.text.trim().is_empty() {
@@ -120,9 +126,16 @@ pub fn compose(letter: &Letter<'_>) -> Result<Mail, Refusal> {
             more.push((name.clone(), value.to_owned()));
         }
     }
+    if let Some(feedback_id) = letter.feedback_id {
+        header(&mut headers, "Feedback-ID", bracketed("the Feedback-ID", feedback_id)?);
+    }
     header(&mut headers, "MIME-Version", "1.0");
     let mut bytes = headers.into_bytes();
     bytes.extend(body(rendered, letter.delivery));
+    // Last: whatever is changed after this breaks it.
+    if let Some(signer) = letter.signer {
+        bytes.splice(..0, signer.signature(&bytes, letter.date)?);
+    }
     let content = Content {
         subject,
         html: rendered.html.as_deref().map(Arc::from),

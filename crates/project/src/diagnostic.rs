@@ -73,6 +73,13 @@ impl Diagnostic {
         self
     }
 
+    /// Covers what stands at its place and behind it in the line: it is a secret.
+    pub(crate) fn cover(&mut self) {
+        let before = self.column.saturating_sub(1);
+        self.source =
+            self.source.chars().enumerate().map(|(at, c)| if at < before { c } else { '*' }).collect();
+    }
+
     /// The look of rustc, without a line break at the end.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };

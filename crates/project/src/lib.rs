@@ -7,6 +7,7 @@ mod bundle;
 mod columns;
 mod condition;
 mod diagnostic;
+mod dkim;
 mod load;
 mod overlay;
 mod playbook;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use model::name::{DestinationName, PlaybookName, SegmentName, SyncName, TemplateName};
+use model::name::{BrandName, DestinationName, PlaybookName, SegmentName, SyncName, TemplateName};
 use model::playbook::Playbook;
 use model::policy::{Channel, Policy};
 use model::segment::{Segment, SegmentSource};
@@ -54,6 +54,8 @@ pub struct Project {
     pub templates: message::Sources,
     /// The templates that playbooks send, compiled.
     pub compiled: BTreeMap<TemplateName, Arc<message::Compiled>>,
+    /// Who signs the mail of a brand; of the others nobody does.
+    pub signers: BTreeMap<BrandName, Arc<message::dkim::Signer>>,
     /// Scenarios, by file.
     pub scenarios: Vec<Scenario>,
     pub(crate) files: Files,
@@ -240,6 +242,7 @@ fn read_with(
         syncs,
         templates: sources,
         compiled,
+        signers: rooted.signers,
         scenarios,
         files: Files::default(),
         queries: BTreeMap::new(),
@@ -336,6 +339,7 @@ struct Rooted {
     settings: Option<Settings>,
     data: Option<Data>,
     policy: Option<Policy>,
+    signers: BTreeMap<BrandName, Arc<message::dkim::Signer>>,
     channels: Vec<(DestinationName, Channel)>,
     audiences: Vec<DestinationName>,
     destinations_known: bool,
@@ -357,9 +361,10 @@ fn read_settings(node: &Node, cx: &mut Cx<'_>) -> Rooted {
                 cx.mistake("E0103", at, "production needs `keys: {root: ...}`")
                     .hint("32 bytes in base64: `keys: {root: {env: DRUMBEAT_KEY}}`");
             }
+            let signers = crate::dkim::signers(&root, cx);
             let policy = Some(crate::policy::policy(&mut root, cx));
             let data = Some(crate::settings::data(root, cx));
-            Rooted { settings, data, policy, channels, audiences, destinations_known: complete }
+            Rooted { settings, data, policy, signers, channels, audiences, destinations_known: complete }
         }
         None => Rooted::default(),
     };

@@ -13,6 +13,7 @@ use model::policy::{CapUnit, Channel, Localized, MessageClass, OnHit, Permission
 use model::settings::{Deliver, TimeEncoding};
 use serde_json::{Value as Json, json};
 
+use crate::dkim::RawDkim;
 use crate::query::{Columns, Sql, SqlFile};
 use crate::read::{At, Cx, Given, Needed, Read, Record as _, record};
 use crate::schema::Schemas;
@@ -125,8 +126,9 @@ record! {
         "public_url" public_url: Given<PublicUrl>,
         /// Nothing is tracked yet: only `{opens: false, clicks: false}`.
         "track" _track: Option<Track>,
+        /// Who signs the mail (DKIM); without it nobody does, or the mail server.
+        "dkim" dkim: Option<RawDkim>,
     }
-    not_yet { "dkim" }
 }
 
 record! {

@@ -1,7 +1,7 @@
 //! Mail through a real SMTP server, taken from it and read.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::support::{Folder, NOW, SETTINGS, Sink, free_port, project, reachable, wait_for_port};
 
@@ -38,6 +38,7 @@ fn every_reachable_person_gets_one_message_with_the_headers_it_needs() {
             "List-Unsubscribe",
             "List-Unsubscribe-Post",
             "List-Id",
+            "Feedback-ID",
         ] {
             assert_eq!(header(&message, name).len(), 1, "{name} in:\n{message}");
         }
@@ -105,22 +106,29 @@ fn local_delivery_leaves_this_machine_alone() {
     assert_eq!(ran["deliveries"]["accepted"], 0);
 }
 
-/// STARTTLS, AUTH and replies chosen by address, by a server that was not written here.
-#[test]
-fn a_strict_server_with_starttls_and_auth_takes_the_mail() {
-    let Ok(python) = std::env::var("DRUMBEAT_AIOSMTPD_PYTHON") else {
-        assert_ne!(
-            std::env::var("DRUMBEAT_TEST_SMTP").as_deref(),
-            Ok("required"),
-            "DRUMBEAT_AIOSMTPD_PYTHON is required here"
-        );
-        eprintln!("skipped: no aiosmtpd (DRUMBEAT_AIOSMTPD_PYTHON)");
-        return;
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-    let made = Command::new("openssl")
-        .args([
+/// The strict mail server, which was not written here.
+struct Strict {
+    child: Child,
+    dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Strict {
+    /// Starts it; with these TXT records by name it looks at signatures, too. `None` where it is not installed, which is said.
+    fn start(records: Option<&serde_json::Value>) -> Option<Self> {
+        let Ok(python) = std::env::var("DRUMBEAT_AIOSMTPD_PYTHON") else {
+            assert_ne!(
+                std::env::var("DRUMBEAT_TEST_SMTP").as_deref(),
+                Ok("required"),
+                "DRUMBEAT_AIOSMTPD_PYTHON is required here"
+            );
+            eprintln!("skipped: no aiosmtpd (DRUMBEAT_AIOSMTPD_PYTHON)");
+            return None;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        let mut request = openssl();
+        request.args([
             "req",
             "-x509",
             "-newkey",
@@ -130,39 +138,69 @@ fn a_strict_server_with_starttls_and_auth_takes_the_mail() {
             "2",
             "-subj",
             "/CN=localhost",
+        ]);
+        request.args([
             "-addext",
             "subjectAltName=DNS:localhost",
             "-addext",
             "basicConstraints=critical,CA:FALSE",
-            "-keyout",
-        ])
-        .arg(&key)
-        .arg("-out")
-        .arg(&cert)
-        .output()
-        .unwrap();
-    assert!(made.status.success());
-    let port = free_port();
-    let script = tests::root().join("tests/servers/strict_smtp.py");
-    let mut server = Command::new(python)
-        .arg(script)
-        .args([port.to_string().as_str(), cert.to_str().unwrap(), key.to_str().unwrap()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait_for_port(port);
+        ]);
+        run(request.arg("-keyout").arg(&key).arg("-out").arg(&cert));
+        let port = free_port();
+        let mut server = Command::new(python);
+        server
+            .arg(tests::root().join("tests/servers/strict_smtp.py"))
+            .arg(port.to_string())
+            .args([&cert, &key]);
+        if let Some(records) = records {
+            let file = dir.path().join("records.json");
+            std::fs::write(&file, records.to_string()).unwrap();
+            server.arg(file);
+        }
+        let child = server.stdout(Stdio::piped()).spawn().unwrap();
+        wait_for_port(port);
+        Some(Self { child, dir, port })
+    }
+
+    /// The destination that leads to it.
+    fn destination(&self) -> String {
+        let cert = self.dir.path().join("cert.pem");
+        format!(
+            "destinations:\n  mail: {{connector: smtp, host: localhost, port: {}, tls: starttls, username: u, password: p, ca: \"{}\", connections: 2}}\n",
+            self.port,
+            cert.display()
+        )
+    }
+
+    /// Ends it: what it took.
+    fn taken(mut self) -> Vec<serde_json::Value> {
+        self.child.kill().unwrap();
+        let said = BufReader::new(self.child.stdout.take().unwrap());
+        let taken = said.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+        self.child.wait().unwrap();
+        taken
+    }
+}
+
+fn openssl() -> Command {
+    Command::new("openssl")
+}
+
+#[track_caller]
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// STARTTLS, AUTH and replies chosen by address, by a server that was not written here.
+#[test]
+fn a_strict_server_with_starttls_and_auth_takes_the_mail() {
+    let Some(server) = Strict::start(None) else { return };
     let folder = project(20);
     folder.sql("warehouse.db", "update customers set timezone = 'Europe/Berlin'; update customers set email = 'bounce550.' || email where customer_id = 2; update customers set email = 'defer451.' || email where customer_id = 3;");
-    folder.write(
-        "drumbeat.yml",
-        &format!("{SETTINGS}destinations:\n  mail: {{connector: smtp, host: localhost, port: {port}, tls: starttls, username: u, password: p, ca: \"{}\", connections: 2}}\n", cert.display()),
-    );
+    folder.write("drumbeat.yml", &format!("{SETTINGS}{}", server.destination()));
     let ran = folder.run(&["--now", NOW, "--output", "json", "run", "--once"]);
-    server.kill().unwrap();
-    let said = BufReader::new(server.stdout.take().unwrap());
-    let taken: Vec<serde_json::Value> =
-        said.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
-    server.wait().unwrap();
+    let taken = server.taken();
     let ran = ran.code(0).json();
     let expected =
         (1..=20).filter(|n| n % 10 != 0 && n % 7 != 0 && n % 11 != 0 && *n != 2 && *n != 3).count();
@@ -175,4 +213,59 @@ fn a_strict_server_with_starttls_and_auth_takes_the_mail() {
     let log = folder.run(&["--output", "ndjson", "log", "--profile", "3"]).code(0).lines();
     assert_eq!(log[0]["state"], "pending");
     assert_eq!(log[0]["reason"], "fail.smtp_4xx");
+}
+
+/// Signed here, sent by SMTP, and verified by a program that was not written here, with the record that `doctor` says to publish.
+#[test]
+fn a_receiver_finds_the_signature_good_and_that_of_a_changed_message_bad() {
+    for kind in [["RSA", "-pkeyopt", "rsa_keygen_bits:2048"].as_slice(), ["ED25519"].as_slice()] {
+        let folder = project(9);
+        run(openssl()
+            .args(["genpkey", "-algorithm"])
+            .args(kind)
+            .arg("-out")
+            .arg(folder.path().join("dkim.pem")));
+        let settings = SETTINGS.replace(
+            "public_url: \"https://mail.shop.test\"}",
+            "public_url: \"https://mail.shop.test\", dkim: {domain: shop.test, selector: d1, key: {file: dkim.pem}}}",
+        );
+        assert_ne!(settings, SETTINGS);
+        folder.write(
+            "drumbeat.yml",
+            &format!("{settings}destinations: {{mail: {{connector: file, path: outbox}}}}\n"),
+        );
+        let found = folder.run(&["--output", "ndjson", "doctor"]).lines();
+        let says = found.iter().find(|row| row["what"] == "dkim of shop").expect("doctor names the record");
+        let (name, text) = says["saw"].as_str().unwrap().split_once(" TXT ").unwrap();
+        assert_eq!(name, "d1._domainkey.shop.test");
+        let Some(server) = Strict::start(Some(&serde_json::json!({ name: text.trim_matches('"') }))) else {
+            return;
+        };
+        folder.write("drumbeat.yml", &format!("{settings}{}", server.destination()));
+        // What a mail server or a relay may touch: dots at the beginning of lines, white space at their end, names outside ASCII.
+        folder.write(
+            "templates/hello.txt",
+            ".\n..two  words\t \n{{ postal_address }}\n{{ unsubscribe_url }}\n \nGrüße an {{ profile.first_name | default('alle') }}\n\n\n",
+        );
+        folder.sql("warehouse.db", "update customers set timezone = 'Europe/Berlin', first_name = 'Zoë, \"the  one\"' where customer_id < 4;");
+        folder.run(&["--now", NOW, "run", "--once"]).code(0);
+        let taken = server.taken();
+        assert!(taken.len() >= 4, "{taken:?}");
+        for mail in &taken {
+            assert_eq!(
+                (&mail["dkim"], &mail["changed"]),
+                (&true.into(), &false.into()),
+                "{kind:?}: {}",
+                mail["mail"]
+            );
+            let message = mail["mail"].as_str().unwrap().replace("\r\n", "\n");
+            assert!(message.starts_with("DKIM-Signature: v=1; a="), "{message}");
+            let feedback = header(&message, "Feedback-ID");
+            assert!(
+                feedback.len() == 1
+                    && feedback[0].starts_with("Feedback-ID: hello:hello.hello:marketing:shop-"),
+                "{feedback:?}"
+            );
+        }
+    }
 }

@@ -132,7 +132,8 @@ fn sql_that_reads_the_databases_clock() {
 
 #[test]
 fn a_key_that_is_not_built_yet_is_refused_with_not_yet() {
-    for (key, text) in [("guards", "guards: {removal: 20%}\n"), ("governance", "governance: {}\n")] {
+    for (key, text) in [("fallback", "guards: {rates: {fallback: 1%}}\n"), ("governance", "governance: {}\n")]
+    {
         let folder = project(5);
         folder.write("more.yml", text);
         let ran = folder.run(&["check"]).code(1);

@@ -86,6 +86,7 @@ pub(crate) async fn doctor(context: &Context) -> Result<u8, Failure> {
     }
     destinations(&project, &mut findings).await;
     public_addresses(&project, &mut findings).await;
+    signatures(&project, &mut findings);
     context.printer.rows(&findings.rows, "")?;
     Ok(if findings.bad { code::FAILED } else { code::DONE })
 }
@@ -126,6 +127,19 @@ async fn destinations(project: &project::Project, findings: &mut Findings) {
             Verdict::Note,
             "local: nothing leaves this machine",
             "`deliver: all` where mail is to go out",
+        );
+    }
+}
+
+/// The records that must be published for signatures to count. Nobody is asked whether they are.
+fn signatures(project: &project::Project, findings: &mut Findings) {
+    for (brand, signer) in &project.signers {
+        let saw = format!("{} TXT \"{}\"", signer.record_name(), signer.record());
+        findings.add(
+            &format!("dkim of {brand}"),
+            Verdict::Note,
+            saw,
+            "publish this in the DNS, if it is not there yet",
         );
     }
 }

@@ -90,6 +90,8 @@ fn write(rendered: &message::Rendered, name: Option<&str>) -> Result<String, mod
         date: "2026-03-03T09:00:00Z".parse().unwrap(),
         list_id: Some("offers.mail.acme.test"),
         unsubscribe_url: Some("https://mail.acme.test/u/TOKEN"),
+        feedback_id: None,
+        signer: None,
         test: false,
     })?;
     Ok(String::from_utf8(mail.bytes).unwrap())

@@ -31,6 +31,8 @@ fn written(
         date: "2026-03-03T09:05:07Z".parse().unwrap(),
         list_id: None,
         unsubscribe_url: None,
+        feedback_id: None,
+        signer: None,
         test: false,
     };
     change(&mut letter);

@@ -39,6 +39,15 @@ fn settings_have_what_is_written_and_defaults_for_the_rest() {
 }
 
 #[test]
+fn a_brand_signs_with_the_key_that_was_looked_up() {
+    let project = good();
+    let signer = &project.signers[&BrandName::known("acme")];
+    assert_eq!((signer.domain(), signer.record_name().as_str()), ("acme.test", "d1._domainkey.acme.test"));
+    assert!(signer.record().starts_with("v=DKIM1; k=ed25519; p="));
+    assert!(!format!("{project:?} {:?}", project.signers).contains("MC4C"));
+}
+
+#[test]
 fn nothing_that_was_looked_up_shows_itself() {
     let project = good();
     let shown = format!("{project:?} {:?}", project.settings);

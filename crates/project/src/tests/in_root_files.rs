@@ -57,28 +57,59 @@ pub(super) const IN_ROOT_FILES: &[(&str, &str, &str, &[&str])] = &[
     ),
     (
         "drumbeat.yml",
+        "domain: acme.test",
+        "domain: acme",
+        &["E0105 drumbeat.yml:20:20+4 `acme` is not a domain; a domain such as `acme.test`"],
+    ),
+    (
+        "drumbeat.yml",
+        "domain: acme.test",
+        "domain: mail.acmee.test",
+        &[
+            "warning E0503 drumbeat.yml:20:20+15 the sender in `from` is of another domain: DMARC does not count this signature = sign with the domain of `from`, or one above it",
+        ],
+    ),
+    (
+        "drumbeat.yml",
+        "selector: d1",
+        "selector: d_1",
+        &[
+            "E0105 drumbeat.yml:20:41+3 `d_1` is not a selector; letters, digits and `-`, such as `d1`; parts are joined by `.`",
+        ],
+    ),
+    (
+        "drumbeat.yml",
+        "key: {env: DKIM_KEY}",
+        "key: {env: NO_KEY}",
+        &[
+            "E0105 drumbeat.yml:20:56+6 this is not a key that signs mail; a private key in PEM: it begins with `-----BEGIN PRIVATE KEY-----`",
+        ],
+    ),
+    ("drumbeat.yml", ", key: {env: DKIM_KEY}", "", &["E0103 drumbeat.yml:20:5+4 the key `key` is missing"]),
+    (
+        "drumbeat.yml",
         "port: 1025",
         "port: 70000",
-        &["E0105 drumbeat.yml:21:50+5 `port`: expected a whole number from 1 to 65535"],
+        &["E0105 drumbeat.yml:22:50+5 `port`: expected a whole number from 1 to 65535"],
     ),
     (
         "drumbeat.yml",
         "host: 127.0.0.1",
         "hots: 127.0.0.1",
-        &["E0102 drumbeat.yml:21:27+4 unknown key `hots` = did you mean `host`?"],
+        &["E0102 drumbeat.yml:22:27+4 unknown key `hots` = did you mean `host`?"],
     ),
     (
         "drumbeat.yml",
         "password: {env: MAIL_PASSWORD}",
         "password: {env: MAIL_PASWORD}",
-        &["E0110 drumbeat.yml:21:72+12 cannot read the environment variable `MAIL_PASWORD`; it is not set"],
+        &["E0110 drumbeat.yml:22:72+12 cannot read the environment variable `MAIL_PASWORD`; it is not set"],
     ),
     (
         "drumbeat.yml",
         "password: {env: MAIL_PASSWORD}",
         "password: \"${MAIL_PASSWORD}\"",
         &[
-            "warning E0111 drumbeat.yml:21:66+18 `${...}` is not replaced by anything here = write `{env: NAME}` for the whole value",
+            "warning E0111 drumbeat.yml:22:66+18 `${...}` is not replaced by anything here = write `{env: NAME}` for the whole value",
         ],
     ),
     (
@@ -86,20 +117,20 @@ pub(super) const IN_ROOT_FILES: &[(&str, &str, &str, &[&str])] = &[
         "rate: 200/s",
         "rate: 200 per second",
         &[
-            "E0105 drumbeat.yml:21:105+14 `200 per second` is not a rate; a number and a unit, such as `200/s`, `50/m` or `1000/h`",
+            "E0105 drumbeat.yml:22:105+14 `200 per second` is not a rate; a number and a unit, such as `200/s`, `50/m` or `1000/h`",
         ],
     ),
     (
         "drumbeat.yml",
         "connector: smtp",
         "connector: smpt",
-        &["E0201 drumbeat.yml:21:21+4 there is no connector `smpt` = did you mean `smtp`?"],
+        &["E0201 drumbeat.yml:22:21+4 there is no connector `smpt` = did you mean `smtp`?"],
     ),
     (
         "drumbeat.yml",
         "connector: smtp",
         "connector: hubspot",
-        &["E0903 drumbeat.yml:21:21+7 not yet: the connector `hubspot` is not built yet"],
+        &["E0903 drumbeat.yml:22:21+7 not yet: the connector `hubspot` is not built yet"],
     ),
     (
         "drumbeat.yml",
@@ -116,7 +147,7 @@ pub(super) const IN_ROOT_FILES: &[(&str, &str, &str, &[&str])] = &[
         "serve: {admin: \"127.0.0.1:7800\"",
         "serve: {admin: 7800",
         &[
-            "E0105 drumbeat.yml:23:16+4 `7800` is not an address to listen on; an IP address and a port, such as `\"127.0.0.1:7700\"`",
+            "E0105 drumbeat.yml:24:16+4 `7800` is not an address to listen on; an IP address and a port, such as `\"127.0.0.1:7700\"`",
         ],
     ),
     (
@@ -129,13 +160,13 @@ pub(super) const IN_ROOT_FILES: &[(&str, &str, &str, &[&str])] = &[
         "drumbeat.yml",
         "  staging: {deliver",
         "  staging: {delivr",
-        &["E0102 drumbeat.yml:25:13+6 unknown key `delivr` = did you mean `deliver`?"],
+        &["E0102 drumbeat.yml:26:13+6 unknown key `delivr` = did you mean `deliver`?"],
     ),
     (
         "drumbeat.yml",
         "environments:",
         "audit: {every: 60s}\nenvironments:",
-        &["E0901 drumbeat.yml:24:1+5 not yet: `audit` is not built yet"],
+        &["E0901 drumbeat.yml:25:1+5 not yet: `audit` is not built yet"],
     ),
     (
         "drumbeat.yml",
@@ -251,9 +282,9 @@ pub(super) const IN_ROOT_FILES: &[(&str, &str, &str, &[&str])] = &[
     ),
     (
         "policy.yml",
-        "in_doubt: 2%",
-        "removal: 20%",
-        &["E0901 policy.yml:16:30+7 not yet: `removal` is not built yet"],
+        "bounced: 2.5%",
+        "fallback: 2.5%",
+        &["E0901 policy.yml:16:52+8 not yet: `fallback` is not built yet"],
     ),
     (
         "policy.yml",

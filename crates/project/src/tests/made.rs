@@ -32,6 +32,7 @@ brands:
     postal_address: "Acme GmbH, Example Street 1, Berlin"
     public_url: https://mail.acme.test/
     track: {opens: false, clicks: false}
+    dkim: {domain: acme.test, selector: d1, key: {env: DKIM_KEY}}
 destinations:
   mail: {connector: smtp, host: 127.0.0.1, port: 1025, password: {env: MAIL_PASSWORD}, throttle: {rate: 200/s, burst: 50}, timeout: 30s}
 keys: {root: {env: ROOT_KEY, default: none}}
@@ -237,9 +238,18 @@ impl Made {
     }
 }
 
+/// The key of RFC 8463 A.1, which all the world has.
+pub(super) const DKIM_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
+-----END PRIVATE KEY-----";
+
 /// The environment variables that the good project needs.
-const VARIABLES: &[(&str, &str)] =
-    &[("MAIL_PASSWORD", "hunter2-secret"), ("ROOT_KEY", "cm9vdC1rZXktc2VjcmV0")];
+const VARIABLES: &[(&str, &str)] = &[
+    ("MAIL_PASSWORD", "hunter2-secret"),
+    ("ROOT_KEY", "cm9vdC1rZXktc2VjcmV0"),
+    ("DKIM_KEY", DKIM_KEY),
+    ("NO_KEY", "hunter2-no-key"),
+];
 
 /// What can be read of a project, right or wrong.
 pub(super) fn read(dir: &Path) -> crate::Reading {

@@ -73,6 +73,25 @@ fn a_password_written_into_a_file_is_not_drawn() {
 }
 
 #[test]
+fn a_key_written_into_a_file_is_not_drawn() {
+    for key in [
+        "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC",
+        "\"-----BEGIN PRIVATE KEY-----\\nhunter2\"",
+        "|-\n        hunter2",
+    ] {
+        let made = Made::good();
+        made.replace(
+            "drumbeat.yml",
+            "{domain: acme.test, selector: d1, key: {env: DKIM_KEY}}",
+            &format!("\n      domain: acme.test\n      selector: d1\n      key: {key}"),
+        );
+        let wrong = made.wrong();
+        assert!(wrong.contains("this is not a key that signs mail") && wrong.contains("***"), "{wrong}");
+        assert!(!wrong.contains("MIIE") && !wrong.contains("hunter2"), "{wrong}");
+    }
+}
+
+#[test]
 fn all_mistakes_are_said_at_once() {
     let made = Made::good();
     let mut expected = Vec::new();

@@ -58,7 +58,7 @@ fn a_variable_that_is_not_set_is_a_mistake_at_its_place_and_only_where_it_is_use
     assert!(made.load().is_ok(), "staging's variables are not needed without staging");
     let wrong = load(made.dir.path(), Some("staging"), &[]).unwrap_err();
     let [one] = &wrong.0[..] else { panic!("{wrong}") };
-    assert_eq!((one.code, one.file.as_str(), one.line), ("E0110", "drumbeat.yml", 25));
+    assert_eq!((one.code, one.file.as_str(), one.line), ("E0110", "drumbeat.yml", 26));
 }
 
 #[test]

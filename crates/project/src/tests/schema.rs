@@ -262,6 +262,7 @@ fn every_schema_has_a_title_and_every_key_a_sentence() {
             "playbook",
             "policy",
             "segment",
+            "sync",
             "test"
         ]
     );
