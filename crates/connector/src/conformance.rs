@@ -15,8 +15,9 @@ use crate::kind::{Connector, Idempotency, Kind};
 use crate::outcome::{Bounce, Outcome};
 use crate::said::{SAID_CHARS_MAX, Said};
 
-/// Replies played in a row.
+/// Replies played in a row: to messages, which may be asked about in several ways; and to the rest, which is asked in fewer words.
 const REPLIES_MAX: usize = 4;
+const REPLIES_MAX_OF_AUDIENCES: usize = 3;
 /// The longest text an outcome may carry: what a provider said, and a few words of ours.
 const TEXT_CHARS_MAX: usize = SAID_CHARS_MAX + 200;
 
@@ -49,6 +50,7 @@ pub fn conformance(kind: &Kind) -> Vec<String> {
     if kind.channel != Channel::Ads {
         talks.push(Talk {
             name: "a message",
+            is_message: true,
             may_arm: true,
             begin: Box::new(|| message(connector.as_ref())),
         });
@@ -70,7 +72,7 @@ pub fn conformance(kind: &Kind) -> Vec<String> {
         }
     }
     let mut sequences = vec![vec![]];
-    for _ in 0..REPLIES_MAX {
+    for many in 1..=REPLIES_MAX {
         sequences = sequences
             .iter()
             .flat_map(|start| {
@@ -78,7 +80,7 @@ pub fn conformance(kind: &Kind) -> Vec<String> {
             })
             .collect();
         for sequence in &sequences {
-            for talk in &talks {
+            for talk in talks.iter().filter(|talk| talk.is_message || many <= REPLIES_MAX_OF_AUDIENCES) {
                 play(kind, talk, sequence, &shown, &mut wrong);
             }
         }
@@ -163,6 +165,7 @@ impl Shown {
 /// A conversation that is played: it ends with outcomes, each of which must follow from what was told.
 struct Talk<'a> {
     name: &'static str,
+    is_message: bool,
     may_arm: bool,
     begin: Box<dyn Fn() -> Box<dyn Exchange<Vec<Outcome>>> + 'a>,
 }
@@ -208,9 +211,19 @@ fn audience_talks(audiences: &dyn Audiences) -> Vec<Talk<'_>> {
         }
     };
     vec![
-        Talk { name: "finding an audience", may_arm: false, begin: Box::new(open) },
-        Talk { name: "adding to an audience", may_arm: true, begin: Box::new(change(Verb::Add)) },
-        Talk { name: "removing from an audience", may_arm: true, begin: Box::new(change(Verb::Remove)) },
+        Talk { name: "finding an audience", is_message: false, may_arm: false, begin: Box::new(open) },
+        Talk {
+            name: "adding to an audience",
+            is_message: false,
+            may_arm: true,
+            begin: Box::new(change(Verb::Add)),
+        },
+        Talk {
+            name: "removing from an audience",
+            is_message: false,
+            may_arm: true,
+            begin: Box::new(change(Verb::Remove)),
+        },
     ]
 }
 
