@@ -209,7 +209,7 @@ impl Pusher<'_> {
                 if todo == Todo::Add && !may_add {
                     continue;
                 }
-                let work = batch_of(&mut tx, self.audience.number, todo, &kind).await?;
+                let work = batch_of(&mut tx, self.audience.number, todo, may_add, &kind).await?;
                 if !work.is_empty() {
                     batch = Some((todo, verb, work));
                     break;
@@ -217,6 +217,9 @@ impl Pusher<'_> {
             }
             drop(tx);
             let Some((todo, verb, work)) = batch else { return Ok(()) };
+            if verb == Verb::Remove && self.forget_shared().await? {
+                continue;
+            }
             if let Some(refusal) = self.driver.may_hand_over().err().filter(|_| !self.is_made) {
                 self.halt(refusal);
                 return Ok(());
@@ -225,6 +228,14 @@ impl Pusher<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether somebody was to be removed by what another one in the audience is known by, too.
+    async fn forget_shared(&self) -> Result<bool, DaemonError> {
+        let mut tx = self.daemon.deciding().await?;
+        let forgotten = state::audience::forget_shared(&mut tx, self.audience.number).await?;
+        tx.commit().await?;
+        Ok(forgotten > 0)
     }
 
     /// Whether anybody may be added: the sync is there, and has enough people.
@@ -518,6 +529,7 @@ async fn batch_of(
     tx: &mut Tx,
     audience: u32,
     todo: Todo,
+    is_added_to: bool,
     kind: &AudienceKind,
 ) -> Result<Vec<Work>, DaemonError> {
     let mut batch: Vec<Work> = Vec::new();
@@ -525,7 +537,7 @@ async fn batch_of(
     while batch.len() < kind.members_max {
         let limit = u32::try_from(kind.members_max - batch.len()).unwrap_or(PAGE).min(PAGE);
         let last = batch.last().map(|work| work.key.clone());
-        let page = state::audience::work(tx, audience, todo, last.as_ref(), limit).await?;
+        let page = state::audience::work(tx, audience, todo, is_added_to, last.as_ref(), limit).await?;
         let is_last = page.len() < limit as usize;
         for work in page {
             bytes += work.sealed.len();

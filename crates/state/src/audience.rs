@@ -416,12 +416,13 @@ pub async fn listed(
 
 type WorkRow = (u32, String, Option<String>, String, String);
 
-/// The next entries with this to do, by person, after `after`. A removal waits for what the same person is to be known by instead; and what
-/// somebody else in the audience is known by, too, is nothing to remove: see [`forget_shared`].
+/// The next entries with this to do, by person, after `after`. Where anybody is added, a removal waits for what the same person is to be known by
+/// instead; what somebody else in the audience is known by, too, is nothing to remove: see [`forget_shared`].
 pub async fn work(
     tx: &mut Tx,
     audience: u32,
     todo: Todo,
+    is_added_to: bool,
     after: Option<&EntryKey>,
     limit: u32,
 ) -> Result<Vec<Work>, StateError> {
@@ -429,12 +430,12 @@ pub async fn work(
         "profile, identity, address, sealed, held",
         "SELECT profile, identity, address, sealed, held FROM audience_entry AS own
         WHERE audience = $1 AND todo = $2 AND (profile > $3 OR (profile = $3 AND identity > $4))
-            AND NOT (todo = 'remove' AND EXISTS (SELECT 1 FROM audience_entry AS new
+            AND NOT ($6 > 0 AND todo = 'remove' AND EXISTS (SELECT 1 FROM audience_entry AS new
                 WHERE new.audience = own.audience AND new.profile = own.profile AND new.todo = 'add'))
         ORDER BY profile, identity LIMIT $5"
     );
     let (profile, identity) = after.map_or((-1, ""), |key| (i64::from(key.profile.0), key.identity.as_str()));
-    let binds = binds![i64::from(audience), todo.as_str(), profile, identity, limit];
+    let binds = binds![i64::from(audience), todo.as_str(), profile, identity, limit, i64::from(is_added_to)];
     let mut rows: Vec<WorkRow> = tx.page("read what is to be done in an audience", &SQL, binds).await?;
     rows.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
     rows.into_iter()

@@ -62,6 +62,33 @@ async fn list(context: &Context) -> Result<u8, Failure> {
             json!(run.and_then(|run| run.held).map(|held| held.reason.as_str())),
         ]);
     }
+    // What was begun, and is kept by no file any more, is still there.
+    for audience in state::audience::all(&mut tx).await? {
+        let counts = state::audience::counts(&mut tx, audience.number).await?;
+        let is_kept = project.syncs.values().any(|sync| sync.audience == audience.at);
+        if is_kept || counts.has(Has::Yes) + counts.has(Has::Maybe) == 0 {
+            continue;
+        }
+        let to_remove = [Todo::OptOut, Todo::Remove, Todo::Leaves].map(|todo| counts.todo(todo));
+        rows.push([
+            json!(null),
+            json!(audience.at.destination.as_str()),
+            json!(audience.at.name.as_str()),
+            json!(null),
+            json!(null),
+            json!(counts.has(Has::Yes)),
+            json!(counts.has(Has::Maybe)),
+            json!(null),
+            json!(to_remove.iter().sum::<u64>()),
+            json!(counts.todo(Todo::Rejected)),
+            json!(null),
+            json!(null),
+        ]);
+        say(&format!(
+            "warning: no sync keeps audience {} any more; its people stay in it, but for those who opt out",
+            audience.at
+        ));
+    }
     context.printer.rows(&rows, "there are no syncs")?;
     Ok(code::DONE)
 }

@@ -173,7 +173,6 @@ async fn finish(
     now: Timestamp,
 ) -> Result<SyncReport, DaemonError> {
     let mut tx = daemon.deciding().await?;
-    state::audience::forget_shared(&mut tx, audience).await?;
     let (people, leaving) = state::audience::leaving(&mut tx, audience).await?;
     let accepted = state::meta::get(&mut tx, &acceptance_key(&sync.name)).await?;
     let is_accepted = accepted.and_then(|text| text.parse::<u64>().ok()).is_some_and(|most| leaving <= most);

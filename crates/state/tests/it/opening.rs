@@ -98,6 +98,16 @@ async fn a_copy_is_a_state() {
     assert!(state::Keys::load(&mut tx, &root_key()).await.unwrap().is_some());
 }
 
+/// The names of all migrations, in order, and the number of the last.
+fn migrations() -> (Vec<String>, i64) {
+    let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite")).unwrap();
+    let mut names: Vec<String> =
+        folder.map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort();
+    let newest = names.last().unwrap().split('_').next().unwrap().parse().unwrap();
+    (names, newest)
+}
+
 #[tokio::test]
 async fn postgres_is_migrated_by_hand_and_only_forwards() {
     let Some(url) =
@@ -107,21 +117,9 @@ async fn postgres_is_migrated_by_hand_and_only_forwards() {
     };
     let here = std::path::Path::new(".");
     let behind = State::open(&url, here, Access::Create).await;
-    assert!(matches!(behind, Err(StateError::SchemaBehind { have: 0, want: 9 })));
-    assert_eq!(
-        State::migrate(&url, here).await.unwrap(),
-        [
-            "0001_init",
-            "0002_attempts_by_person",
-            "0003_deaths",
-            "0004_nodes",
-            "0005_rates",
-            "0006_tally",
-            "0007_shared",
-            "0008_allowances",
-            "0009_complaints"
-        ]
-    );
+    let (names, newest) = migrations();
+    assert!(matches!(behind, Err(StateError::SchemaBehind { have: 0, want }) if want == newest));
+    assert_eq!(State::migrate(&url, here).await.unwrap(), names);
     assert_eq!(State::migrate(&url, here).await.unwrap(), Vec::<String>::new());
     let state = State::open(&url, here, Access::Create).await.unwrap();
     assert!(matches!(state.backup(here, at(1)).await, Err(StateError::BackupPostgres)));
@@ -132,7 +130,7 @@ async fn postgres_is_migrated_by_hand_and_only_forwards() {
         .unwrap();
     assert!(matches!(
         State::open(&url, here, Access::Create).await,
-        Err(StateError::SchemaAhead { have: 99, want: 9 })
+        Err(StateError::SchemaAhead { have: 99, want }) if want == newest
     ));
 }
 
@@ -141,7 +139,8 @@ async fn a_state_of_a_newer_drumbeat_is_left_alone() {
     let world = sqlite().await;
     world.raw("INSERT INTO schema_migration VALUES (99, 'future')").await.unwrap();
     for access in [Access::Create, Access::ReadWrite, Access::ReadOnly] {
-        assert!(matches!(world.open(access).await, Err(StateError::SchemaAhead { have: 99, want: 9 })));
+        let opened = world.open(access).await;
+        assert!(matches!(opened, Err(StateError::SchemaAhead { have: 99, want }) if want == migrations().1));
     }
 }
 

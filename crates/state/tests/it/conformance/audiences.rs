@@ -51,7 +51,7 @@ async fn of(tx: &mut Tx, profile: u32) -> Vec<(String, Todo, Has)> {
 }
 
 async fn work(tx: &mut Tx, todo: Todo) -> Vec<u32> {
-    let found = audience::work(tx, 1, todo, None, 10).await.unwrap();
+    let found = audience::work(tx, 1, todo, true, None, 10).await.unwrap();
     found.into_iter().map(|work| work.key.profile.0).collect()
 }
 
@@ -71,7 +71,7 @@ pub(crate) async fn what_is_handed_over_is_remembered_until_it_is_gone(state: &S
     let mut tx = begin(state).await;
     audience::put(&mut tx, &[wants(1, "a", Todo::Add), wants(2, "b", Todo::Add)], at(2)).await.unwrap();
     assert_eq!(work(&mut tx, Todo::Add).await, [1, 2]);
-    let sealed = audience::work(&mut tx, 1, Todo::Add, Some(&key(1, "a")), 10).await.unwrap();
+    let sealed = audience::work(&mut tx, 1, Todo::Add, true, Some(&key(1, "a")), 10).await.unwrap();
     assert_eq!((sealed.len(), &sealed[0].sealed[..]), (1, &b"b"[..]));
     audience::hand_over(&mut tx, &[key(1, "a"), key(2, "b")]).await.unwrap();
     audience::forget(&mut tx, &[key(1, "a")]).await.unwrap();
@@ -119,6 +119,8 @@ pub(crate) async fn the_old_waits_for_the_new_and_what_another_has_stays(state: 
     let keys = [key(1, "old"), key(2, "shared"), key(3, "shared"), key(4, "d")];
     audience::hand_over(&mut tx, &keys).await.unwrap();
     assert_eq!(work(&mut tx, Todo::Remove).await, [2], "the old one waits");
+    let where_nobody_is_added = audience::work(&mut tx, 1, Todo::Remove, false, None, 10).await.unwrap();
+    assert_eq!(where_nobody_is_added.len(), 2);
     assert_eq!(audience::forget_shared(&mut tx, 1).await.unwrap(), 1);
     assert_eq!(work(&mut tx, Todo::Remove).await, Vec::<u32>::new());
     audience::settle(&mut tx, &[(key(1, "new"), Said::In)], at(3)).await.unwrap();
