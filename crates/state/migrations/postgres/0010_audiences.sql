@@ -29,7 +29,7 @@ CREATE TABLE audience_entry (
 CREATE INDEX audience_entry_todo ON audience_entry (audience, todo, profile) WHERE todo <> 'nothing';
 CREATE INDEX audience_entry_profile ON audience_entry (profile);
 CREATE INDEX audience_entry_address ON audience_entry (address);
-CREATE INDEX audience_entry_identity ON audience_entry (audience, identity);
+CREATE INDEX audience_entry_identity ON audience_entry (identity);
 CREATE INDEX audience_entry_doubtful ON audience_entry (profile) WHERE doubtful > 0;
 
 -- The last time that each sync compared its audience with the people.
