@@ -2,7 +2,7 @@
 //!
 //! An entry is what one person is known by in one audience. It is here before the destination is asked, and until the destination has said that
 //! it does not have it: so what was handed over is never forgotten. Who says no while nothing is under way makes entries doubtful in the same
-//! transaction ([`doubt`]), and is looked at first.
+//! transaction, and is looked at first ([`doubtful`]).
 
 use std::collections::BTreeMap;
 

@@ -1,23 +1,24 @@
 //! `connector list`, `describe`, `test`: what this build speaks.
 
-use connector::Kind;
 use connector::conformance::conformance;
+use connector::{AudienceKind, Kind};
 use serde_json::{Value, json};
 
 use crate::args::ConnectorCommand;
 use crate::context::Context;
 use crate::failure::{Failure, code};
-use crate::print::{Rows, say};
+use crate::print::{Rows, say, thousands};
 
 /// Connectors of this build.
 pub(crate) fn connector(context: &Context, args: &ConnectorCommand) -> Result<u8, Failure> {
     match args {
         ConnectorCommand::List => {
-            let mut rows = Rows::new(&["connector", "channel", "class", "in_doubt", "summary"]);
+            let mut rows = Rows::new(&["connector", "channel", "audiences", "class", "in_doubt", "summary"]);
             for kind in connectors::ALL {
                 rows.push([
                     json!(kind.name),
                     json!(kind.channel.as_str()),
+                    json!(kind.audiences.is_some()),
                     json!(kind.idempotency.letter().to_string()),
                     json!(kind.idempotency.meaning()),
                     json!(kind.summary),
@@ -49,6 +50,34 @@ fn found(name: &str) -> Result<&'static Kind, Failure> {
     })
 }
 
+/// What it does with audiences, in sentences.
+fn audiences_of(kind: &AudienceKind) -> String {
+    let known_by: Vec<String> = kind
+        .identifiers
+        .iter()
+        .map(|one| {
+            let hashed = if one.is_hashed { ", hashed" } else { "" };
+            format!("{} ({}{hashed})", one.column, one.normaliser)
+        })
+        .collect();
+    let few = if kind.people_min > 0 {
+        format!(", of {} people or more", thousands(kind.people_min))
+    } else {
+        String::new()
+    };
+    let renewed = kind
+        .renew_after
+        .map(|after| {
+            format!(" Whoever is in is added again after {}.", model::duration::format_duration(after))
+        })
+        .unwrap_or_default();
+    format!(
+        "Audiences{few}: at most {} people a request, known by {}.{renewed}",
+        thousands(kind.members_max as u64),
+        known_by.join(", ")
+    )
+}
+
 /// The settings of one, as its schema has them.
 fn describe(context: &Context, kind: &Kind) -> Result<u8, Failure> {
     let schema = (kind.schema)();
@@ -62,6 +91,9 @@ fn describe(context: &Context, kind: &Kind) -> Result<u8, Failure> {
     }
     say(kind.summary);
     say(&format!("In doubt (class {}): {}.", kind.idempotency.letter(), kind.idempotency.meaning()));
+    if let Some(audiences) = &kind.audiences {
+        say(&audiences_of(audiences));
+    }
     context.printer.rows(&rows, "it has no settings")?;
     say("All destinations also take `throttle` (such as `{rate: 10/s, burst: 20}`) and `timeout`.");
     Ok(code::DONE)
