@@ -3,6 +3,9 @@
 //! Measured with the kernel's account of our children, so it needs Linux; elsewhere it says so and passes. A measured
 //! figure is kept under a hash of what it depends on. Our own sources are left out of that hash: beside the
 //! dependencies they weigh little, and every edit would cost a clean build.
+//!
+//! It is said, and nothing fails of it: the same sources have cost 8 CPU-minutes on one machine and twice that on another, so that a limit
+//! would judge the machine.
 
 use std::fs;
 use std::path::Path;
@@ -15,8 +18,6 @@ use crate::process;
 
 /// What a clean build in the dev profile is to cost at most.
 const CPU_MINUTES_GOAL: f64 = 8.0;
-/// What it must not cost. CPU time, too, varies with what else a machine does: a goal missed by little is said, by much it fails.
-const CPU_MINUTES_MAX: f64 = 12.0;
 
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
     if !arguments.is_empty() {
@@ -25,10 +26,10 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     check()
 }
 
-/// Prints what a clean build costs.
+/// Prints what a clean build costs, beside its goal.
 ///
 /// # Errors
-/// It costs too much, or does not build.
+/// It does not build.
 pub(crate) fn check() -> Result<()> {
     if !Path::new("/proc/self/stat").exists() {
         println!("cost of a clean build: not measured, for this system has no /proc");
@@ -41,21 +42,19 @@ pub(crate) fn check() -> Result<()> {
         Some(minutes) => (minutes, "kept from an earlier build with the same dependencies and compiler"),
         None => {
             let minutes = measure(&folder.join("target"))?;
-            // What is too much is measured again: the machine may have been busy, which costs CPU, too.
-            if minutes <= CPU_MINUTES_MAX {
-                fs::write(&kept, format!("{minutes:.2}\n"))
-                    .with_context(|| format!("cannot write {}", kept.display()))?;
-            }
+            fs::write(&kept, format!("{minutes:.2}\n"))
+                .with_context(|| format!("cannot write {}", kept.display()))?;
             (minutes, "measured")
         }
     };
     println!(
         "cost of a clean build: {minutes:.2} CPU-minutes in the dev profile ({how}); the goal of {CPU_MINUTES_GOAL} is {}",
-        if minutes <= CPU_MINUTES_GOAL { "met" } else { "MISSED" }
+        if minutes <= CPU_MINUTES_GOAL {
+            "met"
+        } else {
+            "MISSED: `cargo build --timings` shows what is heavy"
+        }
     );
-    if CPU_MINUTES_MAX < minutes {
-        bail!("a clean build costs {minutes:.2} CPU-minutes; `cargo build --timings` shows what is heavy");
-    }
     Ok(())
 }
 
