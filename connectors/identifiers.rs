@@ -1,6 +1,6 @@
 //! How people are known at ad platforms: what all of them begin with. What one platform does otherwise is in its own folder.
 
-use connector::Member;
+use connector::{Change, Member, Verb};
 use model::id::sha256_hex;
 use model::profile::Profile;
 
@@ -51,6 +51,19 @@ pub(crate) fn columns(profile: &Profile, columns: &[String]) -> Option<Member> {
 /// The columns where a setting does not say.
 pub(crate) fn default_columns() -> Vec<String> {
     vec!["email".to_owned()]
+}
+
+/// What the rows of a change are made of, in order: the keys of `all` that are allowed; and where people are removed, those that they were added
+/// by, too. Who came under settings before these could be removed by nothing else.
+pub(crate) fn schema(
+    all: &[(&str, &'static str)],
+    allowed: &[&'static str],
+    change: &Change,
+) -> Vec<&'static str> {
+    let is_removal = change.verb == Verb::Remove;
+    let was_added_by =
+        |key: &str| is_removal && change.members.iter().any(|member| member.get(key).is_some());
+    all.iter().map(|(_, key)| *key).filter(|key| allowed.contains(key) || was_added_by(key)).collect()
 }
 
 /// SHA-256 in lower-case hexadecimal. What is hashed already (64 digits of hexadecimal) stays as it is. Nothing is never hashed: its hash

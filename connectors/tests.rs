@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use connector::Kind;
 use connector::conformance::conformance;
 use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind};
+use connector::{Connector, HttpReply, Kind, Opened, Reply, Step};
 use jiff::Timestamp;
 use model::settings::ConnectorSettings;
 
@@ -38,6 +38,23 @@ fn every_connector_conforms() {
         told.flat_map(|(name, wrong)| wrong.into_iter().map(move |line| format!("{name}: {line}"))).collect()
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// How many calls it takes to find an audience, where each is answered with the same, and how that ends.
+pub(crate) fn opened_by_the_same_answer(connector: &dyn Connector, body: &str) -> (u64, Opened) {
+    let mut exchange = connector.audiences().unwrap().open("drumbeat-x", Timestamp::UNIX_EPOCH);
+    let (mut reply, mut calls) = (None, 0);
+    loop {
+        match exchange.next(reply.take()) {
+            Step::Done(ended) => return (calls, ended),
+            Step::Call(call) => {
+                assert!(!call.arms);
+                calls += 1;
+                let body = body.as_bytes().into();
+                reply = Some(Reply::Http(HttpReply { status: 200, headers: vec![], body, is_cut: false }));
+            }
+        }
+    }
 }
 
 #[test]
@@ -146,11 +163,11 @@ fn inbound(headers: &[(&str, &str)], body: &str, seconds: i64) -> Inbound {
     }
 }
 
-fn made(kind: &Kind, settings: &str) -> Box<dyn connector::Connector> {
+fn made(kind: &Kind, settings: &str) -> Box<dyn Connector> {
     (kind.build)(&ConnectorSettings(serde_json::from_str(settings).unwrap())).unwrap()
 }
 
-fn heard(connector: &dyn connector::Connector, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
+fn heard(connector: &dyn Connector, inbound: &Inbound) -> Result<Vec<Told>, NotHeard> {
     match connector.hear(inbound, &[])? {
         Hearing::Told(told) => Ok(told),
         Hearing::Ask { request, .. } => panic!("it asks {request:?}"),

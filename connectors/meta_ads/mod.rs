@@ -10,11 +10,11 @@ mod settings;
 
 use std::sync::Arc;
 
-use connector::http::outcome;
+use connector::http::answered;
 use connector::{
-    AudienceKind, Audiences, Built, Call, Change, Changed, Connector, Exchange, HttpReply, HttpRequest,
-    Idempotency, Kind, Member, Method, Opened, Outcome, Reach, Reply, Request, SettingsMistake, Step, Verb,
-    once, read_settings, schema_of,
+    AudienceKind, Audiences, Built, Change, Changed, Connector, Exchange, HttpRequest, Idempotency, Kind,
+    Member, Method, Opened, Outcome, Reach, Reply, Request, SettingsMistake, Verb, ask, ask_first, once,
+    read_settings, schema_of, settled,
 };
 use jiff::Timestamp;
 use model::id::hex;
@@ -24,6 +24,7 @@ use model::{Channel, Reason, Secret};
 use serde_json::{Map, Value, json};
 
 pub use self::settings::{Settings, Source};
+use crate::identifiers;
 use crate::over_http::{self, Api, hmac_sha256, percent, text_at};
 
 /// Audiences at Meta.
@@ -47,7 +48,7 @@ pub const KIND: Kind = Kind {
 };
 
 /// An account's audiences are looked through so many pages far: with making one, a conversation stays within its steps.
-const PAGES_MAX: usize = 14;
+const PAGES_MAX: u64 = 14;
 
 #[derive(Debug)]
 struct Meta {
@@ -90,7 +91,7 @@ impl Audiences for Meta {
     }
 
     fn open(&self, name: &str, _at: Timestamp) -> Box<dyn Exchange<Opened>> {
-        Box::new(Opening { account: self.account.clone(), name: name.to_owned(), at: At::Beginning })
+        look(self.account.clone(), name.to_owned(), 1, None)
     }
 
     fn change(&self, change: &Change) -> Box<dyn Exchange<Changed>> {
@@ -133,13 +134,7 @@ impl Account {
     fn change(&self, change: &Change) -> HttpRequest {
         let members: Vec<Map<String, Value>> = change.members.iter().map(Member::identifiers).collect();
         let is_removal = change.verb == Verb::Remove;
-        // Who was added under settings before these is known by what they allowed, and could not be removed by anything else.
-        let is_known = |key: &str| is_removal && members.iter().any(|member| member.contains_key(key));
-        let schema: Vec<&str> = people::COLUMNS
-            .iter()
-            .map(|(_, key)| *key)
-            .filter(|key| self.allowed.contains(key) || is_known(key))
-            .collect();
+        let schema = identifiers::schema(people::COLUMNS, &self.allowed, change);
         let unknown = json!("");
         let row = |member: &Map<String, Value>| -> Value {
             schema.iter().map(|key| member.get(*key).unwrap_or(&unknown).clone()).collect()
@@ -190,11 +185,7 @@ impl Account {
         {
             return Err(refusal);
         }
-        let receipt = |answer: &HttpReply| is_answer(&answer.json()).then(String::new);
-        match (outcome(KIND.idempotency, reply, receipt, |body| errors::message(body, &self.token)), reply) {
-            (Outcome::Accepted { .. }, Reply::Http(answer)) => Ok(answer.json()),
-            (outcome, _) => Err(outcome),
-        }
+        answered(KIND.idempotency, reply, is_answer, |body| errors::message(body, &self.token))
     }
 }
 
@@ -203,71 +194,31 @@ fn session(key: &str) -> u64 {
     u64::from_str_radix(key, 16).unwrap_or_default() >> 1
 }
 
-/// Finds an audience among the account's, page by page, or makes it.
-struct Opening {
-    account: Arc<Account>,
-    name: String,
-    at: At,
-}
-
-/// What was asked last.
-enum At {
-    Beginning,
-    /// So many pages.
-    Looking(usize),
-    Making,
-}
-
-impl Exchange<Opened> for Opening {
-    fn next(&mut self, reply: Option<Reply>) -> Step<Opened> {
-        let ended = match (&self.at, reply) {
-            (At::Beginning, _) => return self.look(1, None),
-            (At::Looking(pages), Some(reply)) => {
-                match self.account.answer(&reply, |body| body["data"].is_array()) {
-                    Ok(body) => return self.looked(*pages, &body),
-                    Err(outcome) => outcome,
-                }
-            }
-            (At::Making, Some(reply)) => {
-                match self
-                    .account
-                    .answer(&reply, |body| text_at(body, "/id").is_some_and(|id| !id.is_empty()))
-                {
-                    Ok(body) => return Step::Done(found(&body)),
-                    Err(outcome) => outcome,
-                }
-            }
-            (_, None) => Outcome::InDoubt { detail: "the conversation was broken off".to_owned() },
+/// Finds an audience among the account's, from this page on, or makes it.
+fn look(account: Arc<Account>, name: String, page: u64, after: Option<&str>) -> Box<dyn Exchange<Opened>> {
+    ask_first(Request::Http(account.audiences(after)), move |reply| {
+        let body = match account.answer(&reply, |body| body["data"].is_array()) {
+            Ok(body) => body,
+            Err(outcome) => return settled(outcome.into()),
         };
-        Step::Done(Opened::Not(ended))
-    }
-}
-
-impl Opening {
-    fn look(&mut self, pages: usize, after: Option<&str>) -> Step<Opened> {
-        self.at = At::Looking(pages);
-        Step::Call(Call { arms: false, request: Request::Http(self.account.audiences(after)) })
-    }
-
-    fn looked(&mut self, pages: usize, body: &Value) -> Step<Opened> {
         let listed = body["data"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if let Some(audience) = listed.iter().find(|audience| audience["name"] == self.name.as_str()) {
-            return Step::Done(found(audience));
+        if let Some(audience) = listed.iter().find(|audience| audience["name"] == name.as_str()) {
+            return settled(found(audience));
         }
         // There is another page where its address is given; the address itself is not followed, since it holds a token.
-        let after = text_at(body, "/paging/cursors/after").filter(|_| body["paging"]["next"].is_string());
+        let after = text_at(&body, "/paging/cursors/after").filter(|_| body["paging"]["next"].is_string());
         match after {
-            Some(_) if pages >= PAGES_MAX => Step::Done(Opened::Not(Outcome::Halt {
+            Some(_) if page >= PAGES_MAX => settled(Opened::Not(Outcome::Halt {
                 reason: Reason::FailRemote4xx,
                 detail: format!("the ad account has more than {} audiences: delete some", PAGES_MAX * 100),
             })),
-            Some(after) => self.look(pages + 1, Some(&after)),
-            None => {
-                self.at = At::Making;
-                Step::Call(Call { arms: false, request: Request::Http(self.account.creation(&self.name)) })
-            }
+            Some(after) => look(account, name, page + 1, Some(&after)),
+            None => ask(Request::Http(account.creation(&name)), move |reply| {
+                let is_made = |body: &Value| text_at(body, "/id").is_some_and(|id| !id.is_empty());
+                account.answer(&reply, is_made).map_or_else(Opened::Not, |body| found(&body))
+            }),
         }
-    }
+    })
 }
 
 fn found(audience: &Value) -> Opened {

@@ -1,6 +1,9 @@
 //! Sessions, proofs, settings, and what becomes of people when settings change.
 
+use connector::{Call, Step};
+
 use super::*;
+use crate::tests::opened_by_the_same_answer;
 
 #[test]
 fn a_proof_is_what_metas_library_makes() {
@@ -72,25 +75,9 @@ fn an_account_without_end_is_looked_through_for_a_while() {
     let settings = json!({ "token": "t", "ad_account": "7" });
     let meta = build(&ConnectorSettings(settings.as_object().cloned().unwrap_or_default()))
         .expect("settings that fit");
-    let mut exchange = meta.audiences().expect("it has audiences").open("drumbeat-x", Timestamp::UNIX_EPOCH);
     let page =
         r#"{"data":[{"id":"1","name":"a"}],"paging":{"cursors":{"after":"A"},"next":"https://a.test"}}"#;
-    let (mut reply, mut calls) = (None, 0);
-    let ended = loop {
-        match exchange.next(reply.take()) {
-            Step::Done(ended) => break ended,
-            Step::Call(call) => {
-                assert!(!call.arms);
-                calls += 1;
-                reply = Some(Reply::Http(HttpReply {
-                    status: 200,
-                    headers: vec![],
-                    body: Arc::from(page.as_bytes()),
-                    is_cut: false,
-                }));
-            }
-        }
-    };
+    let (calls, ended) = opened_by_the_same_answer(meta.as_ref(), page);
     assert_eq!(calls, PAGES_MAX);
     assert!(matches!(ended, Opened::Not(Outcome::Halt { .. })), "{ended:?}");
 }

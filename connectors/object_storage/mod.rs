@@ -15,13 +15,13 @@ use jiff::Timestamp;
 use model::id::sha256_hex;
 use model::profile::Profile;
 use model::settings::ConnectorSettings;
-use model::{Channel, Reason, Secret};
+use model::{Channel, Reason};
 use serde_json::json;
 
 pub use self::settings::{Format, Settings};
-use crate::aws_sign::{Key, signed};
+use crate::aws_sign::Credentials;
 use crate::identifiers;
-use crate::over_http::{self, Api, percent};
+use crate::over_http::{Api, percent};
 
 /// Audiences as objects in a bucket.
 pub const KIND: Kind = Kind {
@@ -48,10 +48,7 @@ pub const KIND: Kind = Kind {
 struct Bucket {
     api: Api,
     bucket: String,
-    region: String,
-    key_id: String,
-    key: Secret,
-    session: Option<Secret>,
+    credentials: Credentials,
     prefix: String,
     format: Format,
     columns: Vec<String>,
@@ -101,19 +98,11 @@ impl Bucket {
             Format::Jsonl => ("application/x-ndjson", lines(change)),
             Format::Csv => ("text/csv; charset=utf-8", self.csv(change)),
         };
-        let mut request = HttpRequest::json(Method::Put, url, &json!(null)).without_body();
-        request.headers.clear();
-        request.body = body.into_bytes().into();
+        let request =
+            HttpRequest { method: Method::Put, url, headers: Vec::new(), body: body.into_bytes().into() };
         let hash = sha256_hex(&request.body);
         let request = request.header("content-type", kind).header("x-amz-content-sha256", hash);
-        let key = Key {
-            id: &self.key_id,
-            secret: self.key.reveal(),
-            session: self.session.as_ref().map(Secret::reveal),
-            region: &self.region,
-            service: "s3",
-        };
-        (name, signed(request, &key, change.at))
+        (name, self.credentials.sign("s3", request, change.at))
     }
 
     fn csv(&self, change: &Change) -> String {
@@ -177,17 +166,16 @@ fn build(settings: &ConnectorSettings) -> Built {
     let mut mistakes = Vec::new();
     let own = format!("https://s3.{}.amazonaws.com", settings.region);
     let api = Api::of(&own, settings.base_url.as_deref(), settings.connections, &mut mistakes);
-    mistakes.extend(over_http::secret_mistake("access_key_id", &settings.access_key_id));
-    mistakes.extend(over_http::secret_mistake("secret_access_key", &settings.secret_access_key));
-    mistakes.extend(
-        settings.session_token.as_deref().and_then(|token| over_http::secret_mistake("session_token", token)),
+    let credentials = Credentials::of(
+        &settings.region,
+        &settings.access_key_id,
+        &settings.secret_access_key,
+        settings.session_token.as_deref(),
+        &mut mistakes,
     );
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if settings.region.is_empty() || !settings.region.chars().all(plain) {
-        mistakes.push(SettingsMistake::new("region", "expected a region, such as `eu-central-1`"));
-    }
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
     // The rules of S3 for names of buckets, without those about the look of addresses.
-    if !(3..=63).contains(&settings.bucket.len()) || !settings.bucket.chars().all(|c| plain(c) || c == '.') {
+    if !(3..=63).contains(&settings.bucket.len()) || !settings.bucket.chars().all(plain) {
         mistakes.push(SettingsMistake::new(
             "bucket",
             "expected 3 to 63 lower-case letters, digits, dots and dashes",
@@ -202,10 +190,7 @@ fn build(settings: &ConnectorSettings) -> Built {
         Some(api) if mistakes.is_empty() => Ok(Box::new(Bucket {
             api,
             bucket: settings.bucket,
-            region: settings.region,
-            key_id: settings.access_key_id,
-            key: Secret::new(settings.secret_access_key),
-            session: settings.session_token.map(Secret::new),
+            credentials,
             prefix: settings.prefix,
             format: settings.format,
             columns: settings.columns,

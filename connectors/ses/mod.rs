@@ -13,12 +13,12 @@ use connector::{
     Reply, Request, Schedule, SettingsMistake, once, read_settings, schema_of,
 };
 use model::settings::ConnectorSettings;
-use model::{Channel, Reason, Secret};
+use model::{Channel, Reason};
 use serde_json::{Value, json};
 
 pub use self::settings::Settings;
-use crate::aws_sign::{Key, signed};
-use crate::over_http::{self, Api, base64, text_at};
+use crate::aws_sign::Credentials;
+use crate::over_http::{Api, base64, text_at};
 
 /// Mail through Amazon SES.
 pub const KIND: Kind = Kind {
@@ -35,10 +35,7 @@ pub const KIND: Kind = Kind {
 #[derive(Debug)]
 struct Ses {
     api: Api,
-    region: String,
-    key_id: String,
-    key: Secret,
-    session: Option<Secret>,
+    credentials: Credentials,
     configuration_set: Option<String>,
     topic: Option<String>,
 }
@@ -74,14 +71,7 @@ impl Ses {
         }
         let request =
             HttpRequest::json(Method::Post, format!("{}/v2/email/outbound-emails", self.api.base), &body);
-        let key = Key {
-            id: &self.key_id,
-            secret: self.key.reveal(),
-            session: self.session.as_ref().map(Secret::reveal),
-            region: &self.region,
-            service: "ses",
-        };
-        signed(request, &key, item.at)
+        self.credentials.sign("ses", request, item.at)
     }
 }
 
@@ -128,15 +118,13 @@ fn build(settings: &ConnectorSettings) -> Built {
     let mut mistakes = Vec::new();
     let own = format!("https://email.{}.amazonaws.com", settings.region);
     let api = Api::of(&own, settings.base_url.as_deref(), settings.connections, &mut mistakes);
-    mistakes.extend(over_http::secret_mistake("access_key_id", &settings.access_key_id));
-    mistakes.extend(over_http::secret_mistake("secret_access_key", &settings.secret_access_key));
-    mistakes.extend(
-        settings.session_token.as_deref().and_then(|token| over_http::secret_mistake("session_token", token)),
+    let credentials = Credentials::of(
+        &settings.region,
+        &settings.access_key_id,
+        &settings.secret_access_key,
+        settings.session_token.as_deref(),
+        &mut mistakes,
     );
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if settings.region.is_empty() || !settings.region.chars().all(plain) {
-        mistakes.push(SettingsMistake::new("region", "expected a region, such as `eu-central-1`"));
-    }
     if settings.configuration_set.as_deref().is_some_and(str::is_empty) {
         mistakes.push(SettingsMistake::new("configuration_set", "expected the name of a configuration set"));
     }
@@ -152,10 +140,7 @@ fn build(settings: &ConnectorSettings) -> Built {
     }
     match api {
         Some(api) if mistakes.is_empty() => Ok(Box::new(Ses {
-            region: settings.region,
-            key_id: settings.access_key_id,
-            key: Secret::new(settings.secret_access_key),
-            session: settings.session_token.map(Secret::new),
+            credentials,
             configuration_set: settings.configuration_set,
             topic: settings.webhook_topic,
             api,

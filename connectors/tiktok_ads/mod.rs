@@ -7,11 +7,11 @@ mod settings;
 
 use std::sync::Arc;
 
-use connector::http::outcome;
+use connector::http::answered;
 use connector::{
-    AudienceKind, Audiences, Built, Call, Change, Changed, Connector, Exchange, HttpReply, HttpRequest,
+    AudienceKind, Audiences, Built, Change, Changed, Connector, Exchange, HttpReply, HttpRequest,
     Idempotency, Identifier, Kind, Member, Method, Opened, Outcome, Reach, Reply, Request, Schedule,
-    SettingsMistake, Step, Verb, once, read_settings, schema_of,
+    SettingsMistake, Verb, ask, ask_first, once, read_settings, schema_of, settled,
 };
 use jiff::{SignedDuration, Timestamp};
 use model::profile::Profile;
@@ -20,7 +20,7 @@ use model::{Channel, Reason, Secret};
 use serde_json::{Map, Value, json};
 
 pub use self::settings::Settings;
-use crate::identifiers::{email, hashed, phone, text};
+use crate::identifiers::{self, email, hashed, phone, text};
 use crate::over_http::{self, Api, percent, text_at};
 
 /// Audiences at TikTok.
@@ -94,7 +94,7 @@ impl Audiences for TikTok {
     }
 
     fn open(&self, name: &str, _at: Timestamp) -> Box<dyn Exchange<Opened>> {
-        Box::new(Opening { account: self.account.clone(), name: name.to_owned(), at: At::Beginning })
+        look(self.account.clone(), name.to_owned(), 1)
     }
 
     fn change(&self, change: &Change) -> Box<dyn Exchange<Changed>> {
@@ -149,14 +149,7 @@ impl Account {
 
     fn change(&self, change: &Change) -> HttpRequest {
         let members: Vec<Map<String, Value>> = change.members.iter().map(Member::identifiers).collect();
-        let is_removal = change.verb == Verb::Remove;
-        // Who was added under settings before these is known by what they allowed, and could not be removed by anything else.
-        let is_known = |key: &str| is_removal && members.iter().any(|member| member.contains_key(key));
-        let schema: Vec<&str> = COLUMNS
-            .iter()
-            .map(|(_, key)| *key)
-            .filter(|key| self.allowed.contains(key) || is_known(key))
-            .collect();
+        let schema = identifiers::schema(COLUMNS, &self.allowed, change);
         let cell = |member: &Map<String, Value>, key: &str| match member.get(key) {
             Some(id) => json!({ "id": id, "audience_ids": [change.audience] }),
             None => json!({}),
@@ -164,7 +157,10 @@ impl Account {
         let rows = members.iter().map(|member| schema.iter().map(|key| cell(member, key)).collect::<Value>());
         let body = json!({
             "advertiser_ids": [self.advertiser],
-            "action": if is_removal { "delete" } else { "add" },
+            "action": match change.verb {
+                Verb::Add => "add",
+                Verb::Remove => "delete",
+            },
             "id_schema": schema,
             "batch_data": rows.collect::<Vec<_>>(),
         });
@@ -179,14 +175,7 @@ impl Account {
         {
             return Err(refusal);
         }
-        let receipt = |answer: &HttpReply| {
-            let body = answer.json();
-            (body["code"] == 0 && is_answer(&body)).then(String::new)
-        };
-        match (outcome(KIND.idempotency, reply, receipt, message), reply) {
-            (Outcome::Accepted { .. }, Reply::Http(answer)) => Ok(answer.json()),
-            (outcome, _) => Err(outcome),
-        }
+        answered(KIND.idempotency, reply, |body| body["code"] == 0 && is_answer(body), message)
     }
 
     /// What an error says, after its code.
@@ -218,62 +207,22 @@ fn refusal(answer: &HttpReply, message: impl FnOnce(&Value) -> Option<String>) -
     })
 }
 
-/// Finds an audience among the account's, page by page, or makes it.
-struct Opening {
-    account: Arc<Account>,
-    name: String,
-    at: At,
-}
-
-/// What was asked last.
-enum At {
-    Beginning,
-    /// The page of this number; the first is 1.
-    Looking(u64),
-    Making,
-}
-
-impl Exchange<Opened> for Opening {
-    fn next(&mut self, reply: Option<Reply>) -> Step<Opened> {
-        let ended = match (&self.at, reply) {
-            (At::Beginning, _) => return self.look(1),
-            (At::Looking(page), Some(reply)) => {
-                match self.account.answer(&reply, |body| body["data"]["list"].is_array()) {
-                    Ok(body) => return self.looked(*page, &body),
-                    Err(outcome) => outcome,
-                }
-            }
-            (At::Making, Some(reply)) => {
-                match self.account.answer(&reply, |body| audience_id(&body["data"]).is_some()) {
-                    Ok(body) => match audience_id(&body["data"]) {
-                        Some(id) => return Step::Done(Opened::Found { id }),
-                        None => Outcome::InDoubt { detail: "an audience without an id".to_owned() },
-                    },
-                    Err(outcome) => outcome,
-                }
-            }
-            (_, None) => Outcome::InDoubt { detail: "the conversation was broken off".to_owned() },
+/// Finds an audience among the account's, from the page of this number on, or makes it. The first is 1.
+fn look(account: Arc<Account>, name: String, page: u64) -> Box<dyn Exchange<Opened>> {
+    ask_first(Request::Http(account.page(page)), move |reply| {
+        let body = match account.answer(&reply, |body| body["data"]["list"].is_array()) {
+            Ok(body) => body,
+            Err(outcome) => return settled(outcome.into()),
         };
-        Step::Done(Opened::Not(ended))
-    }
-}
-
-impl Opening {
-    fn look(&mut self, page: u64) -> Step<Opened> {
-        self.at = At::Looking(page);
-        Step::Call(Call { arms: false, request: Request::Http(self.account.page(page)) })
-    }
-
-    fn looked(&mut self, page: u64, body: &Value) -> Step<Opened> {
         let listed = body["data"]["list"].as_array().map(Vec::as_slice).unwrap_or_default();
         // One that another account shares cannot be changed, and one that expired takes nobody.
         let is_it = |audience: &&Value| {
-            audience["name"] == self.name.as_str()
+            audience["name"] == name.as_str()
                 && audience["is_creator"] != false
                 && audience["is_expired"] != true
         };
         if let Some(id) = listed.iter().find(is_it).and_then(audience_id) {
-            return Step::Done(Opened::Found { id });
+            return settled(Opened::Found { id });
         }
         // Where it does not say how many pages there are, one that is not full is the last.
         let is_last = match body["data"]["page_info"]["total_page"].as_u64() {
@@ -281,17 +230,19 @@ impl Opening {
             None => (listed.len() as u64) < PAGE,
         };
         match is_last {
-            true => {
-                self.at = At::Making;
-                Step::Call(Call { arms: false, request: Request::Http(self.account.creation(&self.name)) })
-            }
-            false if page >= PAGES_MAX => Step::Done(Opened::Not(Outcome::Halt {
+            true => ask(Request::Http(account.creation(&name)), move |reply| {
+                match account.answer(&reply, |body| audience_id(&body["data"]).is_some()) {
+                    Ok(body) => Opened::Found { id: audience_id(&body["data"]).unwrap_or_default() },
+                    Err(outcome) => Opened::Not(outcome),
+                }
+            }),
+            false if page >= PAGES_MAX => settled(Opened::Not(Outcome::Halt {
                 reason: Reason::FailRemote4xx,
                 detail: format!("the ad account has more than {} audiences: delete some", PAGES_MAX * PAGE),
             })),
-            false => self.look(page + 1),
+            false => look(account, name, page + 1),
         }
-    }
+    })
 }
 
 /// The id in what TikTok says of an audience.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::tests::opened_by_the_same_answer;
 
 fn of(column: &str, raw: &str) -> Option<String> {
     let mut profile = connector::golden::sample_people()[0].clone();
@@ -109,26 +110,9 @@ fn an_account_without_end_is_looked_through_for_a_while() {
     let settings = json!({ "token": "t", "advertiser": "7000" });
     let tiktok = build(&ConnectorSettings(settings.as_object().cloned().unwrap_or_default()))
         .expect("settings that fit");
-    let mut exchange =
-        tiktok.audiences().expect("it has audiences").open("drumbeat-x", Timestamp::UNIX_EPOCH);
     let page =
         r#"{"code":0,"data":{"list":[{"audience_id":"1","name":"a"}],"page_info":{"total_page":999}}}"#;
-    let (mut reply, mut calls) = (None, 0);
-    let ended = loop {
-        match exchange.next(reply.take()) {
-            Step::Done(ended) => break ended,
-            Step::Call(call) => {
-                assert!(!call.arms);
-                calls += 1;
-                reply = Some(Reply::Http(HttpReply {
-                    status: 200,
-                    headers: vec![],
-                    body: Arc::from(page.as_bytes()),
-                    is_cut: false,
-                }));
-            }
-        }
-    };
+    let (calls, ended) = opened_by_the_same_answer(tiktok.as_ref(), page);
     assert_eq!(calls, PAGES_MAX);
     assert!(matches!(ended, Opened::Not(Outcome::Halt { .. })), "{ended:?}");
 }

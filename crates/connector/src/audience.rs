@@ -20,7 +20,7 @@ pub struct AudienceKind {
     pub identifiers: &'static [Identifier],
     /// So many members at once,
     pub members_max: usize,
-    /// and of no more bytes than so many, as [`Member`] counts them.
+    /// and of no more bytes than so many, as they are kept ([`Member::as_str`]).
     pub bytes_max: usize,
     /// Nobody is added to an audience of fewer: the provider would not use it, or it would point at single people.
     pub people_min: u64,
@@ -68,11 +68,6 @@ impl Member {
     pub fn get(&self, name: &str) -> Option<String> {
         self.identifiers().get(name)?.as_str().map(str::to_owned)
     }
-
-    /// How large it is.
-    pub fn bytes(&self) -> usize {
-        self.0.len()
-    }
 }
 
 impl fmt::Debug for Member {
@@ -119,8 +114,6 @@ pub struct Change {
     pub verb: Verb,
     /// To whom: at least one, and no more than the kind takes at once.
     pub members: Arc<[Member]>,
-    /// Of how many the audience will be, about.
-    pub of: u64,
     /// The same for a repeat of the same change: 16 letters of hexadecimal.
     pub key: String,
     /// When it is made.

@@ -8,7 +8,7 @@ use model::{Channel, EmailAddress};
 use serde_json::{Map, Value};
 
 use crate::audience::{AudienceKind, Audiences, Changed, Opened, Verb};
-use crate::exchange::{Call, Exchange, Failure, Reply, Request, SmtpPhase, Step};
+use crate::exchange::{Call, Exchange, Failure, Reply, Request, SmtpPhase, Step, mapped};
 use crate::golden::{STEPS_MAX, sample_change, sample_item, sample_people};
 use crate::http::HttpReply;
 use crate::kind::{Connector, Idempotency, Kind};
@@ -170,20 +170,8 @@ struct Talk<'a> {
     begin: Box<dyn Fn() -> Box<dyn Exchange<Vec<Outcome>>> + 'a>,
 }
 
-/// A conversation, and what is to be judged of how it ends.
-struct Judged<D>(Box<dyn Exchange<D>>, Box<dyn Fn(D) -> Vec<Outcome> + Send>);
-
-impl<D> Exchange<Vec<Outcome>> for Judged<D> {
-    fn next(&mut self, reply: Option<Reply>) -> Step<Vec<Outcome>> {
-        match self.0.next(reply) {
-            Step::Call(call) => Step::Call(call),
-            Step::Done(end) => Step::Done(self.1(end)),
-        }
-    }
-}
-
 fn message(connector: &dyn Connector) -> Box<dyn Exchange<Vec<Outcome>>> {
-    Box::new(Judged(connector.exchange(&sample_item()), Box::new(|outcome| vec![outcome])))
+    mapped(connector.exchange(&sample_item()), |outcome| vec![outcome])
 }
 
 fn audience_talks(audiences: &dyn Audiences) -> Vec<Talk<'_>> {
@@ -193,7 +181,7 @@ fn audience_talks(audiences: &dyn Audiences) -> Vec<Talk<'_>> {
             Opened::Found { id } => vec![accepted(id)],
             Opened::Not(outcome) => vec![outcome],
         };
-        Box::new(Judged(audiences.open("drumbeat-mvzgc43vom", sample_item().at), Box::new(judged)))
+        mapped(audiences.open("drumbeat-mvzgc43vom", sample_item().at), judged)
     };
     let change = move |verb: Verb| {
         // Made once: it is played some ten thousand times.
@@ -207,7 +195,7 @@ fn audience_talks(audiences: &dyn Audiences) -> Vec<Talk<'_>> {
                 Changed::Each(outcomes) if outcomes.len() != members => vec![],
                 Changed::Each(outcomes) => outcomes,
             };
-            Box::new(Judged(audiences.change(&change), Box::new(judged)))
+            mapped(audiences.change(&change), judged)
         }
     };
     vec![

@@ -331,6 +331,25 @@ pub fn ask_first<D: From<Outcome> + 'static>(
     Box::new(AskFirst { request: Some(request), then: Some(Box::new(then)), rest: None })
 }
 
+/// The same conversation, whose end is made into something else.
+pub(crate) fn mapped<D: 'static, E: 'static>(
+    exchange: Box<dyn Exchange<D>>,
+    make: impl Fn(D) -> E + Send + 'static,
+) -> Box<dyn Exchange<E>> {
+    Box::new(Mapped(exchange, make))
+}
+
+struct Mapped<D, F>(Box<dyn Exchange<D>>, F);
+
+impl<D, E, F: Fn(D) -> E + Send> Exchange<E> for Mapped<D, F> {
+    fn next(&mut self, reply: Option<Reply>) -> Step<E> {
+        match self.0.next(reply) {
+            Step::Call(call) => Step::Call(call),
+            Step::Done(end) => Step::Done((self.1)(end)),
+        }
+    }
+}
+
 /// A conversation that is over before it began.
 pub fn settled<D: Clone + Send + 'static>(done: D) -> Box<dyn Exchange<D>> {
     Box::new(Settled(done))

@@ -20,7 +20,7 @@ use model::settings::ConnectorSettings;
 use model::{DeliveryId, EmailAddress, PlaybookName, ProfileNumber, StepId, TemplateName, Value};
 
 use crate::audience::{Audiences, Change, Changed, Member, Opened, Verb};
-use crate::exchange::{Call, Exchange, Failure, FilePut, Reply, Request, SmtpPhase, Step, Tls};
+use crate::exchange::{Call, Exchange, Failure, FilePut, Reply, Request, SmtpPhase, Step, Tls, mapped};
 use crate::http::{HEADERS_KEPT, HeaderText, HttpReply, HttpRequest};
 use crate::item::Item;
 use crate::kind::{Connector, Kind};
@@ -100,7 +100,6 @@ pub fn sample_change(audiences: &dyn Audiences, verb: Verb, audience: &str) -> C
         audience: audience.to_owned(),
         verb,
         members: Arc::from(members),
-        of: 1_000,
         key: "00f1e2d3c4b5a697".to_owned(),
         at: sample_item().at,
     }
@@ -203,44 +202,32 @@ fn play(kind: &Kind, conversation: &str) -> Result<Played, String> {
     Err(format!("the conversation does not end:\n{}", happened.join("\n")))
 }
 
-/// A conversation, whatever it ends with: lines about that.
-struct Shown<D>(Box<dyn Exchange<D>>, fn(&D) -> Vec<String>);
-
-impl<D> Exchange<Vec<String>> for Shown<D> {
-    fn next(&mut self, reply: Option<Reply>) -> Step<Vec<String>> {
-        match self.0.next(reply) {
-            Step::Call(call) => Step::Call(call),
-            Step::Done(end) => Step::Done(self.1(&end)),
-        }
-    }
-}
-
 fn begin(connector: &dyn Connector, asked: Option<&str>) -> Option<Box<dyn Exchange<Vec<String>>>> {
     let Some(asked) = asked else {
         let exchange = connector.exchange(&sample_item());
-        return Some(Box::new(Shown(exchange, |outcome| vec![outcome_line(outcome)])));
+        return Some(mapped(exchange, |outcome| vec![outcome_line(&outcome)]));
     };
     let audiences = connector.audiences()?;
     let (word, name) = asked.split_once(' ')?;
     let verb = match word {
-        "open" => return Some(Box::new(Shown(audiences.open(name, sample_item().at), opened_lines))),
+        "open" => return Some(mapped(audiences.open(name, sample_item().at), opened_lines)),
         "add" => Verb::Add,
         "remove" => Verb::Remove,
         _ => return None,
     };
-    Some(Box::new(Shown(audiences.change(&sample_change(audiences, verb, name)), changed_lines)))
+    Some(mapped(audiences.change(&sample_change(audiences, verb, name)), changed_lines))
 }
 
-fn opened_lines(opened: &Opened) -> Vec<String> {
+fn opened_lines(opened: Opened) -> Vec<String> {
     match opened {
         Opened::Found { id } => vec![format!("found {id}")],
-        Opened::Not(outcome) => vec![outcome_line(outcome)],
+        Opened::Not(outcome) => vec![outcome_line(&outcome)],
     }
 }
 
-fn changed_lines(changed: &Changed) -> Vec<String> {
+fn changed_lines(changed: Changed) -> Vec<String> {
     match changed {
-        Changed::All(outcome) => vec![format!("all {}", outcome_line(outcome))],
+        Changed::All(outcome) => vec![format!("all {}", outcome_line(&outcome))],
         Changed::Each(outcomes) => outcomes.iter().map(outcome_line).collect(),
         Changed::AllBut { refused, receipt } => vec![format!("all but {refused} accepted {receipt}")],
     }

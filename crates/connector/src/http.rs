@@ -230,6 +230,23 @@ pub fn outcome(
     }
 }
 
+/// The body of a yes, which is one if `is_answer` knows it; otherwise what the reply means, as [`outcome`] says.
+///
+/// # Errors
+/// What it means, if it is not such a yes.
+pub fn answered(
+    class: Idempotency,
+    reply: &Reply,
+    is_answer: impl FnOnce(&serde_json::Value) -> bool,
+    message: impl FnOnce(&serde_json::Value) -> Option<String>,
+) -> Result<serde_json::Value, Outcome> {
+    let receipt = |answer: &HttpReply| is_answer(&answer.json()).then(String::new);
+    match (outcome(class, reply, receipt, message), reply) {
+        (Outcome::Accepted { .. }, Reply::Http(answer)) => Ok(answer.json()),
+        (outcome, _) => Err(outcome),
+    }
+}
+
 /// The beginning of URLs: what a setting `base_url` may say. `https://`, or `http://` to this machine; no name, no query.
 pub fn base_url_mistake(url: &str) -> Option<&'static str> {
     let (rest, is_secure) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use crate::daemon::{Carrier, Daemon, DaemonError, Surroundings, halts};
 use crate::driver::Driver;
 use crate::people::{self, Crowd, Facts, People};
-use crate::report::Pushed;
+use crate::report::{PushReport, Pushed};
 
 /// What a sealed member is bound to.
 pub(crate) const MEMBER: &str = "audience.member";
@@ -69,26 +69,23 @@ pub async fn push(daemon: &Daemon, now: Timestamp) -> Result<Pushed, DaemonError
         if is_stopped || audience.due_at > now || daemon.halted_destinations(now).contains_key(destination) {
             continue;
         }
-        let sync = daemon.project.syncs.values().find(|sync| sync.audience == audience.at);
         let is_made = matches!(carrier, Carrier::Made(..));
-        let wanted = wanted_by(daemon, sync).await?;
+        let traits = traits_of(daemon, &audience.at);
         let pushed = &mut pushed;
-        let mut pusher = Pusher { daemon, driver, is_made, sync, audience, wanted, now, pushed };
+        let mut pusher = Pusher { daemon, driver, is_made, traits, audience, now, pushed };
         pusher.run().await?;
     }
     Ok(pushed)
 }
 
-/// How many people a sync wants in its audience.
-async fn wanted_by(daemon: &Daemon, sync: Option<&Sync>) -> Result<u64, DaemonError> {
-    let Some(sync) = sync else { return Ok(0) };
-    let mut tx = daemon.state.read().await?;
-    Ok(state::sync::last_run(&mut tx, &sync.name).await?.map_or(0, |(run, _)| run.wanted))
+/// The sync that keeps an audience; `None`: none does any more.
+fn sync_of<'a>(daemon: &'a Daemon, at: &AudienceAt) -> Option<&'a Sync> {
+    daemon.project.syncs.values().find(|sync| sync.audience == *at)
 }
 
 /// What the rules see of an audience's members; `None`: no sync keeps it any more.
 fn traits_of(daemon: &Daemon, at: &AudienceAt) -> Option<Traits> {
-    let sync = daemon.project.syncs.values().find(|sync| sync.audience == *at)?;
+    let sync = sync_of(daemon, at)?;
     Some(sync.traits(daemon.project.policy.purposes.get(&sync.purpose)?))
 }
 
@@ -173,10 +170,9 @@ struct Pusher<'a> {
     daemon: &'a Daemon,
     driver: &'a Arc<Driver>,
     is_made: bool,
-    sync: Option<&'a Sync>,
+    /// What the rules see of its members; `None`: no sync keeps it any more.
+    traits: Option<Traits>,
     audience: Audience,
-    /// So many people are to be in.
-    wanted: u64,
     now: Timestamp,
     pushed: &'a mut Pushed,
 }
@@ -240,10 +236,12 @@ impl Pusher<'_> {
 
     /// Whether anybody may be added: the sync is there, and has enough people.
     async fn may_add(&mut self, kind: &AudienceKind) -> Result<bool, DaemonError> {
-        if self.sync.is_none() || self.wanted >= kind.people_min {
-            return Ok(self.sync.is_some());
+        let Some(sync) = sync_of(self.daemon, &self.audience.at) else { return Ok(false) };
+        let mut tx = self.daemon.state.read().await?;
+        let wanted = state::sync::last_run(&mut tx, &sync.name).await?.map_or(0, |(run, _)| run.wanted);
+        if wanted >= kind.people_min {
+            return Ok(true);
         }
-        let (wanted, mut tx) = (self.wanted, self.daemon.state.read().await?);
         let to_add = state::audience::counts(&mut tx, self.audience.number).await?.todo(Todo::Add);
         if to_add > 0 {
             let saw = format!("{wanted} people, and the destination takes no fewer than {}", kind.people_min);
@@ -275,11 +273,12 @@ impl Pusher<'_> {
             let Some(rows) = self.look(verb, rows).await? else { continue };
             let (armed, count) = (Instant::now(), rows.len());
             let changed = self.exchange(&remote, verb, &rows, kind, armed).await;
-            let halves = match &changed {
-                Changed::All(Outcome::Rejected { .. }) => count > 1,
-                Changed::AllBut { refused, .. } => *refused > 0 && *refused < count as u64,
-                Changed::All(_) | Changed::Each(_) => false,
-            };
+            let halves = !mutant("batch_whole")
+                && match &changed {
+                    Changed::All(Outcome::Rejected { .. }) => count > 1,
+                    Changed::AllBut { refused, .. } => *refused > 0 && *refused < count as u64,
+                    Changed::All(_) | Changed::Each(_) => false,
+                };
             is_any_taken |= !matches!(changed, Changed::All(_));
             is_any_taken |= matches!(changed, Changed::All(Outcome::Accepted { .. }));
             let most = if is_any_taken { HALVES_MAX } else { HALVES_MAX_IN_VAIN };
@@ -346,9 +345,7 @@ impl Pusher<'_> {
     async fn look(&mut self, verb: Verb, rows: Vec<Row>) -> Result<Option<Vec<Row>>, DaemonError> {
         let mut tx = self.daemon.deciding().await?;
         let mut kept = rows;
-        if let (Verb::Add, Some(traits), false) =
-            (verb, traits_of(self.daemon, &self.audience.at), mutant("member_unlooked"))
-        {
+        if let (Verb::Add, Some(traits), false) = (verb, &self.traits, mutant("member_unlooked")) {
             let numbers: Vec<ProfileNumber> =
                 kept.iter().flat_map(|row| row.entries.iter().map(|(key, _)| key.profile)).collect();
             let entries = tx.ask(state::audience::addresses(self.audience.number, &numbers)).await?;
@@ -358,7 +355,7 @@ impl Pusher<'_> {
                 row.entries.retain(|(key, _)| {
                     let facts = known.get(&key.profile);
                     let reason = facts.and_then(|facts| {
-                        refused(self.daemon, facts, key.profile, (&self.audience.at, &traits), self.now)
+                        refused(self.daemon, facts, key.profile, (&self.audience.at, traits), self.now)
                     });
                     puts.extend(reason.map(|reason| Put {
                         key: key.clone(),
@@ -403,14 +400,7 @@ impl Pusher<'_> {
         let mut parts = vec![remote, verb.as_str()];
         parts.extend(rows.iter().flat_map(|row| row.entries.first()).map(|(key, _)| key.identity.as_str()));
         let key = format!("{:016x}", model::id::bucket(&parts));
-        let change = Change {
-            audience: remote.to_owned(),
-            verb,
-            members: members.into(),
-            of: self.wanted,
-            key,
-            at: self.now,
-        };
+        let change = Change { audience: remote.to_owned(), verb, members: members.into(), key, at: self.now };
         self.driver.converse(audiences.change(&change), Some(armed)).await
     }
 
@@ -439,10 +429,10 @@ impl Pusher<'_> {
                 (vec![Outcome::Accepted { receipt }; rows.len()], refused)
             }
         };
-        let (mut said, mut stop, mut told) = (Vec::new(), None, Told::default());
+        let (mut said, mut stop, mut told) = (Vec::new(), None, PushReport::default());
         for (row, outcome) in rows.iter().zip(&outcomes) {
             for (key, had) in &row.entries {
-                said.push((key.clone(), told.count(verb, outcome, *had)));
+                said.push((key.clone(), count(&mut told, verb, outcome, *had)));
             }
             let is_over = !matches!(outcome, Outcome::Accepted { .. } | Outcome::Rejected { .. });
             if is_over && stop.is_none() {
@@ -455,10 +445,10 @@ impl Pusher<'_> {
         }
         model::fault::point("push.before_settle");
         let mut tx = self.daemon.deciding().await?;
-        state::audience::settle(&mut tx, &said, self.now).await?;
+        state::audience::settle(&mut tx, todo, &said, self.now).await?;
         let body = json!({
             "destination": self.audience.at.destination.as_str(), "audience": self.audience.at.name.as_str(), "do": verb.as_str(),
-            "why": if todo == Todo::OptOut { "opt_out" } else { "sync" }, "accepted": told.accepted, "rejected": told.rejected + counted,
+            "why": if todo == Todo::OptOut { "opt_out" } else { "sync" }, "accepted": told.added + told.removed, "rejected": told.rejected + counted,
             "unknown": told.unknown, "not_taken": told.not_taken,
             "profiles": said.iter().map(|(key, _)| key.profile.0).collect::<Vec<_>>(),
         });
@@ -473,7 +463,7 @@ impl Pusher<'_> {
         }
         tx.commit().await?;
         told.rejected += counted;
-        self.pushed.count(&self.audience.at, verb, &told);
+        self.pushed.audiences.entry(self.audience.at.clone()).or_default().add(&told);
         if told.rejected > 0 {
             let why = outcomes.iter().find_map(|outcome| match outcome {
                 Outcome::Rejected { detail, .. } => Some(detail.clone()),
@@ -554,45 +544,30 @@ async fn batch_of(
     Ok(batch)
 }
 
-/// What a destination said of some entries, counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Told {
-    /// It took so many.
-    pub accepted: u64,
-    /// It refused so many.
-    pub rejected: u64,
-    /// Nobody knows of so many.
-    pub unknown: u64,
-    /// So many were not taken, and are tried again.
-    pub not_taken: u64,
-}
-
-impl Told {
-    /// Counts one more, of which the destination `had` said so before; what follows for it.
-    fn count(&mut self, verb: Verb, outcome: &Outcome, had: Has) -> Said {
-        match (outcome, verb) {
-            (Outcome::Accepted { .. }, Verb::Add) => {
-                self.accepted += 1;
-                Said::In
-            }
-            (Outcome::Accepted { .. }, Verb::Remove) => {
-                self.accepted += 1;
-                Said::Out
-            }
-            (Outcome::Rejected { reason, .. }, _) => {
-                self.rejected += 1;
-                Said::Refused(had, *reason)
-            }
-            // It may have been taken before the answer was lost, or before the provider broke down over it.
-            (Outcome::InDoubt { .. }, _)
-            | (Outcome::Retry { reason: Reason::OutcomeUnknown | Reason::FailRemote5xx, .. }, _) => {
-                self.unknown += 1;
-                Said::Nothing(Has::Maybe)
-            }
-            (Outcome::Retry { .. } | Outcome::Halt { .. } | Outcome::NotArmed, _) => {
-                self.not_taken += 1;
-                Said::Nothing(had)
-            }
+/// What follows for an entry from what a destination said, of which it `had` said so before; and one more in the count.
+fn count(told: &mut PushReport, verb: Verb, outcome: &Outcome, had: Has) -> Said {
+    match (outcome, verb) {
+        (Outcome::Accepted { .. }, Verb::Add) => {
+            told.added += 1;
+            Said::In
+        }
+        (Outcome::Accepted { .. }, Verb::Remove) => {
+            told.removed += 1;
+            Said::Out
+        }
+        (Outcome::Rejected { reason, .. }, _) => {
+            told.rejected += 1;
+            Said::Refused(had, *reason)
+        }
+        // It may have been taken before the answer was lost, or before the provider broke down over it.
+        (Outcome::InDoubt { .. }, _)
+        | (Outcome::Retry { reason: Reason::OutcomeUnknown | Reason::FailRemote5xx, .. }, _) => {
+            told.unknown += 1;
+            Said::Nothing(Has::Maybe)
+        }
+        (Outcome::Retry { .. } | Outcome::Halt { .. } | Outcome::NotArmed, _) => {
+            told.not_taken += 1;
+            Said::Nothing(had)
         }
     }
 }

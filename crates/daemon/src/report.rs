@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::audiences::Told;
 use crate::guards::Trip;
 use connector::Verb;
 use engine::Whose;
@@ -118,7 +117,7 @@ pub struct SyncReport {
     pub held: Option<Refusal>,
 }
 
-/// What became of an audience.
+/// What became of an audience, or of one request about it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PushReport {
     /// The destination added so many.
@@ -148,28 +147,22 @@ pub struct Pushed {
     pub halted: BTreeMap<model::DestinationName, Refusal>,
 }
 
-impl Pushed {
-    /// Counts what a destination said of some people.
-    pub(crate) fn count(&mut self, at: &AudienceAt, verb: Verb, told: &Told) {
-        let report = self.audiences.entry(at.clone()).or_default();
-        match verb {
-            Verb::Add => report.added += told.accepted,
-            Verb::Remove => report.removed += told.accepted,
-        }
-        report.rejected += told.rejected;
-        report.unknown += told.unknown;
-        report.not_taken += told.not_taken;
+impl PushReport {
+    /// Adds another one.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.added += other.added;
+        self.removed += other.removed;
+        self.rejected += other.rejected;
+        self.unknown += other.unknown;
+        self.not_taken += other.not_taken;
     }
+}
 
+impl Pushed {
     /// Adds what another pass did.
     pub fn add(&mut self, other: Self) {
         for (at, theirs) in other.audiences {
-            let mine = self.audiences.entry(at).or_default();
-            mine.added += theirs.added;
-            mine.removed += theirs.removed;
-            mine.rejected += theirs.rejected;
-            mine.unknown += theirs.unknown;
-            mine.not_taken += theirs.not_taken;
+            self.audiences.entry(at).or_default().add(&theirs);
         }
         self.planned.extend(other.planned);
         self.put_off.extend(other.put_off);

@@ -435,7 +435,14 @@ pub async fn work(
         ORDER BY profile, identity LIMIT $5"
     );
     let (profile, identity) = after.map_or((-1, ""), |key| (i64::from(key.profile.0), key.identity.as_str()));
-    let binds = binds![i64::from(audience), todo.as_str(), profile, identity, limit, i64::from(is_added_to)];
+    let binds = binds![
+        i64::from(audience),
+        todo.as_str(),
+        profile,
+        identity,
+        limit,
+        i64::from(is_added_to && !mutant("old_goes_first"))
+    ];
     let mut rows: Vec<WorkRow> = tx.page("read what is to be done in an audience", &SQL, binds).await?;
     rows.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
     rows.into_iter()
@@ -456,6 +463,9 @@ pub async fn work(
 
 /// Forgets entries to be removed that somebody else in the audience has, too: the destination knows one by both, and the other stays.
 pub async fn forget_shared(tx: &mut Tx, audience: u32) -> Result<u64, StateError> {
+    if mutant("shared_removed") {
+        return Ok(0);
+    }
     // The plus keeps SQLite from looking through the whole audience for each: the identity alone finds it.
     let sql = Sql::same(
         "DELETE FROM audience_entry WHERE audience = $1 AND todo IN ('opt_out', 'remove') AND EXISTS (
@@ -468,6 +478,9 @@ pub async fn forget_shared(tx: &mut Tx, audience: u32) -> Result<u64, StateError
 
 /// Notes that nobody knows what the destination has of these: in the transaction before it is asked to add or remove them.
 pub async fn hand_over(tx: &mut Tx, entries: &[EntryKey]) -> Result<(), StateError> {
+    if mutant("hand_over_unnoted") {
+        return Ok(());
+    }
     const SQL: Sql = each!(
         "UPDATE audience_entry SET held = 'maybe' WHERE (audience, profile, identity) IN (
             SELECT CAST(each.value ->> 0 AS BIGINT), CAST(each.value ->> 1 AS BIGINT), each.value ->> 2 FROM",
@@ -477,62 +490,50 @@ pub async fn hand_over(tx: &mut Tx, entries: &[EntryKey]) -> Result<(), StateErr
     Ok(())
 }
 
-/// Keeps what the destination said. Where something else is to be done about an entry by now, that stays to be done.
-pub async fn settle(tx: &mut Tx, said: &[(EntryKey, Said)], now: Timestamp) -> Result<(), StateError> {
-    let (mut kept, mut gone) = (Rows::new(), Vec::new());
-    let mut is_any = false;
+/// Keeps what the destination said, who was asked to do `asked`. Where something else is to be done about an entry by now, that stays to be
+/// done, whatever it said.
+pub async fn settle(
+    tx: &mut Tx,
+    asked: Todo,
+    said: &[(EntryKey, Said)],
+    now: Timestamp,
+) -> Result<(), StateError> {
+    let mut rows = Rows::new();
     for (key, said) in said {
-        let (has, todo_was, todo, reason, acknowledged) = match said {
-            Said::Out => {
-                gone.push(key.clone());
-                continue;
-            }
-            Said::In => (Has::Yes, "add", "nothing", Reason::OkApplied, Some(row::ms(now))),
-            Said::Refused(has, reason) => (*has, "", "rejected", *reason, None),
-            Said::Nothing(has) => (*has, "-", "-", Reason::OkDue, None),
+        let (has, todo, reason) = match said {
+            Said::In => (Has::Yes, Todo::Nothing, Reason::OkApplied),
+            // Where that was asked for, it is forgotten below.
+            Said::Out => (Has::No, asked, Reason::OkApplied),
+            Said::Refused(has, reason) => (*has, Todo::Rejected, *reason),
+            Said::Nothing(has) => (*has, asked, Reason::OkDue),
         };
-        is_any = true;
-        kept.row()
+        rows.row()
             .integer(i64::from(key.audience))
             .integer(i64::from(key.profile.0))
             .text(key.identity.as_str())
             .text(has.as_str())
-            .text(todo_was)
-            .text(todo)
+            .text(todo.as_str())
             .text(reason.as_str())
-            .maybe_integer(acknowledged);
+            .maybe_integer(matches!(said, Said::In).then(|| row::ms(now)));
     }
-    // What is to be out by now is to be removed, whatever the destination said of adding it.
     const KEEP: Sql = each!(
         "UPDATE audience_entry SET held = each.value ->> 3,
-            reason = CASE WHEN each.value ->> 5 <> '-' AND (todo = each.value ->> 4 OR each.value ->> 4 = '')
-                THEN each.value ->> 6 ELSE reason END,
-            todo = CASE WHEN each.value ->> 5 <> '-' AND (todo = each.value ->> 4 OR each.value ->> 4 = '')
-                THEN each.value ->> 5 ELSE todo END,
-            acknowledged_at_ms = COALESCE(CAST(each.value ->> 7 AS BIGINT), acknowledged_at_ms)
+            reason = CASE WHEN todo = $2 AND each.value ->> 4 <> $2 THEN each.value ->> 5 ELSE reason END,
+            todo = CASE WHEN todo = $2 THEN each.value ->> 4 ELSE todo END,
+            acknowledged_at_ms = COALESCE(CAST(each.value ->> 6 AS BIGINT), acknowledged_at_ms)
         FROM",
         "WHERE audience = CAST(each.value ->> 0 AS BIGINT) AND profile = CAST(each.value ->> 1 AS BIGINT)
             AND identity = each.value ->> 2"
     );
-    if is_any {
-        tx.execute("keep what a destination said", &KEEP, binds![kept.finish()]).await?;
-    }
-    const GONE: Sql = each!(
-        "UPDATE audience_entry SET held = 'no' WHERE (audience, profile, identity) IN (
-            SELECT CAST(each.value ->> 0 AS BIGINT), CAST(each.value ->> 1 AS BIGINT), each.value ->> 2 FROM",
-        ")"
-    );
+    tx.execute("keep what a destination said", &KEEP, binds![rows.finish(), asked.as_str()]).await?;
     const FORGET: Sql = each!(
-        "DELETE FROM audience_entry WHERE held = 'no' AND todo IN ('opt_out', 'remove', 'leaves', 'rejected')
+        "DELETE FROM audience_entry WHERE held = 'no' AND todo IN ('opt_out', 'remove', 'leaves')
             AND (audience, profile, identity) IN (
             SELECT CAST(each.value ->> 0 AS BIGINT), CAST(each.value ->> 1 AS BIGINT), each.value ->> 2 FROM",
         ")"
     );
-    if !gone.is_empty() {
-        let gone = keys(&gone);
-        tx.execute("keep what a destination said", &GONE, binds![gone.clone()]).await?;
-        tx.execute("forget entries of an audience", &FORGET, binds![gone]).await?;
-    }
+    let gone: Vec<EntryKey> = said.iter().map(|(key, _)| key.clone()).collect();
+    tx.execute("forget entries of an audience", &FORGET, binds![keys(&gone)]).await?;
     Ok(())
 }
 

@@ -377,6 +377,21 @@ fn the_sync_of_the_readme_is_one() {
     folder.run(&["check"]).code(0);
 }
 
+/// The process died after it handed people over, and before it wrote that down: they may be in, and so they are to be out.
+#[test]
+fn who_may_have_been_handed_over_is_removed_after_a_crash() {
+    let (server, meta) = Meta::start();
+    let folder = shop(120, server.port);
+    let mut dying = folder.command(&["--now", "2026-03-02T09:00:00Z", "run", "--once"]);
+    assert!(!dying.env("DRUMBEAT_FAILPOINT", "push.before_settle").output().unwrap().status.success());
+    assert_eq!(meta.lock().unwrap().members.len(), 120);
+    folder
+        .run(&["consent", "withdraw", "p5", "--channel", "ads", "--purpose", "offers", "--source", "form"])
+        .code(0);
+    assert_eq!(run(&folder, "09:05", 0)["removed"], 1);
+    assert_eq!(meta.lock().unwrap().ids(), ids((1..=120).filter(|n| *n != 5)));
+}
+
 #[test]
 fn mistakes_of_a_sync_are_said_where_they_are() {
     let folder = shop(1, 1);

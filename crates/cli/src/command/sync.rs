@@ -1,8 +1,10 @@
 //! `sync list`, `show`, `accept`, `resync`: audiences, and what is to be done in them.
 
-use model::sync::{Has, Sync, Todo};
-use serde_json::json;
+use model::sync::{AudienceAt, Has, Sync, Todo};
+use serde_json::{Value, json};
+use state::audience::Counts;
 use state::audit::Entry;
+use state::sync::SyncRun;
 
 use crate::args::SyncCommand;
 use crate::context::{Context, actor, known_sync};
@@ -44,23 +46,9 @@ async fn list(context: &Context) -> Result<u8, Failure> {
         let run = state::sync::last_run(&mut tx, &sync.name).await?.map(|(run, _)| run);
         let counts = match state::audience::find(&mut tx, &sync.audience).await? {
             Some(audience) => state::audience::counts(&mut tx, audience.number).await?,
-            None => state::audience::Counts::default(),
+            None => Counts::default(),
         };
-        let to_remove = [Todo::OptOut, Todo::Remove, Todo::Leaves].map(|todo| counts.todo(todo));
-        rows.push([
-            json!(sync.name.as_str()),
-            json!(sync.audience.destination.as_str()),
-            json!(sync.audience.name.as_str()),
-            json!(sync.from.to_string()),
-            json!(run.as_ref().map(|run| run.wanted)),
-            json!(counts.has(Has::Yes)),
-            json!(counts.has(Has::Maybe)),
-            json!(counts.todo(Todo::Add)),
-            json!(to_remove.iter().sum::<u64>()),
-            json!(counts.todo(Todo::Rejected)),
-            json!(run.as_ref().map(|run| run.as_of.to_string())),
-            json!(run.and_then(|run| run.held).map(|held| held.reason.as_str())),
-        ]);
+        rows.push(listed(&sync.audience, Some((sync, run)), &counts));
     }
     // What was begun, and is kept by no file any more, is still there.
     for audience in state::audience::all(&mut tx).await? {
@@ -69,21 +57,7 @@ async fn list(context: &Context) -> Result<u8, Failure> {
         if is_kept || counts.has(Has::Yes) + counts.has(Has::Maybe) == 0 {
             continue;
         }
-        let to_remove = [Todo::OptOut, Todo::Remove, Todo::Leaves].map(|todo| counts.todo(todo));
-        rows.push([
-            json!(null),
-            json!(audience.at.destination.as_str()),
-            json!(audience.at.name.as_str()),
-            json!(null),
-            json!(null),
-            json!(counts.has(Has::Yes)),
-            json!(counts.has(Has::Maybe)),
-            json!(null),
-            json!(to_remove.iter().sum::<u64>()),
-            json!(counts.todo(Todo::Rejected)),
-            json!(null),
-            json!(null),
-        ]);
+        rows.push(listed(&audience.at, None, &counts));
         say(&format!(
             "warning: no sync keeps audience {} any more; its people stay in it, but for those who opt out",
             audience.at
@@ -91,6 +65,26 @@ async fn list(context: &Context) -> Result<u8, Failure> {
     }
     context.printer.rows(&rows, "there are no syncs")?;
     Ok(code::DONE)
+}
+
+/// A row of the list: an audience, and the sync that keeps it, with its last run.
+fn listed(at: &AudienceAt, kept: Option<(&Sync, Option<SyncRun>)>, counts: &Counts) -> [Value; 12] {
+    let (sync, run) = kept.map_or((None, None), |(sync, run)| (Some(sync), run));
+    let to_remove = [Todo::OptOut, Todo::Remove, Todo::Leaves].map(|todo| counts.todo(todo));
+    [
+        json!(sync.map(|sync| sync.name.as_str())),
+        json!(at.destination.as_str()),
+        json!(at.name.as_str()),
+        json!(sync.map(|sync| sync.from.to_string())),
+        json!(run.as_ref().map(|run| run.wanted)),
+        json!(counts.has(Has::Yes)),
+        json!(counts.has(Has::Maybe)),
+        json!(counts.todo(Todo::Add)),
+        json!(to_remove.iter().sum::<u64>()),
+        json!(counts.todo(Todo::Rejected)),
+        json!(run.as_ref().map(|run| run.as_of.to_string())),
+        json!(run.and_then(|run| run.held).map(|held| held.reason.as_str())),
+    ]
 }
 
 async fn show(context: &Context, name: &str, people: bool) -> Result<u8, Failure> {
@@ -112,7 +106,7 @@ async fn show(context: &Context, name: &str, people: bool) -> Result<u8, Failure
     say(&format!("{} · {} · {}", sync.title, sync.owner, sync.why));
     let remote_name = sync.audience.remote_name(&project.settings.project);
     let held = run.held.as_ref().map(|held| json!({ "reason": held.reason.as_str(), "saw": held.saw }));
-    let left_out: serde_json::Map<String, serde_json::Value> =
+    let left_out: serde_json::Map<String, Value> =
         run.left_out.iter().map(|(reason, count)| (reason.as_str().to_owned(), json!(count))).collect();
     let json = json!({
         "sync": sync.name.as_str(), "destination": sync.audience.destination.as_str(), "audience": sync.audience.name.as_str(),

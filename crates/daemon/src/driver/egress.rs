@@ -20,10 +20,7 @@ pub fn may_go(
     reach: &Reach,
     rcpt: &EmailAddress,
 ) -> Result<(), Refusal> {
-    let Reach::Network { host, port } = reach else { return Ok(()) };
-    if deliver == Deliver::All || is_this_machine(host) && !MAIL_PORTS.contains(port) {
-        return Ok(());
-    }
+    let Some((host, port)) = kept_from(deliver, reach) else { return Ok(()) };
     let saw = match deliver {
         Deliver::Colleagues if is_colleague(colleagues, rcpt) => return Ok(()),
         Deliver::Colleagues => format!(
@@ -38,12 +35,16 @@ pub fn may_go(
     Err(Refusal { reason: Reason::SysConnectorDisabled, saw })
 }
 
+/// Where `deliver` does not let everybody go: neither files, nor this machine but for its mail ports, nor everywhere.
+fn kept_from(deliver: Deliver, reach: &Reach) -> Option<(&str, u16)> {
+    let Reach::Network { host, port } = reach else { return None };
+    let may = deliver == Deliver::All || is_this_machine(host) && !MAIL_PORTS.contains(port);
+    (!may).then_some((host.as_str(), *port))
+}
+
 /// Whether an audience may go that way. There are no colleagues in it: it goes where everything may, or to this machine.
 pub(super) fn may_hand_over(deliver: Deliver, reach: &Reach) -> Result<(), Refusal> {
-    let Reach::Network { host, port } = reach else { return Ok(()) };
-    if deliver == Deliver::All || is_this_machine(host) && !MAIL_PORTS.contains(port) {
-        return Ok(());
-    }
+    let Some((host, port)) = kept_from(deliver, reach) else { return Ok(()) };
     let saw = format!(
         "`deliver: {}` lets audiences go into files and to this machine (localhost or a loopback address), and not to {host}:{port}; \
          set `deliver: all` in drumbeat.yml to use it",

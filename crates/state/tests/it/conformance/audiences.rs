@@ -77,7 +77,7 @@ pub(crate) async fn what_is_handed_over_is_remembered_until_it_is_gone(state: &S
     audience::forget(&mut tx, &[key(1, "a")]).await.unwrap();
     assert_eq!(of(&mut tx, 1).await, [("a".to_owned(), Todo::Add, Has::Maybe)], "it may be there");
     let said = [(key(1, "a"), Said::In), (key(2, "b"), Said::Refused(Has::No, Reason::FailRemote4xx))];
-    audience::settle(&mut tx, &said, at(3)).await.unwrap();
+    audience::settle(&mut tx, Todo::Add, &said, at(3)).await.unwrap();
     assert_eq!(of(&mut tx, 1).await, [("a".to_owned(), Todo::Nothing, Has::Yes)]);
     assert_eq!(of(&mut tx, 2).await, [("b".to_owned(), Todo::Rejected, Has::No)]);
     let counts = audience::counts(&mut tx, 1).await.unwrap();
@@ -87,9 +87,9 @@ pub(crate) async fn what_is_handed_over_is_remembered_until_it_is_gone(state: &S
     let [one] = &audience::of_profile(&mut tx, ProfileNumber(1)).await.unwrap()[..] else { panic!("one") };
     assert_eq!((one.todo, one.has, one.reason), (Todo::OptOut, Has::Yes, Reason::ConsentWithdrawn));
     audience::hand_over(&mut tx, &[key(1, "a")]).await.unwrap();
-    audience::settle(&mut tx, &[(key(1, "a"), Said::Nothing(Has::Yes))], at(5)).await.unwrap();
+    audience::settle(&mut tx, Todo::OptOut, &[(key(1, "a"), Said::Nothing(Has::Yes))], at(5)).await.unwrap();
     assert_eq!(of(&mut tx, 1).await, [("a".to_owned(), Todo::OptOut, Has::Yes)], "it was not reached");
-    audience::settle(&mut tx, &[(key(1, "a"), Said::Out)], at(6)).await.unwrap();
+    audience::settle(&mut tx, Todo::OptOut, &[(key(1, "a"), Said::Out)], at(6)).await.unwrap();
     assert_eq!(of(&mut tx, 1).await, []);
     let listed = audience::listed(&mut tx, 1, None, 10).await.unwrap();
     assert_eq!(listed.iter().map(|one| one.key.profile.0).collect::<Vec<_>>(), [2]);
@@ -101,9 +101,17 @@ pub(crate) async fn what_changed_while_it_was_asked_stays_to_be_done(state: &Sta
     audience::put(&mut tx, &[wants(1, "a", Todo::Add), wants(2, "b", Todo::Remove)], at(2)).await.unwrap();
     audience::hand_over(&mut tx, &[key(1, "a"), key(2, "b")]).await.unwrap();
     audience::put(&mut tx, &[wants(1, "a", Todo::OptOut), wants(2, "b", Todo::Add)], at(3)).await.unwrap();
-    audience::settle(&mut tx, &[(key(1, "a"), Said::In), (key(2, "b"), Said::Out)], at(4)).await.unwrap();
+    audience::settle(&mut tx, Todo::Add, &[(key(1, "a"), Said::In)], at(4)).await.unwrap();
+    audience::settle(&mut tx, Todo::Remove, &[(key(2, "b"), Said::Out)], at(4)).await.unwrap();
     assert_eq!(of(&mut tx, 1).await, [("a".to_owned(), Todo::OptOut, Has::Yes)]);
     assert_eq!(of(&mut tx, 2).await, [("b".to_owned(), Todo::Add, Has::No)]);
+    // Who said no meanwhile, and may be in, is to be removed, though adding them again was refused.
+    audience::put(&mut tx, &[wants(3, "c", Todo::Add)], at(5)).await.unwrap();
+    audience::hand_over(&mut tx, &[key(3, "c")]).await.unwrap();
+    audience::put(&mut tx, &[wants(3, "c", Todo::OptOut)], at(6)).await.unwrap();
+    let refused = [(key(3, "c"), Said::Refused(Has::Maybe, Reason::FailRemote4xx))];
+    audience::settle(&mut tx, Todo::Add, &refused, at(7)).await.unwrap();
+    assert_eq!(of(&mut tx, 3).await, [("c".to_owned(), Todo::OptOut, Has::Maybe)]);
 }
 
 pub(crate) async fn the_old_waits_for_the_new_and_what_another_has_stays(state: &State) {
@@ -123,7 +131,7 @@ pub(crate) async fn the_old_waits_for_the_new_and_what_another_has_stays(state: 
     assert_eq!(where_nobody_is_added.len(), 2);
     assert_eq!(audience::forget_shared(&mut tx, 1).await.unwrap(), 1);
     assert_eq!(work(&mut tx, Todo::Remove).await, Vec::<u32>::new());
-    audience::settle(&mut tx, &[(key(1, "new"), Said::In)], at(3)).await.unwrap();
+    audience::settle(&mut tx, Todo::Add, &[(key(1, "new"), Said::In)], at(3)).await.unwrap();
     assert_eq!(work(&mut tx, Todo::Remove).await, [1]);
     assert_eq!(audience::leaving(&mut tx, 1).await.unwrap(), (3, 1));
     assert_eq!(audience::let_leave(&mut tx, 1).await.unwrap(), 1);
