@@ -1,9 +1,10 @@
-//! What is written for a message and for a change of an audience, and what it means that it could not be.
+//! What is written for a message, a change of an audience and a record, and what it means that it could not be.
 
 use std::path::Path;
 
 use connector::{
-    Change, Changed, Exchange, Failure, FilePut, FileRequest, Item, Outcome, Reply, Request, Schedule, once,
+    Change, Changed, Exchange, Failure, FilePut, FileRequest, Item, Outcome, Reply, Request, Schedule, Write,
+    Wrote, once,
 };
 use model::Reason;
 use serde_json::{Value, json};
@@ -38,6 +39,17 @@ pub(super) fn change(folder: &Path, change: &Change) -> Box<dyn Exchange<Changed
     });
     let request = FileRequest { folder: folder.to_owned(), puts: puts.collect() };
     once(Request::File(request), move |reply| Changed::All(outcome(reply, name)))
+}
+
+/// A line a record.
+pub(super) fn write(folder: &Path, write: &Write) -> Box<dyn Exchange<Wrote>> {
+    let name = format!("records-{}.jsonl", write.object.name);
+    let puts = write.rows.iter().map(|row| {
+        let line = json!({ "at": write.at.to_string(), "match": { &write.object.key: row.key }, "fields": row.fields });
+        FilePut::Line { name: name.clone(), line: line.to_string(), unless_begins: None }
+    });
+    let request = FileRequest { folder: folder.to_owned(), puts: puts.collect() };
+    once(Request::File(request), move |reply| Wrote::All(outcome(reply, name)))
 }
 
 fn line(item: &Item) -> String {

@@ -1,5 +1,5 @@
-//! Mail into files: one `.eml` a message, and one line of JSON a message; audiences into files, one line a change. For demos, tests and other
-//! programs.
+//! Mail into files: one `.eml` a message, and one line of JSON a message; audiences and records into files, one line a change. For demos, tests
+//! and other programs.
 //!
 //! Not supported: taking files away again, and sync to disk: what the operating system holds is written when it pleases.
 
@@ -9,8 +9,9 @@ mod settings;
 use std::path::PathBuf;
 
 use connector::{
-    AudienceKind, Audiences, Built, Change, Changed, Connector, Exchange, Idempotency, Identifier, Item,
-    Kind, Member, Opened, Reach, SettingsMistake, read_settings, schema_of, settled,
+    AudienceKind, Audiences, Built, Change, Changed, Connector, Described, Exchange, Idempotency, Identifier,
+    Item, Kind, Looked, Member, Object, Opened, Reach, RecordKind, Records, SettingsMistake, Write, Wrote,
+    read_settings, schema_of, settled,
 };
 use jiff::Timestamp;
 use model::Channel;
@@ -19,11 +20,12 @@ use model::settings::ConnectorSettings;
 
 pub use self::settings::{Format, Settings};
 use crate::identifiers;
+use crate::over_http::written_only;
 
 /// Mail into files.
 pub const KIND: Kind = Kind {
     name: "file",
-    channel: Channel::Email,
+    messages: Some(Channel::Email),
     // The `.eml` of a repeat replaces itself; its line is looked for and left alone.
     idempotency: Idempotency::Natural,
     audiences: Some(AudienceKind {
@@ -36,7 +38,8 @@ pub const KIND: Kind = Kind {
         people_min: 0,
         renew_after: None,
     }),
-    summary: "Mail and audiences into files, to look at or to hand on.",
+    records: Some(RecordKind { rows_max: 1_000, reads: false }),
+    summary: "Mail, audiences and records into files, to look at or to hand on.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,
     build,
@@ -60,6 +63,10 @@ impl Connector for Files {
         Some(self)
     }
 
+    fn records(&self) -> Option<&dyn Records> {
+        Some(self)
+    }
+
     fn reach(&self) -> Reach {
         Reach::Local
     }
@@ -80,6 +87,26 @@ impl Audiences for Files {
 
     fn change(&self, change: &Change) -> Box<dyn Exchange<Changed>> {
         exchange::change(&self.folder, change)
+    }
+}
+
+impl Records for Files {
+    fn describe(&self, object: &Object, _at: Timestamp) -> Box<dyn Exchange<Described>> {
+        settled(written_only(object))
+    }
+
+    fn read(
+        &self,
+        _object: &Object,
+        _is_unique: bool,
+        keys: &[String],
+        _at: Timestamp,
+    ) -> Box<dyn Exchange<Looked>> {
+        settled(Looked::Found(vec![Vec::new(); keys.len()]))
+    }
+
+    fn write(&self, write: &Write) -> Box<dyn Exchange<Wrote>> {
+        exchange::write(&self.folder, write)
     }
 }
 

@@ -15,9 +15,9 @@ use connector::{
     SettingsMistake, Verb, ask, ask_first, once, read_settings, schema_of, settled,
 };
 use jiff::{SignedDuration, Timestamp};
+use model::Reason;
 use model::profile::Profile;
 use model::settings::ConnectorSettings;
-use model::{Channel, Reason};
 use serde_json::{Value, json};
 
 use self::settings::Known;
@@ -28,7 +28,7 @@ use crate::over_http::{Api, percent, text_at};
 /// Audiences at Google Ads.
 pub const KIND: Kind = Kind {
     name: "google_ads",
-    channel: Channel::Ads,
+    messages: None,
     idempotency: Idempotency::Natural,
     audiences: Some(AudienceKind {
         identifiers: &[
@@ -45,6 +45,7 @@ pub const KIND: Kind = Kind {
         // It forgets after 540 days, and wants a list that was not renewed for 90 days to be renewed.
         renew_after: Some(SignedDuration::from_hours(60 * 24)),
     }),
+    records: None,
     summary: "Audiences at Google Ads (Customer Match).",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

@@ -18,7 +18,7 @@ use connector::{
 use jiff::{SignedDuration, Timestamp};
 use model::profile::Profile;
 use model::settings::ConnectorSettings;
-use model::{Channel, Reason, Secret};
+use model::{Reason, Secret};
 use serde_json::{Value, json};
 
 use self::settings::Known;
@@ -28,7 +28,7 @@ use crate::over_http::{Api, percent, secret_mistake, text_at};
 /// Audiences at LinkedIn.
 pub const KIND: Kind = Kind {
     name: "linkedin_ads",
-    channel: Channel::Ads,
+    messages: None,
     idempotency: Idempotency::Natural,
     audiences: Some(AudienceKind {
         identifiers: &[
@@ -45,6 +45,7 @@ pub const KIND: Kind = Kind {
         people_min: 300,
         renew_after: None,
     }),
+    records: None,
     summary: "Audiences at LinkedIn (Matched Audiences).",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

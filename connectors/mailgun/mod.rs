@@ -25,9 +25,10 @@ use crate::over_http::{self, Api, base64, hmac_sha256, is_equal, percent, text_a
 /// Mail through Mailgun's API.
 pub const KIND: Kind = Kind {
     name: "mailgun",
-    channel: Channel::Email,
+    messages: Some(Channel::Email),
     idempotency: Idempotency::Echo,
     audiences: None,
+    records: None,
     summary: "Mail through Mailgun's API.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

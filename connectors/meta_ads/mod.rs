@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use model::id::hex;
 use model::profile::Profile;
 use model::settings::ConnectorSettings;
-use model::{Channel, Reason, Secret};
+use model::{Reason, Secret};
 use serde_json::{Map, Value, json};
 
 pub use self::settings::{Settings, Source};
@@ -30,7 +30,7 @@ use crate::over_http::{self, Api, hmac_sha256, percent, text_at};
 /// Audiences at Meta.
 pub const KIND: Kind = Kind {
     name: "meta_ads",
-    channel: Channel::Ads,
+    messages: None,
     idempotency: Idempotency::Natural,
     audiences: Some(AudienceKind {
         identifiers: people::IDENTIFIERS,
@@ -41,6 +41,7 @@ pub const KIND: Kind = Kind {
         // It forgets no members; an audience that no ad uses for two years is flagged as a whole.
         renew_after: None,
     }),
+    records: None,
     summary: "Audiences at Meta, for ads on Facebook and Instagram.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

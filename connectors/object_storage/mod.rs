@@ -12,10 +12,10 @@ use connector::{
     once, read_settings, schema_of, settled,
 };
 use jiff::Timestamp;
+use model::Reason;
 use model::id::sha256_hex;
 use model::profile::Profile;
 use model::settings::ConnectorSettings;
-use model::{Channel, Reason};
 use serde_json::json;
 
 pub use self::settings::{Format, Settings};
@@ -26,7 +26,7 @@ use crate::over_http::{Api, percent};
 /// Audiences as objects in a bucket.
 pub const KIND: Kind = Kind {
     name: "object_storage",
-    channel: Channel::Ads,
+    messages: None,
     idempotency: Idempotency::Natural,
     audiences: Some(AudienceKind {
         identifiers: &[
@@ -38,6 +38,7 @@ pub const KIND: Kind = Kind {
         people_min: 0,
         renew_after: None,
     }),
+    records: None,
     summary: "Audiences as objects in a bucket of S3, or of a service that speaks like it: who came and who left.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

@@ -21,9 +21,10 @@ use crate::over_http::{self, Api, header_objects, is_equal, percent, text_at};
 /// Mail through Postmark's API.
 pub const KIND: Kind = Kind {
     name: "postmark",
-    channel: Channel::Email,
+    messages: Some(Channel::Email),
     idempotency: Idempotency::Lookup,
     audiences: None,
+    records: None,
     summary: "Mail through Postmark's API.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

@@ -21,9 +21,10 @@ use crate::over_http::{self, Api, WEBHOOK_KEY, header_map, standard_event, text_
 /// Mail through Resend's API.
 pub const KIND: Kind = Kind {
     name: "resend",
-    channel: Channel::Email,
+    messages: Some(Channel::Email),
     idempotency: Idempotency::Key,
     audiences: None,
+    records: None,
     summary: "Mail through Resend's API.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

@@ -26,9 +26,10 @@ use crate::over_http::{self, Api, header_map, text_at};
 /// Mail through SendGrid's API.
 pub const KIND: Kind = Kind {
     name: "sendgrid",
-    channel: Channel::Email,
+    messages: Some(Channel::Email),
     idempotency: Idempotency::Echo,
     audiences: None,
+    records: None,
     summary: "Mail through SendGrid's API.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

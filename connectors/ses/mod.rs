@@ -23,9 +23,10 @@ use crate::over_http::{Api, base64, text_at};
 /// Mail through Amazon SES.
 pub const KIND: Kind = Kind {
     name: "ses",
-    channel: Channel::Email,
+    messages: Some(Channel::Email),
     idempotency: Idempotency::Echo,
     audiences: None,
+    records: None,
     summary: "Mail through Amazon SES.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

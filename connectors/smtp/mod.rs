@@ -20,10 +20,11 @@ pub use self::settings::Settings;
 /// Mail through any server that speaks SMTP.
 pub const KIND: Kind = Kind {
     name: "smtp",
-    channel: Channel::Email,
+    messages: Some(Channel::Email),
     // The protocol has no key, and no way to ask.
     idempotency: Idempotency::Nothing,
     audiences: None,
+    records: None,
     summary: "Mail through any server that speaks SMTP: your provider's relay, or your own.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

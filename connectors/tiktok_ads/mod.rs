@@ -16,7 +16,7 @@ use connector::{
 use jiff::{SignedDuration, Timestamp};
 use model::profile::Profile;
 use model::settings::ConnectorSettings;
-use model::{Channel, Reason, Secret};
+use model::{Reason, Secret};
 use serde_json::{Map, Value, json};
 
 pub use self::settings::Settings;
@@ -26,7 +26,7 @@ use crate::over_http::{self, Api, percent, text_at};
 /// Audiences at TikTok.
 pub const KIND: Kind = Kind {
     name: "tiktok_ads",
-    channel: Channel::Ads,
+    messages: None,
     idempotency: Idempotency::Natural,
     audiences: Some(AudienceKind {
         identifiers: &[
@@ -41,6 +41,7 @@ pub const KIND: Kind = Kind {
         // An audience expires 365 days after it was last changed or used: half of that is early enough to be held up for long.
         renew_after: Some(SignedDuration::from_hours(180 * 24)),
     }),
+    records: None,
     summary: "Audiences at TikTok, for ads.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,

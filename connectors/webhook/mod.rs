@@ -1,4 +1,4 @@
-//! Messages and audiences for a service of one's own, as Standard Webhooks 1.0 (<https://www.standardwebhooks.com>), signed with HMAC-SHA256.
+//! Messages, audiences and records for a service of one's own, as Standard Webhooks 1.0 (<https://www.standardwebhooks.com>), signed with HMAC-SHA256.
 //!
 //! Class A by that contract: `webhook-id` is the same for every attempt, and whoever receives it acts on it once. Not supported: `v1a` signatures.
 
@@ -7,9 +7,10 @@ mod settings;
 use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::{host_and_port, outcome};
 use connector::{
-    AudienceKind, Audiences, Built, Change, Changed, Connector, Exchange, HttpReply, HttpRequest,
-    Idempotency, Identifier, Item, Kind, Member, Method, Opened, Outcome, Reach, Reply, Request, Said,
-    SettingsMistake, once, read_settings, schema_of, settled,
+    AudienceKind, Audiences, Built, Change, Changed, Connector, Described, Exchange, HttpReply, HttpRequest,
+    Idempotency, Identifier, Item, Kind, Looked, Member, Method, Object, Opened, Outcome, Reach, RecordKind,
+    Records, Reply, Request, Said, SettingsMistake, Write, Written, Wrote, once, read_settings, schema_of,
+    settled,
 };
 use jiff::Timestamp;
 use model::profile::Profile;
@@ -20,13 +21,13 @@ use serde_json::{Value, json};
 pub use self::settings::Settings;
 use crate::identifiers;
 use crate::over_http::{
-    WEBHOOK_KEY, base64, connections_mistake, hmac_sha256, standard_event, text_at, webhook_key,
+    WEBHOOK_KEY, base64, connections_mistake, hmac_sha256, standard_event, text_at, webhook_key, written_only,
 };
 
 /// Messages for a service of one's own.
 pub const KIND: Kind = Kind {
     name: "webhook",
-    channel: Channel::Email,
+    messages: Some(Channel::Email),
     idempotency: Idempotency::Key,
     audiences: Some(AudienceKind {
         identifiers: &[
@@ -39,7 +40,8 @@ pub const KIND: Kind = Kind {
         people_min: 0,
         renew_after: None,
     }),
-    summary: "Messages and audiences for a service of your own, as signed webhooks: it does with them what it likes.",
+    records: Some(RecordKind { rows_max: 50, reads: false }),
+    summary: "Messages, audiences and records for a service of your own, as signed webhooks: it does with them what it likes.",
     example: settings::EXAMPLE,
     schema: schema_of::<Settings>,
     build,
@@ -67,6 +69,10 @@ impl Connector for Webhook {
     }
 
     fn audiences(&self) -> Option<&dyn Audiences> {
+        Some(self)
+    }
+
+    fn records(&self) -> Option<&dyn Records> {
         Some(self)
     }
 
@@ -123,29 +129,69 @@ impl Audiences for Webhook {
             "data": { "audience": change.audience, "do": change.verb.as_str(), "members": told },
         });
         let request = self.signed(&format!("aud_{}", change.key), change.at, &body);
-        once(Request::Http(request), move |reply| judge_change(&reply, members))
+        once(Request::Http(request), move |reply| match judge_each(&reply, "member", members) {
+            Ok(each) => Changed::Each(each),
+            Err(outcome) => Changed::All(outcome),
+        })
+    }
+}
+
+impl Records for Webhook {
+    fn describe(&self, object: &Object, _at: Timestamp) -> Box<dyn Exchange<Described>> {
+        settled(written_only(object))
+    }
+
+    fn read(
+        &self,
+        _object: &Object,
+        _is_unique: bool,
+        keys: &[String],
+        _at: Timestamp,
+    ) -> Box<dyn Exchange<Looked>> {
+        settled(Looked::Found(vec![Vec::new(); keys.len()]))
+    }
+
+    fn write(&self, write: &Write) -> Box<dyn Exchange<Wrote>> {
+        let count = write.rows.len();
+        let rows = write.rows.iter();
+        let records: Vec<Value> = rows
+            .map(|row| json!({ "match": { &write.object.key: row.key }, "fields": row.fields }))
+            .collect();
+        let body = json!({
+            "type": "records.changed",
+            "timestamp": write.at.to_string(),
+            "data": { "object": write.object.name, "records": records },
+        });
+        let request = self.signed(&format!("rec_{}", write.key), write.at, &body);
+        once(Request::Http(request), move |reply| match judge_each(&reply, "record", count) {
+            Ok(each) => Wrote::Each(each.into_iter().map(Written::from).collect()),
+            Err(outcome) => Wrote::All(outcome),
+        })
     }
 }
 
 /// A yes may name those of whom it is none: `{"rejected": [{"member": 3, "why": "..."}]}`, by their places.
-fn judge_change(reply: &Reply, members: usize) -> Changed {
+///
+/// # Errors
+/// What holds for all of them alike.
+fn judge_each(reply: &Reply, what: &str, count: usize) -> Result<Vec<Outcome>, Outcome> {
     let outcome = judge(reply);
     let (Outcome::Accepted { .. }, Reply::Http(answer)) = (&outcome, reply) else {
-        return Changed::All(outcome);
+        return Err(outcome);
     };
     let answer = answer.json();
     let Some(rejected) = answer["rejected"].as_array().filter(|rejected| !rejected.is_empty()) else {
-        return Changed::All(outcome);
+        return Err(outcome);
     };
-    let mut each = vec![outcome; members];
+    let mut each = vec![outcome; count];
     for one in rejected {
-        let place = one["member"].as_u64().and_then(|place| usize::try_from(place).ok());
+        let place = one[what].as_u64().and_then(|place| usize::try_from(place).ok());
         if let Some(outcome) = place.and_then(|place| each.get_mut(place)) {
             let detail = Said::of(one["why"].as_str().unwrap_or("no reason is given")).to_string();
             *outcome = Outcome::Rejected { reason: Reason::FailRemote4xx, bounce: None, detail };
         }
     }
-    Changed::Each(each)
+    Ok(each)
 }
 
 impl Webhook {

@@ -61,9 +61,12 @@ pub(crate) enum Command {
     /// Segments: sizes, history, members.
     #[command(subcommand)]
     Segment(Segment),
-    /// Audiences that are kept equal to people: sizes, what is to be done, what is held.
+    /// Audiences and records that are kept equal to the warehouse: sizes, what is to be done, what is held.
     #[command(subcommand)]
     Sync(SyncCommand),
+    /// Records that syncs wrote into a CRM: undo what was written.
+    #[command(subcommand)]
+    Record(RecordCommand),
     /// The message log.
     Log(Log),
     /// Deliveries that nobody can be sure of.
@@ -225,17 +228,25 @@ pub(crate) enum Segment {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SyncCommand {
-    /// All syncs: who is to be in, who is, and what is to be done.
+    /// All syncs: what is to be there, what is, and what is to be done.
     List,
     /// One sync.
     Show {
         /// Its name.
         name: String,
-        /// List everybody in it, and who is to be.
+        /// List everybody in it, and who is to be; of records, each of them.
         #[arg(long)]
         people: bool,
     },
-    /// Let those be removed whom the guard holds: as many as there are now, once.
+    /// What a sync of records would write now: read at its destination, before and after, and nothing written.
+    Diff {
+        /// Its name.
+        name: String,
+        /// So many records at most.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Let those be removed, or emptied, whom the guard holds: as many as there are now, once.
     Accept {
         /// Its name.
         name: String,
@@ -243,9 +254,22 @@ pub(crate) enum SyncCommand {
         #[arg(long)]
         reason: String,
     },
-    /// Add everybody again, and remove whoever is to be out: when the destination has lost what it had.
+    /// Add everybody again, and remove whoever is to be out, when the destination has lost what it had; of records: read all, and write what
+    /// differs, also after `record revert`.
     Resync {
         /// Its name.
+        name: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RecordCommand {
+    /// Make the fields that a sync wrote what they were before, where nobody else has written them since. The sync stands still afterwards.
+    Revert {
+        /// The sync's name.
         name: String,
         /// Why.
         #[arg(long)]

@@ -7,7 +7,7 @@ use daemon::Daemon;
 use daemon::clock::Clock;
 use jiff::Timestamp;
 use model::{PlaybookName, ProfileNumber, SegmentName};
-use project::{KnownConnector, Project, Reading};
+use project::{Can, KnownConnector, Project, Reading};
 use state::{Access, Keys, State, Tx};
 
 use crate::args::Cli;
@@ -160,6 +160,45 @@ impl Context {
         }
     }
 
+    /// A daemon that foretells: with a copy of the state that is thrown away, which is given besides.
+    pub(crate) async fn foreseeing(
+        &self,
+        project: Arc<Project>,
+        now: Timestamp,
+    ) -> Result<(Daemon, State), Failure> {
+        let source = daemon::open::source(&project).await?;
+        let opened = State::open(&project.settings.state, &project.dir, Access::ReadOnly).await;
+        let (state, keys) = match opened {
+            Ok(state) => {
+                let keys = daemon::open::keys_read_only(&project, &state).await?;
+                (Some(state), keys)
+            }
+            Err(error) if error.is_missing() => (None, None),
+            Err(error) => return Err(error.into()),
+        };
+        let scratch = State::scratch(state.as_ref()).await?;
+        let keys = match keys {
+            Some(keys) => keys,
+            // Nothing ran yet: keys that are forgotten with the plan.
+            None => {
+                let mut tx = scratch.write().await?;
+                let keys = Keys::load_or_create(&mut tx, &state::RootKey::generate()?, now).await?;
+                tx.commit().await?;
+                keys
+            }
+        };
+        let carriers = daemon::open::carriers(&project, connectors::ALL)?;
+        let daemon = Daemon::new(
+            project,
+            scratch.clone(),
+            source,
+            Arc::new(keys),
+            carriers,
+            state::Node::alone("plan"),
+        );
+        Ok((daemon, scratch))
+    }
+
     /// Says where nobody in the warehouse has an id that was typed. What was asked is done all the same: an opt-out is never
     /// refused, and a person may be gone from the warehouse already. A warehouse that cannot be asked is no reason to fail either.
     pub(crate) async fn warn_of_stranger(&self, project: &Project, id: &str) {
@@ -204,8 +243,11 @@ pub(crate) fn known_connectors() -> Vec<KnownConnector> {
         .iter()
         .map(|kind| KnownConnector {
             name: kind.name,
-            channel: kind.channel,
-            has_audiences: kind.audiences.is_some(),
+            can: Can {
+                messages: kind.messages,
+                audiences: kind.audiences.is_some(),
+                records: kind.records.map(|records| records.reads),
+            },
             schema: kind.schema,
             check: Box::new(|settings| match (kind.build)(settings) {
                 Ok(_) => Vec::new(),

@@ -76,6 +76,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Explain(args) => command::explain::explain(&context, &args).await,
         Command::Segment(args) => command::segment::segment(&context, &args).await,
         Command::Sync(args) => command::sync::sync(&context, &args).await,
+        Command::Record(args) => command::records::record(&context, &args).await,
         Command::Log(args) => command::log::log(&context, &args).await,
         Command::Redrive(args) => command::redrive::redrive(&context, &args).await,
         Command::InDoubt(args) => command::in_doubt::in_doubt(&context, &args).await,

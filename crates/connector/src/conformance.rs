@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use model::EmailAddress;
 use model::profile::Profile;
 use model::settings::ConnectorSettings;
-use model::{Channel, EmailAddress};
 use serde_json::{Map, Value};
 
 use crate::audience::{AudienceKind, Audiences, Changed, Opened, Verb};
@@ -13,11 +13,12 @@ use crate::golden::{STEPS_MAX, sample_change, sample_item, sample_people};
 use crate::http::HttpReply;
 use crate::kind::{Connector, Idempotency, Kind};
 use crate::outcome::{Bounce, Outcome};
+use crate::record::{Described, Looked, Object, Records, Row, Write, Wrote};
 use crate::said::{SAID_CHARS_MAX, Said};
 
 /// Replies played in a row: to messages, which may be asked about in several ways; and to the rest, which is asked in fewer words.
 const REPLIES_MAX: usize = 4;
-const REPLIES_MAX_OF_AUDIENCES: usize = 3;
+const REPLIES_MAX_OF_OTHERS: usize = 3;
 /// The longest text an outcome may carry: what a provider said, and a few words of ours.
 const TEXT_CHARS_MAX: usize = SAID_CHARS_MAX + 200;
 
@@ -47,7 +48,7 @@ pub fn conformance(kind: &Kind) -> Vec<String> {
     let shown = Shown::of(kind, &example);
     shown.check(&format!("{connector:?}"), "the connector's Debug", &mut wrong);
     let mut talks: Vec<Talk<'_>> = Vec::new();
-    if kind.channel != Channel::Ads {
+    if kind.messages.is_some() {
         talks.push(Talk {
             name: "a message",
             is_message: true,
@@ -62,6 +63,16 @@ pub fn conformance(kind: &Kind) -> Vec<String> {
         }
         (None, None) => {}
         _ => wrong.push("whether it has audiences is said in two ways".to_owned()),
+    }
+    match (kind.records, connector.records()) {
+        (Some(declared), Some(records)) => {
+            if declared.rows_max == 0 {
+                wrong.push("its records take nothing".to_owned());
+            }
+            talks.extend(record_talks(records));
+        }
+        (None, None) => {}
+        _ => wrong.push("whether it has records is said in two ways".to_owned()),
     }
     if talks.is_empty() {
         wrong.push("it can do nothing".to_owned());
@@ -80,7 +91,7 @@ pub fn conformance(kind: &Kind) -> Vec<String> {
             })
             .collect();
         for sequence in &sequences {
-            for talk in talks.iter().filter(|talk| talk.is_message || many <= REPLIES_MAX_OF_AUDIENCES) {
+            for talk in talks.iter().filter(|talk| talk.is_message || many <= REPLIES_MAX_OF_OTHERS) {
                 play(kind, talk, sequence, &shown, &mut wrong);
             }
         }
@@ -167,8 +178,11 @@ struct Talk<'a> {
     name: &'static str,
     is_message: bool,
     may_arm: bool,
-    begin: Box<dyn Fn() -> Box<dyn Exchange<Vec<Outcome>>> + 'a>,
+    begin: Begin<'a>,
 }
+
+/// Begins it anew.
+type Begin<'a> = Box<dyn Fn() -> Box<dyn Exchange<Vec<Outcome>>> + 'a>;
 
 fn message(connector: &dyn Connector) -> Box<dyn Exchange<Vec<Outcome>>> {
     mapped(connector.exchange(&sample_item()), |outcome| vec![outcome])
@@ -213,6 +227,60 @@ fn audience_talks(audiences: &dyn Audiences) -> Vec<Talk<'_>> {
             begin: Box::new(change(Verb::Remove)),
         },
     ]
+}
+
+/// A contact and what is to stand in it, in two rows.
+fn record_talks(records: &dyn Records) -> Vec<Talk<'_>> {
+    let at = sample_item().at;
+    let object =
+        Object { name: "contact".to_owned(), key: "email".to_owned(), fields: vec!["plan".to_owned()] };
+    let keys: Vec<String> = sample_people()
+        .into_iter()
+        .filter_map(|person| person.email()?.ok().map(|email| email.normalised()))
+        .collect();
+    let talk = |name, may_arm, begin| Talk { name, is_message: false, may_arm, begin };
+    let yes = || vec![Outcome::Accepted { receipt: String::new() }];
+    let asked = object.clone();
+    let describe = move || -> Box<dyn Exchange<Vec<Outcome>>> {
+        mapped(records.describe(&asked, at), move |described| match described {
+            Described::Object { .. } => yes(),
+            Described::Not(outcome) => vec![outcome],
+        })
+    };
+    let mut talks = vec![talk("describing an object", false, Box::new(describe) as Begin<'_>)];
+    for is_unique in [true, false] {
+        let (object, keys) = (object.clone(), keys.clone());
+        let (asked, wanted) = (object.clone(), keys.clone());
+        let read = move || -> Box<dyn Exchange<Vec<Outcome>>> {
+            let count = wanted.len();
+            mapped(records.read(&asked, is_unique, &wanted, at), move |looked| match looked {
+                Looked::Found(found) if found.len() != count => vec![],
+                Looked::Found(_) => yes(),
+                Looked::Not(outcome) => vec![outcome],
+            })
+        };
+        talks.push(talk("reading records", false, Box::new(read)));
+        for id in [None, Some("501".to_owned())] {
+            let row = |(place, key): (usize, &String)| Row {
+                key: key.clone(),
+                id: id.clone(),
+                fields: [("plan".to_owned(), Value::from("team")), ("note".to_owned(), Value::Null)].into(),
+                trace: format!("00f1e2d3c4b5a69{place:x}"),
+            };
+            let rows: Vec<Row> = keys.iter().enumerate().map(row).collect();
+            let (count, key) = (rows.len(), "00f1e2d3c4b5a697".to_owned());
+            let write = Write { object: object.clone(), is_unique, rows: Arc::from(rows), key, at };
+            let begin = move || -> Box<dyn Exchange<Vec<Outcome>>> {
+                mapped(records.write(&write), move |wrote| match wrote {
+                    Wrote::All(outcome) => vec![outcome],
+                    Wrote::Each(all) if all.len() != count => vec![],
+                    Wrote::Each(all) => all.into_iter().map(|one| one.outcome).collect(),
+                })
+            };
+            talks.push(talk("writing records", true, Box::new(begin)));
+        }
+    }
+    talks
 }
 
 /// What it says of its members holds.

@@ -10,14 +10,20 @@
 //! ```
 //! `$` are the settings, `>` what the connector asks, `<` what it is told, `=` what it makes of it. Conversations are
 //! separated by empty lines; each carries [`sample_item`]. One about an audience says so after its settings: `! open NAME`, or `! add ID` and
-//! `! remove ID`, of the two [`sample_people`].
+//! `! remove ID`, of the two [`sample_people`]. One about records says so in JSON ([`AboutRecords`]):
+//! ```text
+//! ! records {"object": "companies", "key": "domain", "fields": ["health"], "do": "read", "keys": ["example.test"]}
+//! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::mail::{Content, Party};
 use model::profile::Profile;
 use model::settings::ConnectorSettings;
 use model::{DeliveryId, EmailAddress, PlaybookName, ProfileNumber, StepId, TemplateName, Value};
+use serde::Deserialize;
+use serde_json::json;
 
 use crate::audience::{Audiences, Change, Changed, Member, Opened, Verb};
 use crate::exchange::{Call, Exchange, Failure, FilePut, Reply, Request, SmtpPhase, Step, Tls, mapped};
@@ -25,6 +31,7 @@ use crate::http::{HEADERS_KEPT, HeaderText, HttpReply, HttpRequest};
 use crate::item::Item;
 use crate::kind::{Connector, Kind};
 use crate::outcome::{Bounce, Outcome, Schedule};
+use crate::record::{Described, Looked, Object, Records, Row, Write, Wrote};
 use crate::said::Said;
 
 /// A conversation that goes on for longer is broken.
@@ -154,6 +161,99 @@ pub fn requests(kind: &Kind, text: &str) -> Result<Vec<HttpRequest>, String> {
     Ok(all)
 }
 
+/// What a golden conversation asks of records.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AboutRecords {
+    object: String,
+    key: String,
+    #[serde(default)]
+    fields: Vec<String>,
+    /// `describe`, `read` with `keys`, or `write` with `rows`.
+    #[serde(rename = "do")]
+    verb: String,
+    /// Whether no two records have the same key.
+    #[serde(default)]
+    unique: bool,
+    #[serde(default)]
+    keys: Vec<String>,
+    #[serde(default)]
+    rows: Vec<RowWritten>,
+}
+
+/// A row as it stands in a golden conversation.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RowWritten {
+    key: String,
+    #[serde(default)]
+    id: Option<String>,
+    fields: BTreeMap<String, serde_json::Value>,
+}
+
+impl AboutRecords {
+    fn begin(self, records: &dyn Records) -> Option<Box<dyn Exchange<Vec<String>>>> {
+        let at = sample_item().at;
+        let object = Object { name: self.object, key: self.key, fields: self.fields };
+        Some(match self.verb.as_str() {
+            "describe" => mapped(records.describe(&object, at), described_lines),
+            "read" => mapped(records.read(&object, self.unique, &self.keys, at), looked_lines),
+            "write" => {
+                let row = |(place, row): (usize, RowWritten)| {
+                    let trace = format!("00f1e2d3c4b5a69{place:x}");
+                    Row { key: row.key, id: row.id, fields: row.fields, trace }
+                };
+                let rows: Vec<Row> = self.rows.into_iter().enumerate().map(row).collect();
+                let key = "00f1e2d3c4b5a697".to_owned();
+                mapped(
+                    records.write(&Write { object, is_unique: self.unique, rows: Arc::from(rows), key, at }),
+                    wrote_lines,
+                )
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn described_lines(described: Described) -> Vec<String> {
+    match described {
+        Described::Object { is_unique, unusable } => {
+            let first = if is_unique { "there, its key is unique" } else { "there, its key may be shared" };
+            let rest = unusable.into_iter().map(|(field, why)| format!("{field}: {why}"));
+            std::iter::once(first.to_owned()).chain(rest).collect()
+        }
+        Described::Not(outcome) => vec![outcome_line(&outcome)],
+    }
+}
+
+fn looked_lines(looked: Looked) -> Vec<String> {
+    match looked {
+        Looked::Found(all) => all
+            .iter()
+            .map(|records| {
+                let shown = records.iter().map(|found| format!("{} {}", found.id, json!(found.fields)));
+                let shown: Vec<String> = shown.collect();
+                if shown.is_empty() { "none".to_owned() } else { shown.join(" and ") }
+            })
+            .collect(),
+        Looked::Not(outcome) => vec![outcome_line(&outcome)],
+    }
+}
+
+fn wrote_lines(wrote: Wrote) -> Vec<String> {
+    match wrote {
+        Wrote::All(outcome) => vec![format!("all {}", outcome_line(&outcome))],
+        Wrote::Each(all) => all
+            .iter()
+            .map(|one| {
+                let fields =
+                    if one.fields.is_empty() { String::new() } else { format!(" {}", json!(one.fields)) };
+                format!("{}{fields}", outcome_line(&one.outcome))
+            })
+            .collect(),
+    }
+}
+
 /// A conversation's connector, and its settings as they are written.
 fn built<'a>(kind: &Kind, conversation: &'a str) -> Result<(&'a str, Box<dyn Connector>), String> {
     let mut lines = conversation.lines().filter_map(|line| line.strip_prefix("$ "));
@@ -207,8 +307,11 @@ fn begin(connector: &dyn Connector, asked: Option<&str>) -> Option<Box<dyn Excha
         let exchange = connector.exchange(&sample_item());
         return Some(mapped(exchange, |outcome| vec![outcome_line(&outcome)]));
     };
-    let audiences = connector.audiences()?;
     let (word, name) = asked.split_once(' ')?;
+    if word == "records" {
+        return serde_json::from_str::<AboutRecords>(name).ok()?.begin(connector.records()?);
+    }
+    let audiences = connector.audiences()?;
     let verb = match word {
         "open" => return Some(mapped(audiences.open(name, sample_item().at), opened_lines)),
         "add" => Verb::Add,

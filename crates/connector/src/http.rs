@@ -12,7 +12,7 @@ use crate::outcome::{Outcome, Schedule};
 use crate::said::Said;
 
 /// Of a body that answers, so much is kept.
-pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+pub const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// What is done with a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use crate::feedback::{Hearing, Inbound, NotHeard};
 use crate::http::HttpReply;
 use crate::item::Item;
 use crate::outcome::Outcome;
+use crate::record::{RecordKind, Records};
 use crate::settings::SettingsMistake;
 
 /// A connector, or all that is wrong with its settings.
@@ -22,12 +23,14 @@ pub type Built = Result<Box<dyn Connector>, Vec<SettingsMistake>>;
 pub struct Kind {
     /// The folder's name, `connector:` in a project's files, the label in metrics.
     pub name: &'static str,
-    /// The medium it serves.
-    pub channel: Channel,
+    /// The medium of its messages, if it carries any.
+    pub messages: Option<Channel>,
     /// What a repeated request would do at the provider.
     pub idempotency: Idempotency,
     /// What it does with audiences, if it has any.
     pub audiences: Option<AudienceKind>,
+    /// What it does with records, if it has any.
+    pub records: Option<RecordKind>,
     /// One sentence for people who choose a connector.
     pub summary: &'static str,
     /// Settings with every key, as a JSON object: shown to users, and known to be right by a test.
@@ -93,14 +96,18 @@ impl Idempotency {
 
 /// A kind with its settings: what a destination speaks through. Its `Debug` shows no secret.
 pub trait Connector: Send + Sync + fmt::Debug {
-    /// The conversation that hands over one message. The same item gives the same conversation, every time. A kind of channel `ads` has no
-    /// messages.
+    /// The conversation that hands over one message. The same item gives the same conversation, every time. Only a kind that says
+    /// that it carries messages does.
     fn exchange(&self, _item: &Item) -> Box<dyn Exchange> {
         let detail = "this connector carries no messages".to_owned();
         settled(Outcome::Halt { reason: Reason::FailInternal, detail })
     }
     /// What it does with audiences; a kind that says it has them does.
     fn audiences(&self) -> Option<&dyn Audiences> {
+        None
+    }
+    /// What it does with records; a kind that says it has them does.
+    fn records(&self) -> Option<&dyn Records> {
         None
     }
     /// Where it goes, so that the driver can hold it back where `deliver` does not allow it.

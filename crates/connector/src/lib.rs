@@ -14,6 +14,7 @@ pub mod http;
 mod item;
 mod kind;
 mod outcome;
+mod record;
 mod said;
 mod settings;
 
@@ -26,5 +27,8 @@ pub use http::{HttpReply, HttpRequest, Method};
 pub use item::Item;
 pub use kind::{Built, Connector, Idempotency, Kind, Reach};
 pub use outcome::{Bounce, Outcome, Schedule};
+pub use record::{
+    Described, Found, Looked, Object, RecordKind, Records, Row, Write, Written, Wrote, in_order, same_key,
+};
 pub use said::{SAID_CHARS_MAX, Said};
 pub use settings::{SettingsMistake, read_settings, schema_of};

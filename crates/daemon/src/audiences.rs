@@ -1,4 +1,4 @@
-//! PUSH: what is to be done in audiences is asked of their destinations. Who decides is the node that leads, one request at a time an audience.
+//! PUSH of audiences: what is to be done in them is asked of their destinations, one request at a time an audience.
 //!
 //! | an entry is | and then |
 //! |---|---|
@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use connector::{AudienceKind, Change, Changed, Member, Opened, Outcome, Verb};
-use engine::{Backoff, may_be_member};
-use jiff::{SignedDuration, Timestamp};
+use engine::may_be_member;
+use jiff::Timestamp;
 use model::fault::mutant;
 use model::id::AddressHash;
 use model::policy::Traits;
@@ -30,6 +30,7 @@ use tokio::time::Instant;
 use crate::daemon::{Carrier, Daemon, DaemonError, Surroundings, halts};
 use crate::driver::Driver;
 use crate::people::{self, Crowd, Facts, People};
+use crate::push::{halt, pause_after};
 use crate::report::{PushReport, Pushed};
 
 /// What a sealed member is bound to.
@@ -47,16 +48,12 @@ pub fn acceptance_key(sync: &SyncName) -> String {
 }
 
 /// Looks at who said no, and then asks destinations for all that is to be done and may be tried.
-pub async fn push(daemon: &Daemon, now: Timestamp) -> Result<Pushed, DaemonError> {
-    let mut pushed = Pushed::default();
-    if daemon.disk_is_low().is_some() {
-        return Ok(pushed);
-    }
+pub(crate) async fn push(daemon: &Daemon, now: Timestamp, pushed: &mut Pushed) -> Result<(), DaemonError> {
     let (audiences, halts) = {
         let mut tx = daemon.state.read().await?;
         let audiences = state::audience::all(&mut tx).await?;
         if audiences.is_empty() {
-            return Ok(pushed);
+            return Ok(());
         }
         (audiences, tx.ask(halts()).await?)
     };
@@ -71,22 +68,21 @@ pub async fn push(daemon: &Daemon, now: Timestamp) -> Result<Pushed, DaemonError
         }
         let is_made = matches!(carrier, Carrier::Made(..));
         let traits = traits_of(daemon, &audience.at);
-        let pushed = &mut pushed;
-        let mut pusher = Pusher { daemon, driver, is_made, traits, audience, now, pushed };
+        let mut pusher = Pusher { daemon, driver, is_made, traits, audience, now, pushed: &mut *pushed };
         pusher.run().await?;
     }
-    Ok(pushed)
+    Ok(())
 }
 
 /// The sync that keeps an audience; `None`: none does any more.
 fn sync_of<'a>(daemon: &'a Daemon, at: &AudienceAt) -> Option<&'a Sync> {
-    daemon.project.syncs.values().find(|sync| sync.audience == *at)
+    daemon.project.syncs.values().find(|sync| sync.audience().is_some_and(|audience| audience.at == *at))
 }
 
 /// What the rules see of an audience's members; `None`: no sync keeps it any more.
 fn traits_of(daemon: &Daemon, at: &AudienceAt) -> Option<Traits> {
     let sync = sync_of(daemon, at)?;
-    Some(sync.traits(daemon.project.policy.purposes.get(&sync.purpose)?))
+    Some(sync.traits(daemon.project.policy.purposes.get(&sync.audience()?.purpose)?))
 }
 
 /// What state knows of these people, who are locked: consent, and suppression of them and of these addresses.
@@ -480,19 +476,12 @@ impl Pusher<'_> {
 
     /// Nothing is tried for a while: as long as the destination says, or longer with each failure.
     async fn put_off(&mut self, tx: &mut Tx, outcome: &Outcome) -> Result<(), DaemonError> {
+        if let Outcome::Halt { reason, detail } = outcome {
+            self.halt(Refusal { reason: *reason, saw: detail.clone() });
+            return Ok(());
+        }
         self.audience.failures += 1;
-        let pause = Backoff::Connect.pause(self.audience.failures);
-        let (pause, why) = match outcome {
-            Outcome::Retry { after, detail, .. } => {
-                (after.map_or(pause, |after| after.max(pause)), detail.clone())
-            }
-            Outcome::InDoubt { detail } | Outcome::Rejected { detail, .. } => (pause, detail.clone()),
-            Outcome::Halt { reason, detail } => {
-                self.halt(Refusal { reason: *reason, saw: detail.clone() });
-                return Ok(());
-            }
-            Outcome::Accepted { .. } | Outcome::NotArmed => (SignedDuration::ZERO, String::new()),
-        };
+        let (pause, why) = pause_after(outcome, self.audience.failures);
         tracing::warn!(
             destination = %self.audience.at.destination, audience = %self.audience.at.name,
             "Audience `{}` at `{}` is tried again in {}s: {why}.", self.audience.at.name, self.audience.at.destination, pause.as_secs()
@@ -504,13 +493,7 @@ impl Pusher<'_> {
     }
 
     fn halt(&mut self, refusal: Refusal) {
-        let destination = &self.audience.at.destination;
-        tracing::error!(
-            destination = %destination, reason = refusal.reason.as_str(),
-            "Destination `{destination}` cannot be used and is left alone for five minutes: {}.", refusal.saw
-        );
-        self.daemon.halt_destination(destination, refusal.clone(), self.now);
-        self.pushed.halted.insert(destination.clone(), refusal);
+        halt(self.daemon, &self.audience.at.destination, refusal, self.pushed, self.now);
     }
 }
 

@@ -24,6 +24,8 @@ pub mod people;
 pub mod plan;
 pub mod preview;
 pub mod pump;
+pub mod push;
+pub mod records;
 pub mod report;
 pub mod run;
 pub mod scenario;

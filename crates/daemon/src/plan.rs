@@ -28,25 +28,30 @@ pub struct Plan {
 
 /// Plays one pass at one moment on `scratch`, a copy of the daemon's state that is thrown away.
 pub async fn plan(daemon: &Daemon, scratch: state::State, now: Timestamp) -> Result<Plan, DaemonError> {
+    let copy = Arc::new(copy(daemon, scratch));
+    let sent = sent_since(&copy, now).await?;
+    let passed = run_once(&copy, now, || now, &Silent).await?;
+    let hours = hours(&copy, now, &sent).await?;
+    let audiences = people(&copy, &passed).await?;
+    Ok(Plan { passed, hours, audiences })
+}
+
+/// The same daemon with `scratch` for its state, and providers that take everything and hand over nothing.
+pub fn copy(daemon: &Daemon, scratch: state::State) -> Daemon {
     let provider = Arc::new(Accepting::counting());
     let carriers = daemon
         .carriers
         .iter()
         .map(|(name, carrier)| (name.clone(), Carrier::Made(provider.clone(), carrier.names().cloned())))
         .collect();
-    let copy = Arc::new(Daemon::new(
+    Daemon::new(
         Arc::clone(&daemon.project),
         scratch,
         daemon.source.clone(),
         Arc::clone(&daemon.keys),
         carriers,
         state::Node::alone("plan"),
-    ));
-    let sent = sent_since(&copy, now).await?;
-    let passed = run_once(&copy, now, || now, &Silent).await?;
-    let hours = hours(&copy, now, &sent).await?;
-    let audiences = people(&copy, &passed).await?;
-    Ok(Plan { passed, hours, audiences })
+    )
 }
 
 /// Who would come into audiences and leave them.

@@ -7,7 +7,7 @@ use connector::Verb;
 use engine::Whose;
 use jiff::Timestamp;
 use model::delivery::Delivery;
-use model::sync::AudienceAt;
+use model::sync::{AudienceAt, RecordsAt};
 use model::{DeliveryState, PlaybookName, Reason, Refusal, SegmentName, SyncName};
 use roaring::RoaringBitmap;
 
@@ -102,19 +102,78 @@ impl Decisions {
     }
 }
 
-/// What one comparison of an audience with the people came to.
+/// What is kept equal by a sync.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeptAt {
+    /// An audience.
+    Audience(AudienceAt),
+    /// Records.
+    Records(RecordsAt),
+}
+
+impl std::fmt::Display for KeptAt {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Audience(at) => at.fmt(out),
+            Self::Records(at) => at.fmt(out),
+        }
+    }
+}
+
+/// What one comparison of what there is to be with what there is came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncReport {
     /// Of which sync.
     pub sync: SyncName,
-    /// Which audience.
-    pub at: AudienceAt,
-    /// So many people are to be in.
+    /// Of what.
+    pub at: KeptAt,
+    /// So many people are to be in an audience, or so many records are to be kept.
     pub wanted: u64,
     /// So many are not, of those who would be, and why.
     pub left_out: BTreeMap<Reason, u64>,
-    /// Why those who left are not removed, if they are not.
+    /// Why those who left are not removed, or emptied, if they are not.
     pub held: Option<Refusal>,
+}
+
+/// What became of the records of a sync.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecordReport {
+    /// So many were made.
+    pub made: u64,
+    /// So many that were there were written.
+    pub written: u64,
+    /// So many hold what they are to hold already.
+    pub same: u64,
+    /// So many are emptied of what we wrote, or are what they were before.
+    pub undone: u64,
+    /// In so many somebody else wrote a field, which stays.
+    pub kept: u64,
+    /// The destination refused so many.
+    pub rejected: u64,
+    /// Of so many nobody knows; they are read again.
+    pub unknown: u64,
+    /// So many were not taken, and are tried again.
+    pub not_taken: u64,
+    /// So many would be written, where nothing is handed over: of a plan, which asks no destination.
+    pub to_write: u64,
+    /// So many would be emptied or undone, likewise.
+    pub to_undo: u64,
+}
+
+impl RecordReport {
+    /// Adds another one.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.made += other.made;
+        self.written += other.written;
+        self.same += other.same;
+        self.undone += other.undone;
+        self.kept += other.kept;
+        self.rejected += other.rejected;
+        self.unknown += other.unknown;
+        self.not_taken += other.not_taken;
+        self.to_write = other.to_write;
+        self.to_undo = other.to_undo;
+    }
 }
 
 /// What became of an audience, or of one request about it.
@@ -143,6 +202,10 @@ pub struct Pushed {
     pub put_off: BTreeMap<AudienceAt, String>,
     /// Those with too few people.
     pub too_small: BTreeMap<AudienceAt, Refusal>,
+    /// By sync, what became of its records.
+    pub records: BTreeMap<SyncName, RecordReport>,
+    /// Syncs of records that could not be written, and why.
+    pub records_put_off: BTreeMap<SyncName, Refusal>,
     /// Destinations that cannot be used, and why.
     pub halted: BTreeMap<model::DestinationName, Refusal>,
 }
@@ -167,6 +230,10 @@ impl Pushed {
         self.planned.extend(other.planned);
         self.put_off.extend(other.put_off);
         self.too_small.extend(other.too_small);
+        for (sync, theirs) in other.records {
+            self.records.entry(sync).or_default().add(&theirs);
+        }
+        self.records_put_off.extend(other.records_put_off);
         self.halted.extend(other.halted);
     }
 }

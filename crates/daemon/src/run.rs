@@ -12,7 +12,6 @@ use state::StateError;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::audiences::push;
 use crate::clock::{self, Clock};
 use crate::daemon::{Daemon, DaemonError};
 use crate::doubts::{self, Settled};
@@ -20,6 +19,7 @@ use crate::lateness::{self, Jumps};
 use crate::metrics::Metrics;
 use crate::nodes::{LeftBehind, Lived, TakeOver, leave, living, settle_in, take_over};
 use crate::pump::pump;
+use crate::push::push;
 use crate::report::{Pumped, Pushed, Ticked};
 use crate::tick::{Refresh, tick};
 
@@ -317,7 +317,7 @@ async fn sealing(daemon: &Daemon, mut stop: watch::Receiver<bool>) -> Result<(),
     }
 }
 
-/// Audiences have a loop of their own: a destination that is slow keeps no message waiting.
+/// Audiences and records have a loop of their own: a destination that is slow keeps no message waiting.
 async fn pushing(daemon: &Daemon, clock: Clock, mut stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
     let mut failures = 0;
     loop {
@@ -335,7 +335,7 @@ async fn pushing(daemon: &Daemon, clock: Clock, mut stop: watch::Receiver<bool>)
                 LOOK_EVERY
             }
             Err(DaemonError::State(StateError::NotLeading)) => LOOK_EVERY,
-            Err(error) => fail(&mut failures, "A push of audiences", error)?,
+            Err(error) => fail(&mut failures, "A push of audiences and records", error)?,
         };
         if pause(wait, &mut stop).await {
             return Ok(());
@@ -350,6 +350,14 @@ fn log_push(pushed: &Pushed) {
             rejected = report.rejected, unknown = report.unknown,
             "Audience `{}` at `{}`: {} added, {} removed, {} refused, {} unknown.", at.name, at.destination, report.added,
             report.removed, report.rejected, report.unknown
+        );
+    }
+    for (sync, report) in &pushed.records {
+        tracing::info!(
+            sync = %sync, made = report.made, written = report.written, same = report.same, undone = report.undone, kept = report.kept,
+            rejected = report.rejected, unknown = report.unknown,
+            "Records of sync `{sync}`: {} made, {} written, {} as they are to be, {} undone, {} refused, {} unknown.", report.made,
+            report.written, report.same, report.undone, report.rejected, report.unknown
         );
     }
 }
@@ -410,10 +418,10 @@ fn log_tick(ticked: &Ticked) {
         match &sync.held {
             Some(held) => tracing::error!(
                 sync = %sync.sync, reason = held.reason.as_str(),
-                "Sync `{}` removes nobody but those who opted out: {}; `drumbeat sync accept {}` lets them go.", sync.sync, held.saw, sync.sync
+                "Sync `{}` holds those who leave, but for who opted out: {}; `drumbeat sync accept {}` lets them go.", sync.sync, held.saw, sync.sync
             ),
             None => {
-                tracing::info!(sync = %sync.sync, wanted = sync.wanted, "Compared sync `{}`: {} people are to be in.", sync.sync, sync.wanted)
+                tracing::info!(sync = %sync.sync, wanted = sync.wanted, "Compared sync `{}`: {} are to be in {}.", sync.sync, sync.wanted, sync.at)
             }
         }
     }

@@ -134,6 +134,24 @@ impl View {
     pub async fn profile_pages(
         &mut self,
         query: &Query,
+        each: impl AsyncFnMut(Vec<(String, BTreeMap<String, Value>)>) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
+        self.pages(query, |world| &world.profiles, each).await
+    }
+
+    /// The same of accounts.
+    pub async fn account_pages(
+        &mut self,
+        query: &Query,
+        each: impl AsyncFnMut(Vec<(String, BTreeMap<String, Value>)>) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
+        self.pages(query, |world| &world.accounts, each).await
+    }
+
+    async fn pages(
+        &mut self,
+        query: &Query,
+        made: impl FnOnce(&Inner) -> &RowsById,
         mut each: impl AsyncFnMut(Vec<(String, BTreeMap<String, Value>)>) -> Result<(), SourceError>,
     ) -> Result<(), SourceError> {
         match self {
@@ -151,7 +169,7 @@ impl View {
                     .map_err(flatten)?;
                 Ok(())
             }
-            Self::Made(world) => each(world.profiles.clone().into_iter().collect()).await,
+            Self::Made(world) => each(made(world).clone().into_iter().collect()).await,
         }
     }
 

@@ -120,14 +120,16 @@ pub fn plan_entries(
     planned
 }
 
-/// Whether so many people may leave an audience at once, who did not opt out. One may always.
+/// Whether so many of `all` may leave an audience at once, who did not opt out, or so many records be emptied. One may always. `what` is said of
+/// them: that they are people, and would be removed.
 ///
 /// # Errors
-/// More than `share` of those in it would.
-pub fn judge_removal(share: Share, people: u64, leaving: u64) -> Result<(), Refusal> {
-    if leaving <= 1 || leaving <= share.of(people) || model::fault::mutant("removal_unheld") {
+/// More than `share` of them would.
+pub fn judge_removal(share: Share, all: u64, leaving: u64, what: (&str, &str)) -> Result<(), Refusal> {
+    if leaving <= 1 || leaving <= share.of(all) || model::fault::mutant("removal_unheld") {
         return Ok(());
     }
-    let saw = format!("{leaving} of {people} people would be removed, `guards.removal` lets {share} of them");
+    let (things, would) = what;
+    let saw = format!("{leaving} of {all} {things} would be {would}, `guards.removal` lets {share} of them");
     Err(Refusal { reason: Reason::MassRemoval, saw })
 }

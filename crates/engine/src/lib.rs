@@ -15,6 +15,7 @@ mod gate;
 mod guard;
 mod invariant;
 mod last_look;
+pub mod record;
 mod retry;
 mod run;
 pub mod time;

@@ -31,8 +31,8 @@ pub struct Compiled {
     /// Where the tags of each template in the environment were written, by the template's name.
     pub(crate) places: BTreeMap<String, Restored>,
     pub(crate) files: Vec<(String, String)>,
-    digest: String,
-    warnings: Vec<Mistake>,
+    pub(crate) digest: String,
+    pub(crate) warnings: Vec<Mistake>,
 }
 
 impl fmt::Debug for Compiled {
@@ -104,17 +104,9 @@ pub fn compile(sources: &Sources, name: &TemplateName, locales: &[String]) -> Re
             "there is no message in these files",
         ));
     }
-    let mut needs: BTreeMap<String, Needs> = BTreeMap::new();
-    for used in &compiler.used {
-        let of_root = needs.entry(used.root.clone()).or_default();
-        match &used.name {
-            Some(name) => drop(of_root.names.insert(name.clone())),
-            None => of_root.all = true,
-        }
-    }
     let mut compiled = Compiled {
         environment: environment(),
-        needs,
+        needs: BTreeMap::new(),
         variants: BTreeMap::new(),
         locales: locales.to_vec(),
         used: std::mem::take(&mut compiler.used),
@@ -123,6 +115,7 @@ pub fn compile(sources: &Sources, name: &TemplateName, locales: &[String]) -> Re
         digest: digest(&closure),
         warnings: Vec::new(),
     };
+    compiled.gather_needs();
     for (reader, made) in variants {
         let variant = compiled.add(&reader, made, &files, &mut compiler.mistakes);
         compiled.variants.insert(reader, variant);
@@ -425,7 +418,7 @@ fn digest(sources: &Sources) -> String {
 }
 
 /// The engine as every template has it.
-fn environment() -> Environment<'static> {
+pub(crate) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     // Errors then know which value was missing, and where. They are never shown as a whole.
@@ -448,6 +441,17 @@ fn environment() -> Environment<'static> {
 }
 
 impl Compiled {
+    /// Notes what is used of each root, so that nothing else is handed to the engine.
+    pub(crate) fn gather_needs(&mut self) {
+        for used in &self.used {
+            let of_root = self.needs.entry(used.root.clone()).or_default();
+            match &used.name {
+                Some(name) => drop(of_root.names.insert(name.clone())),
+                None => of_root.all = true,
+            }
+        }
+    }
+
     /// What the template names, in the order of files and lines.
     pub fn used(&self) -> &[Used] {
         &self.used

@@ -13,6 +13,7 @@ pub mod dkim;
 mod encode;
 mod expand;
 mod feedback_id;
+mod fields;
 mod filters;
 mod front;
 mod html;
@@ -35,6 +36,7 @@ pub mod token;
 
 pub use compile::{Compiled, compile};
 pub use feedback_id::feedback_id;
+pub use fields::{FieldText, Fields};
 pub use lint::Used;
 pub use mail::{Letter, Mail, compose};
 pub use mistake::Mistake;

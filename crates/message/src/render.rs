@@ -121,8 +121,22 @@ impl Compiled {
         })
     }
 
+    /// What the templates may name, for one person.
+    pub(crate) fn values(&self, scope: &Scope<'_>) -> Shown {
+        Shown::from_object(self.root(scope))
+    }
+
+    /// What a template gives to a name of its own; undefined where that is missing.
+    pub(crate) fn value(&self, name: &str, values: &Shown, variable: &str) -> Result<Shown, Refusal> {
+        let state = self
+            .environment
+            .get_template(name)
+            .and_then(|template| Ok(template.render_captured(values.clone())?.state().lookup(variable)));
+        state.map(Option::unwrap_or_default).map_err(|error| self.refused(name, &error))
+    }
+
     /// One template, bounded.
-    fn part(&self, name: &str, values: &Shown) -> Result<String, Refusal> {
+    pub(crate) fn part(&self, name: &str, values: &Shown) -> Result<String, Refusal> {
         let mut capped = Capped(Vec::new());
         let rendered = self
             .environment

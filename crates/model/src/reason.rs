@@ -183,7 +183,10 @@ reasons! {
     MassRemoval = "seg.mass_removal" Hold System "so many would be removed from an audience at once that it waits for a person's word";
     AudienceTooSmall = "ads.audience_too_small" Skip Dispatch "an audience of so few would point at single people";
     AdsOptout = "consent.ads_optout" Suppress Consent "opted out of the use of their data for ads";
-    OkApplied = "ok.applied" Accepted Dispatch "the destination took the change of the audience";
+    OkApplied = "ok.applied" Accepted Dispatch "the destination took the change";
+    HumanEditWins = "crm.human_edit_wins" Skip Dispatch "there is something in it that Drumbeat did not write, and `on_edit` is `keep`";
+    DuplicateRecord = "crm.duplicate_record" Skip Dispatch "several records have this key, or several rows would write the same one";
+    SchemaDrift = "fail.schema_drift" Hold Dispatch "a field is not there, or cannot be written";
     SegmentStale = "seg.stale" Hold System "the warehouse is older than the segment allows";
 }
 

@@ -64,7 +64,7 @@ pub fn from_bundle(project: &Project, bundle: &str) -> Result<Pinned, String> {
     }
     let file = cx.files.add(format!("playbooks/{name}.yml"), text("text")?.to_owned());
     let around = Surroundings {
-        destinations: &project.channels,
+        destinations: &project.abilities,
         destinations_known: true,
         preferred: preferred(project, &name, &strings("destinations")),
     };

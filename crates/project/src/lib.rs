@@ -38,19 +38,29 @@ pub use load::{Loaded, Project, Reading, load, read};
 pub use query::query_mistake;
 pub use scenario::{Act, Expected, ExpectedRow, Given, GivenConsent, Scenario, Subject, Then};
 pub use schema::schemas;
+pub use sync::RecordTexts;
 
 /// What the caller knows of a connector.
 pub struct KnownConnector {
     /// Its name in files.
     pub name: &'static str,
-    /// The medium it serves.
-    pub channel: Channel,
-    /// Whether it has audiences.
-    pub has_audiences: bool,
+    /// What it can do.
+    pub can: Can,
     /// All mistakes in its settings, each with the key it is about (empty: all of it). No message repeats a value.
     pub check: CheckSettings,
     /// The JSON Schema of its settings.
     pub schema: fn() -> serde_json::Value,
+}
+
+/// What a destination can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Can {
+    /// The medium of its messages, if it carries any.
+    pub messages: Option<Channel>,
+    /// Whether it has audiences.
+    pub audiences: bool,
+    /// Whether it has records; and if so, whether they can be read.
+    pub records: Option<bool>,
 }
 
 /// Finds the mistakes in a connector's settings: key and message.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::name::{BrandName, DestinationName, PlaybookName, SegmentName, SyncName, TemplateName};
 use model::playbook::Playbook;
-use model::policy::{Channel, Policy};
+use model::policy::Policy;
 use model::segment::{Segment, SegmentSource};
 use model::settings::{Data, Settings};
 use model::sync::Sync;
@@ -19,10 +19,11 @@ use crate::root::Root;
 use crate::scenario::Scenario;
 use crate::settings::Destinations;
 use crate::source::{Files, Span};
+use crate::sync::{RecordTexts, Syncs};
 use crate::yaml::{Kind, Node};
 use model::suggest::nearest;
 
-use crate::{KnownConnector, columns, overlay, templates, yaml};
+use crate::{Can, KnownConnector, columns, overlay, templates, yaml};
 
 /// Most files that are read from one folder.
 const MAX_FILES: usize = 10_000;
@@ -48,8 +49,10 @@ pub struct Project {
     pub segment_order: Vec<SegmentName>,
     /// What happens.
     pub playbooks: BTreeMap<PlaybookName, Playbook>,
-    /// Which audiences are kept equal to whom.
+    /// Which audiences and records are kept equal to whom.
     pub syncs: BTreeMap<SyncName, Sync>,
+    /// What makes the records of those that keep records.
+    pub record_texts: BTreeMap<SyncName, RecordTexts>,
     /// The files of templates, layouts and parts.
     pub templates: message::Sources,
     /// The templates that playbooks send, compiled.
@@ -62,7 +65,7 @@ pub struct Project {
     pub(crate) queries: BTreeMap<String, SqlPlace>,
     pub(crate) mentions: Vec<Mention>,
     pub(crate) declared: Vec<Declared>,
-    pub(crate) channels: Vec<(DestinationName, Channel)>,
+    pub(crate) abilities: Vec<(DestinationName, Can)>,
     /// The columns each segment names in `expect: {not_null: ...}`, with their places.
     pub(crate) not_null: BTreeMap<SegmentName, Vec<(String, Span)>>,
 }
@@ -195,13 +198,13 @@ fn read_with(
     let rooted = read_settings(&root, cx);
     let segments = read_segments(&segment_files, cx);
     let around = Surroundings {
-        destinations: &rooted.channels,
+        destinations: &rooted.abilities,
         destinations_known: root_is_whole && rooted.destinations_known,
         preferred: BTreeMap::new(),
     };
     let playbooks = read_playbooks(&playbook_files, &around, cx);
-    let syncs =
-        crate::sync::read_all(&sync_files, &rooted.audiences, &rooted.channels, rooted.policy.as_ref(), cx);
+    let Syncs { all: syncs, texts: record_texts } =
+        crate::sync::read_all(&sync_files, &rooted.abilities, rooted.policy.as_ref(), cx);
     let types = crate::scenario_file::Types {
         profiles: rooted.data.as_ref().map(|data| &data.profiles.columns),
         accounts: rooted.data.as_ref().and_then(|data| Some(&data.accounts.as_ref()?.columns)),
@@ -240,6 +243,7 @@ fn read_with(
         segment_order,
         playbooks: pinned,
         syncs,
+        record_texts,
         templates: sources,
         compiled,
         signers: rooted.signers,
@@ -248,7 +252,7 @@ fn read_with(
         queries: BTreeMap::new(),
         mentions: Vec::new(),
         declared: Vec::new(),
-        channels: rooted.channels,
+        abilities: rooted.abilities,
         not_null,
     })
 }
@@ -340,8 +344,7 @@ struct Rooted {
     data: Option<Data>,
     policy: Option<Policy>,
     signers: BTreeMap<BrandName, Arc<message::dkim::Signer>>,
-    channels: Vec<(DestinationName, Channel)>,
-    audiences: Vec<DestinationName>,
+    abilities: Vec<(DestinationName, Can)>,
     destinations_known: bool,
 }
 
@@ -349,7 +352,7 @@ fn read_settings(node: &Node, cx: &mut Cx<'_>) -> Rooted {
     cx.references = true;
     let rooted = match Root::read(node, cx) {
         Some(mut root) => {
-            let Destinations { read, channels, audiences, complete } =
+            let Destinations { read, abilities, complete } =
                 crate::settings::destinations(&root.destinations.take().unwrap_or_default(), cx);
             let settings = crate::settings::settings(&root, read, cx);
             let whole = cx.root.is_none_or(|root| root.whole);
@@ -364,7 +367,7 @@ fn read_settings(node: &Node, cx: &mut Cx<'_>) -> Rooted {
             let signers = crate::dkim::signers(&root, cx);
             let policy = Some(crate::policy::policy(&mut root, cx));
             let data = Some(crate::settings::data(root, cx));
-            Rooted { settings, data, policy, signers, channels, audiences, destinations_known: complete }
+            Rooted { settings, data, policy, signers, abilities, destinations_known: complete }
         }
         None => Rooted::default(),
     };

@@ -13,6 +13,7 @@ use model::playbook::{
 use model::policy::Channel;
 use serde_json::{Value as Json, json};
 
+use crate::Can;
 use crate::read::{Asking, At, Cx, Given, Named, Needed, Read, record};
 use crate::schema::Schemas;
 use crate::segment::{canonical, top};
@@ -287,7 +288,7 @@ pub(crate) fn hours(
 /// What a playbook needs to know of the rest of the project.
 pub(crate) struct Surroundings<'a> {
     /// Destinations with their channel.
-    pub(crate) destinations: &'a [(DestinationName, Channel)],
+    pub(crate) destinations: &'a [(DestinationName, Can)],
     /// Whether destinations could be read at all; otherwise nothing is said of them.
     pub(crate) destinations_known: bool,
     /// Where it is not clear from the file: what the step used before, or uses now.
@@ -460,20 +461,16 @@ impl Making<'_> {
             .around
             .destinations
             .iter()
-            .filter(|(_, channel)| *channel == Channel::Email)
+            .filter(|(_, can)| can.messages == Some(Channel::Email))
             .map(|(name, _)| name)
             .collect();
         if let Some(named) = named {
-            let channel = self
-                .around
-                .destinations
-                .iter()
-                .find(|(name, _)| *name == named.value)
-                .map(|(_, channel)| *channel);
-            if let (None, Some(preferred)) = (channel, self.around.preferred.get(id.as_str())) {
+            let can =
+                self.around.destinations.iter().find(|(name, _)| *name == named.value).map(|(_, can)| *can);
+            if let (None, Some(preferred)) = (can, self.around.preferred.get(id.as_str())) {
                 return Some(preferred.clone());
             }
-            if channel.is_some_and(|channel| channel != Channel::Email) {
+            if can.is_some_and(|can| can.messages != Some(Channel::Email)) {
                 cx.mistake(
                     "E0204",
                     named.span,

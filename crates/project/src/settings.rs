@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use model::name::{DestinationName, FreshName};
-use model::policy::Channel;
 use model::query::Query;
 use model::settings::{
     Brand, ConnectorSettings, Data, Deliver, Destination, Fresh, Settings, Throttle, TimeEncoding,
@@ -15,6 +14,7 @@ use model::settings::{
 use model::{Secret, Value};
 use serde_json::{Map, Value as Json};
 
+use crate::Can;
 use crate::query::query;
 use crate::read::{At, Cx, Given, Read};
 use crate::reference::is_reference;
@@ -151,13 +151,11 @@ fn freshness(thing: Thing<FreshName, At<RawFresh>>, cx: &mut Cx<'_>) -> Option<(
     Some((thing.name, Fresh { query, within: raw.within.0 }))
 }
 
-/// What is known of destinations: those that were read, and all channels that could be made out.
+/// What is known of destinations: those that were read, and what all can do whose connector could be made out.
 #[derive(Default)]
 pub(crate) struct Destinations {
     pub(crate) read: BTreeMap<DestinationName, Destination>,
-    pub(crate) channels: Vec<(DestinationName, Channel)>,
-    /// Those that have audiences.
-    pub(crate) audiences: Vec<DestinationName>,
+    pub(crate) abilities: Vec<(DestinationName, Can)>,
     /// Whether each could be read.
     pub(crate) complete: bool,
 }
@@ -196,8 +194,7 @@ fn destination(
         unknown_connector(&connector, connector_node.place(), cx);
         return None;
     };
-    all.channels.push((name.clone(), known.channel));
-    all.audiences.extend(known.has_audiences.then(|| name.clone()));
+    all.abilities.push((name.clone(), known.can));
     let schema = (known.schema)();
     let throttle = node.get("throttle").map(|node| RawThrottle::read(node, cx));
     let timeout = node.get("timeout").map(|node| Positive::read(node, cx));

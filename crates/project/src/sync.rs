@@ -3,22 +3,24 @@
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
+use message::{FieldText, Fields};
 use model::duration::Share;
 use model::name::{AudienceName, DestinationName, NameError, PurposeName, SegmentName, SyncName};
-use model::policy::{Channel, Guards, MessageClass, Policy};
+use model::policy::{Guards, MessageClass, Policy};
 use model::schedule::Schedule;
-use model::sync::{AudienceAt, Sync, SyncFrom};
+use model::sync::{AudienceAt, AudienceSync, Gone, OnEdit, RecordSync, RecordsAt, Sync, SyncFrom, SyncTo};
 use serde_json::{Value as Json, json};
 
-use crate::read::{At, Cx, Named, Needed, Read, record};
+use crate::Can;
+use crate::read::{At, Column, Cx, Given, Mention, Mentioned, Named, Needed, Read, record};
 use crate::schema::Schemas;
 use crate::segment::canonical;
 use crate::source::Span;
-use crate::values::Some1;
-use crate::yaml::Node;
+use crate::values::{Some1, to_json};
+use crate::yaml::{Kind, Node};
 
 record! {
-    /// An audience, kept equal to people of the warehouse who consent.
+    /// An audience of people who consent, or fields of a CRM's records, kept equal to the warehouse.
     pub(crate) struct RawSync ("a sync") {
         /// What people call it.
         "title" title: Needed<String>,
@@ -28,18 +30,20 @@ record! {
         "why" why: Needed<String>,
         /// Words to find it by.
         "tags" tags: Option<Some1<String>>,
-        /// When the audience is compared with the people: `15m`, `0 6 * * mon-fri`; 1h unless given.
+        /// When what there is to be is compared with what there is: `15m`, `0 6 * * mon-fri`; 1h unless given.
         "schedule" schedule: Option<Schedule>,
-        /// Who is to be in it: `profiles`, or `segment.NAME`.
-        "from" from: Needed<RawFrom>,
-        /// Which audience.
-        "audience" audience: Needed<RawAudience>,
-        /// What the people consent to, on the channel `ads`.
-        "purpose" purpose: Needed<At<PurposeName>>,
+        /// Of whom, or of what: `profiles`, `segment.NAME`, and for records also `accounts`.
+        "from" from: Needed<At<RawFrom>>,
+        /// Which audience. This or `record`.
+        "audience" audience: Given<RawAudience>,
+        /// Which records, and what is to stand in them. This or `audience`.
+        "record" record: Given<RawRecord>,
+        /// What the people in an audience consent to, on the channel `ads`.
+        "purpose" purpose: Given<At<PurposeName>>,
         /// Its own, instead of the policy's.
         "guards" guards: Option<RawSyncGuards>,
     }
-    not_yet { "record", "expect", "extends" }
+    not_yet { "expect", "extends" }
 }
 
 record! {
@@ -53,26 +57,41 @@ record! {
 }
 
 record! {
+    /// Records at a destination, one for each person or account, and what is to stand in them.
+    pub(crate) struct RawRecord ("a map with `destination`, `object`, `match` and `fields`") {
+        /// Whose account they are in.
+        "destination" destination: Needed<At<DestinationName>>,
+        /// What they are, in the provider's word: `contact`, `company`.
+        "object" object: Needed<At<String>>,
+        /// How the record is found: `{domain: "{{ account.domain }}"}`.
+        "match" key: Needed<RawFields>,
+        /// What is to stand in which of its fields. `{{ account.arr }}` alone stays a number; what is missing empties a field that we wrote.
+        "fields" fields: Needed<RawFields>,
+        /// What becomes of a field in which there is something that we did not write: `keep` (the default) or `overwrite`.
+        "on_edit" on_edit: Option<OnEdit>,
+        /// What becomes of the record of somebody who is no longer in `from`: `leave` (the default), or `clear`, which empties what we wrote.
+        "gone" gone: Option<Gone>,
+    }
+}
+
+record! {
     /// What stops a sync before it does harm.
     pub(crate) struct RawSyncGuards ("a map with `removal`") {
-        /// Of those in the audience, so many may be removed in one sync, besides who opted out.
+        /// Of those in the audience, so many may be removed in one sync, besides who opted out; of records, so many may be emptied.
         "removal" removal: Option<Share>,
     }
 }
 
-/// `profiles`, or `segment.NAME`.
+/// `profiles`, `accounts`, or `segment.NAME`.
 #[derive(Debug, Clone)]
 pub(crate) struct RawFrom(SyncFrom);
 
 impl Read for RawFrom {
     fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
-        let text = cx.text(node, "`profiles` or `segment.NAME`")?;
+        let text = cx.text(node, "`profiles`, `accounts` or `segment.NAME`")?;
         match text.text.split_once('.') {
             None if text.text == "profiles" => Some(Self(SyncFrom::Profiles)),
-            None if text.text == "accounts" => {
-                cx.not_yet(text.span, "a sync of accounts is");
-                None
-            }
+            None if text.text == "accounts" => Some(Self(SyncFrom::Accounts)),
             Some(("segment", name)) if !name.is_empty() => {
                 let len = u32::try_from(name.len()).unwrap_or(0);
                 let start = text.span.end.saturating_sub(len).max(text.span.start);
@@ -80,15 +99,15 @@ impl Read for RawFrom {
                 SegmentName::parse(name).ok().map(|name| Self(SyncFrom::Segment(name)))
             }
             _ => {
-                let message = format!("{} is nobody to keep an audience equal to", text.shown());
-                cx.mistake("E0105", text.span, message).label("`profiles` or `segment.NAME`");
+                let message = format!("{} is nothing to keep anything equal to", text.shown());
+                cx.mistake("E0105", text.span, message).label("`profiles`, `accounts` or `segment.NAME`");
                 None
             }
         }
     }
 
     fn schema(_schemas: &mut Schemas) -> Json {
-        json!({"type": "string", "pattern": "^(profiles|segment\\.[a-z][a-z0-9_]*)$"})
+        json!({"type": "string", "pattern": "^(profiles|accounts|segment\\.[a-z][a-z0-9_]*)$"})
     }
 }
 
@@ -104,67 +123,266 @@ impl Read for AudienceName {
     }
 }
 
-/// Reads all of them. An audience has one sync; its destination has audiences; its purpose may be asked for on ads.
+/// A field of a record, what is to stand in it, and where that is written.
+#[derive(Debug, Clone)]
+pub(crate) struct RawField {
+    name: String,
+    text: FieldText,
+    name_at: Span,
+    at: Span,
+}
+
+/// Fields by name, in their order.
+#[derive(Debug, Clone)]
+pub(crate) struct RawFields(Vec<RawField>);
+
+impl Read for RawFields {
+    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
+        let Kind::Map(entries) = &node.kind else {
+            cx.wrong_kind(node, "a map from fields to values");
+            return None;
+        };
+        let mut fields = Vec::new();
+        for (key, value) in entries {
+            if !matches!(value.kind, Kind::Scalar { .. }) {
+                cx.wrong_kind(value, "a text, a number, `true` or `false`");
+                return None;
+            }
+            let text = match to_json(value) {
+                Json::String(text) if text.contains("{{") || text.contains("{%") => FieldText::Template(text),
+                value => FieldText::Constant(value),
+            };
+            fields.push(RawField { name: key.text.clone(), text, name_at: key.span, at: value.place() });
+        }
+        if fields.is_empty() {
+            cx.wrong_kind(node, "a map from fields to values");
+            return None;
+        }
+        Some(Self(fields))
+    }
+
+    fn schema(_schemas: &mut Schemas) -> Json {
+        json!({"type": "object", "minProperties": 1, "additionalProperties": {"type": ["string", "number", "boolean", "null"]}})
+    }
+}
+
+/// What makes the records of a sync, ready to be filled in.
+#[derive(Debug, Clone)]
+pub struct RecordTexts {
+    /// The key, by the name of its field.
+    pub key: Fields,
+    /// The fields.
+    pub fields: Fields,
+}
+
+/// All syncs, and what makes the records of those that keep them.
+#[derive(Debug, Default)]
+pub(crate) struct Syncs {
+    pub(crate) all: BTreeMap<SyncName, Sync>,
+    pub(crate) texts: BTreeMap<SyncName, RecordTexts>,
+}
+
+/// Reads all of them. What is kept has one sync; its destination has what it keeps; the purpose of an audience may be asked for on ads.
 pub(crate) fn read_all(
     files: &[(String, Node)],
-    audiences: &[DestinationName],
-    channels: &[(DestinationName, Channel)],
+    abilities: &[(DestinationName, Can)],
     policy: Option<&Policy>,
     cx: &mut Cx<'_>,
-) -> BTreeMap<SyncName, Sync> {
-    let mut syncs: BTreeMap<SyncName, Sync> = BTreeMap::new();
+) -> Syncs {
+    let mut syncs = Syncs::default();
     for (name, node) in files {
-        let Some((sync, at)) = read(SyncName::known(name.as_str()), node, policy, cx) else { continue };
-        let destination = &sync.audience.destination;
-        if !audiences.contains(destination) && channels.iter().any(|(known, _)| known == destination) {
-            cx.mistake("E0204", at.destination, format!("the destination `{destination}` has no audiences"))
-                .hint("`drumbeat connector list` says which connectors have them");
-        }
-        let purpose = policy.and_then(|policy| policy.purposes.get(&sync.purpose));
-        if purpose.is_some_and(|purpose| purpose.class == MessageClass::Transactional) {
-            cx.mistake("E0204", at.purpose, "nobody is put into an audience for a transactional purpose")
-                .hint("that a person has bought something is no consent to ads: name a purpose of class marketing");
-        }
-        if let Some(other) = syncs.values().find(|other| other.audience == sync.audience) {
-            let message =
-                format!("the audience `{}` is kept by syncs/{}.yml already", sync.audience.name, other.name);
-            cx.mistake("E0204", at.destination, message)
-                .hint("an audience has one sync; give this one another name, or a segment that joins both");
-        }
-        syncs.insert(sync.name.clone(), sync);
+        let around = Around { abilities, policy, syncs: &mut syncs };
+        let Some(sync) = read(SyncName::known(name.as_str()), node, around, cx) else { continue };
+        syncs.all.insert(sync.name.clone(), sync);
     }
     syncs
 }
 
-/// Where things stand that are looked at once all files are read.
-struct Places {
-    destination: Span,
-    purpose: Span,
+/// What is read beside the sync itself, and what it is checked against.
+struct Around<'a> {
+    abilities: &'a [(DestinationName, Can)],
+    policy: Option<&'a Policy>,
+    syncs: &'a mut Syncs,
 }
 
-fn read(name: SyncName, node: &Node, policy: Option<&Policy>, cx: &mut Cx<'_>) -> Option<(Sync, Places)> {
+fn read(name: SyncName, node: &Node, mut around: Around<'_>, cx: &mut Cx<'_>) -> Option<Sync> {
     let raw = RawSync::read(node, cx)?;
-    let audience = raw.audience.0?;
-    let destination = audience.destination.0?;
-    let purpose = raw.purpose.0?;
-    let from = raw.from.0?.0;
+    let from = raw.from.0?;
+    let (to, keys) = match (raw.audience, raw.record) {
+        (Given::Right(_, at), Given::Right(..) | Given::Wrong) | (Given::Wrong, Given::Right(_, at)) => {
+            cx.mistake("E0108", at, "a sync keeps an audience, or records").hint("make two of it");
+            return None;
+        }
+        (Given::Right(raw_audience, _), Given::Absent) => {
+            let Given::Right(purpose, _) = raw.purpose else {
+                if !raw.purpose.is_there() {
+                    cx.missing(node, "purpose");
+                }
+                return None;
+            };
+            (
+                SyncTo::Audience(audience(raw_audience, purpose, &from, &around, cx)?),
+                &["from", "audience", "purpose"][..],
+            )
+        }
+        (Given::Absent, Given::Right(raw_record, _)) => {
+            if let Given::Right(_, at) = raw.purpose {
+                cx.mistake("E0108", at, "records have no purpose that anybody consents to")
+                    .hint("a record is what is known of somebody, and no message; leave `purpose` away");
+            }
+            (
+                SyncTo::Record(record_sync(&name, raw_record, &from.value.0, &mut around, cx)?),
+                &["from", "record"][..],
+            )
+        }
+        (Given::Absent, Given::Absent) => {
+            cx.missing(node, "audience");
+            return None;
+        }
+        (Given::Wrong, _) | (_, Given::Wrong) => return None,
+    };
     let removal = raw.guards.and_then(|guards| guards.removal);
-    let whole = policy.map_or_else(|| Guards::default().removal, |policy| policy.guards.removal);
-    let what: Vec<String> =
-        ["from", "audience", "purpose"].iter().filter_map(|key| node.get(key).map(canonical)).collect();
+    let whole = around.policy.map_or_else(|| Guards::default().removal, |policy| policy.guards.removal);
+    let what: Vec<String> = keys.iter().filter_map(|key| node.get(key).map(canonical)).collect();
     let what: Vec<&str> = what.iter().map(String::as_str).collect();
-    let sync = Sync {
+    Some(Sync {
         title: raw.title.0.unwrap_or_default(),
         owner: raw.owner.0.unwrap_or_default(),
         why: raw.why.0.unwrap_or_default(),
         tags: raw.tags.unwrap_or_default().0,
         schedule: raw.schedule.unwrap_or_else(|| Schedule::every(SignedDuration::from_hours(1))),
-        from,
-        audience: AudienceAt { destination: destination.value, name: audience.name.0? },
-        purpose: purpose.value,
+        from: from.value.0,
+        to,
         removal: removal.unwrap_or(whole),
         definition: model::id::derive("sync", "", &[&[name.as_str()], &what[..]].concat()),
         name,
+    })
+}
+
+/// What a destination can do, if it is one whose connector could be made out.
+fn can(around: &Around<'_>, destination: &DestinationName) -> Option<Can> {
+    around.abilities.iter().find(|(known, _)| known == destination).map(|(_, can)| *can)
+}
+
+fn audience(
+    raw: RawAudience,
+    purpose: At<PurposeName>,
+    from: &At<RawFrom>,
+    around: &Around<'_>,
+    cx: &mut Cx<'_>,
+) -> Option<AudienceSync> {
+    let destination = raw.destination.0?;
+    let at = AudienceAt { destination: destination.value, name: raw.name.0? };
+    if from.value.0 == SyncFrom::Accounts {
+        cx.mistake("E0108", from.span, "people are in an audience, and no accounts")
+            .hint("write `profiles`, or a segment");
+    }
+    if can(around, &at.destination).is_some_and(|can| !can.audiences) {
+        let message = format!("the destination `{}` has no audiences", at.destination);
+        cx.mistake("E0204", destination.span, message)
+            .hint("`drumbeat connector list` says which connectors have them");
+    }
+    let known = around.policy.and_then(|policy| policy.purposes.get(&purpose.value));
+    if known.is_some_and(|purpose| purpose.class == MessageClass::Transactional) {
+        cx.mistake("E0204", purpose.span, "nobody is put into an audience for a transactional purpose").hint(
+            "that a person has bought something is no consent to ads: name a purpose of class marketing",
+        );
+    }
+    let is_same = |sync: &&Sync| sync.audience().is_some_and(|audience| audience.at == at);
+    if let Some(other) = around.syncs.all.values().find(is_same) {
+        let message = format!("the audience `{}` is kept by syncs/{}.yml already", at.name, other.name);
+        cx.mistake("E0204", destination.span, message)
+            .hint("an audience has one sync; give this one another name, or a segment that joins both");
+    }
+    Some(AudienceSync { at, purpose: purpose.value })
+}
+
+fn record_sync(
+    name: &SyncName,
+    raw: RawRecord,
+    from: &SyncFrom,
+    around: &mut Around<'_>,
+    cx: &mut Cx<'_>,
+) -> Option<RecordSync> {
+    let destination = raw.destination.0?;
+    let object = raw.object.0?;
+    let (RawFields(keys), RawFields(fields)) = (raw.key.0?, raw.fields.0?);
+    let [key] = keys.as_slice() else {
+        cx.not_yet(
+            keys.get(1).map_or(destination.span, |second| second.name_at),
+            "more than one field to match by are",
+        );
+        return None;
     };
-    Some((sync, Places { destination: destination.span, purpose: purpose.span }))
+    let at = RecordsAt { destination: destination.value, object: object.value, key: key.name.clone() };
+    let on_edit = raw.on_edit.unwrap_or_default();
+    let can = can(around, &at.destination);
+    match can.map(|can| can.records) {
+        Some(None) => {
+            let message = format!("the destination `{}` has no records", at.destination);
+            cx.mistake("E0204", destination.span, message)
+                .hint("`drumbeat connector list` says which connectors have them");
+        }
+        Some(Some(false)) if on_edit == OnEdit::Keep => {
+            let message = format!("the destination `{}` cannot say what a person has edited", at.destination);
+            cx.mistake("E0204", destination.span, message).hint("write `on_edit: overwrite`");
+        }
+        _ => {}
+    }
+    for field in &fields {
+        if field.name == key.name {
+            cx.mistake("E0108", field.name_at, format!("`{}` is what the record is found by", field.name))
+                .hint("it is written where a record is made, and never changed: leave it away here");
+        }
+        let is_same = |sync: &&Sync| {
+            sync.record().is_some_and(|other| {
+                (&other.at.destination, &other.at.object) == (&at.destination, &at.object)
+                    && other.fields.contains(&field.name)
+            })
+        };
+        if let Some(other) = around.syncs.all.values().find(is_same) {
+            let message = format!("`{}` is written by syncs/{}.yml already", field.name, other.name);
+            cx.mistake("E0204", field.name_at, message)
+                .hint("a field has one sync, or the two would take turns");
+        }
+    }
+    let roots: &[&str] = if *from == SyncFrom::Accounts { &["account"] } else { &["profile", "account"] };
+    let compiled_key = compile(&keys, roots, cx);
+    let compiled = compile(&fields, roots, cx);
+    around.syncs.texts.insert(name.clone(), RecordTexts { key: compiled_key?, fields: compiled? });
+    let fields = fields.into_iter().map(|field| field.name).collect();
+    Some(RecordSync { at, fields, on_edit, gone: raw.gone.unwrap_or_default() })
+}
+
+/// Compiles fields; what they name of people and accounts is looked up with all else.
+fn compile(fields: &[RawField], roots: &[&str], cx: &mut Cx<'_>) -> Option<Fields> {
+    let mut all_read = true;
+    for field in fields {
+        let one = [(field.name.clone(), field.text.clone())];
+        match Fields::compile(&one, roots) {
+            Ok(made) => {
+                for used in made.used() {
+                    let Some(name) = used.name.clone() else { continue };
+                    let column = Column { name, tests: Vec::new(), values: Vec::new() };
+                    let what = match used.root.as_str() {
+                        "profile" => Mentioned::Profile(column),
+                        "account" => Mentioned::Account(column),
+                        _ => continue,
+                    };
+                    cx.mentions.push(Mention { span: field.at, what });
+                }
+            }
+            Err(mistakes) => {
+                all_read = false;
+                for (_, mistake) in mistakes {
+                    let shown = cx.mistake(mistake.code, field.at, mistake.message);
+                    if let Some(hint) = mistake.hint {
+                        shown.hint(hint);
+                    }
+                }
+            }
+        }
+    }
+    let all: Vec<_> = fields.iter().map(|field| (field.name.clone(), field.text.clone())).collect();
+    all_read.then(|| Fields::compile(&all, roots).ok()).flatten()
 }

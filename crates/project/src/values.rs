@@ -11,6 +11,7 @@ use model::name::{
 use model::policy::{CapUnit, Channel, Localized, MessageClass, OnHit, Permission, RuleZone};
 use model::schedule::Schedule;
 use model::settings::{Deliver, TimeEncoding};
+use model::sync::{Gone, OnEdit};
 use model::value::ValueType;
 use model::{Secret, Value};
 use serde_json::{Value as Json, json};
@@ -265,6 +266,8 @@ words! {
     RuleZone, "a zone for the calendar", Self::ALL, [];
     CapUnit, "whose messages a cap counts", Self::ALL, [];
     OnHit, "what happens then", Self::ALL, [];
+    OnEdit, "what becomes of somebody else's value", Self::ALL, [];
+    Gone, "what becomes of a record that is no longer asked for", Self::ALL, [];
     Deliver, "where messages may go", Self::ALL, [];
     TimeEncoding, "how times are held", Self::ALL, [];
     ValueType, "a type", Self::ALL, [];

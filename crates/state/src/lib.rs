@@ -28,6 +28,7 @@ pub mod playbook;
 mod postgres;
 pub mod profile;
 pub mod rate;
+pub mod record;
 mod row;
 mod scratch;
 pub mod segment;

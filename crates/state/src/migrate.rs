@@ -38,6 +38,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(8, "0008_allowances"),
     migration!(9, "0009_complaints"),
     migration!(10, "0010_audiences"),
+    migration!(11, "0011_records"),
 ];
 
 const HAS_TABLE: Sql = Sql {

@@ -167,5 +167,6 @@ pub async fn erase(
     tx.execute("erase a profile", &sql, binds![keys.id_hash(&id), row::ms(now)]).await?;
     let sql = Sql::same("DELETE FROM profile WHERE number = $1");
     tx.execute("erase a profile", &sql, binds![i64::from(number.0)]).await?;
+    crate::record::erase(tx, number).await?;
     Ok(true)
 }

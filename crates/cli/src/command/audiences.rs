@@ -1,10 +1,12 @@
-//! What a pass did in audiences, and what a plan would do.
+//! What a pass did in audiences and records, and what a plan would do.
 
 use std::collections::BTreeSet;
 
 use connector::Verb;
 use daemon::plan::Plan;
+use daemon::report::{KeptAt, SyncReport};
 use daemon::run::Passed;
+use model::Refusal;
 use serde_json::{Value, json};
 
 use crate::print::{printable, thousands};
@@ -15,20 +17,20 @@ const IDS_SHOWN: usize = 20;
 /// Each audience that was compared, or in which something was done.
 pub(super) fn json(passed: &Passed) -> Value {
     let pushed = &passed.pushed;
-    let at = pushed.audiences.keys().chain(passed.ticked.syncs.iter().map(|sync| &sync.at));
+    let compared = passed.ticked.syncs.iter().filter_map(|sync| match &sync.at {
+        KeptAt::Audience(at) => Some(at),
+        KeptAt::Records(_) => None,
+    });
+    let at = pushed.audiences.keys().chain(compared);
     let at = at.chain(pushed.put_off.keys()).chain(pushed.too_small.keys());
     let at: BTreeSet<_> = at.collect();
     at.into_iter()
         .map(|at| {
             let report = pushed.audiences.get(at).copied().unwrap_or_default();
-            let sync = passed.ticked.syncs.iter().rev().find(|sync| sync.at == *at);
+            let is_same = |sync: &&SyncReport| matches!(&sync.at, KeptAt::Audience(own) if own == at);
+            let sync = passed.ticked.syncs.iter().rev().find(is_same);
             let held = sync.and_then(|sync| sync.held.as_ref()).or_else(|| pushed.too_small.get(at));
-            let left_out = sync.map(|sync| {
-                let counts = sync.left_out.iter();
-                counts
-                    .map(|(reason, count)| (reason.as_str().to_owned(), json!(count)))
-                    .collect::<serde_json::Map<_, _>>()
-            });
+            let left_out = sync.map(left_out);
             json!({
                 "destination": at.destination.as_str(), "audience": at.name.as_str(), "wanted": sync.map(|sync| sync.wanted),
                 "added": report.added, "removed": report.removed, "rejected": report.rejected, "unknown": report.unknown,
@@ -39,16 +41,44 @@ pub(super) fn json(passed: &Passed) -> Value {
         .collect()
 }
 
+/// Who or what a sync left out, by reason.
+fn left_out(sync: &SyncReport) -> Value {
+    let counts = sync.left_out.iter().map(|(reason, count)| (reason.as_str().to_owned(), json!(count)));
+    Value::Object(counts.collect())
+}
+
+/// Each sync of records that was compared, or of which something was done.
+pub(super) fn records_json(passed: &Passed) -> Value {
+    let pushed = &passed.pushed;
+    let compared = passed.ticked.syncs.iter().filter(|sync| matches!(sync.at, KeptAt::Records(_)));
+    let names = pushed.records.keys().chain(pushed.records_put_off.keys());
+    let names: BTreeSet<_> = names.chain(compared.map(|sync| &sync.sync)).collect();
+    names
+        .into_iter()
+        .map(|name| {
+            let report = pushed.records.get(name).copied().unwrap_or_default();
+            let sync = passed.ticked.syncs.iter().rev().find(|sync| sync.sync == *name);
+            let refusal = |one: &Refusal| json!({ "reason": one.reason.as_str(), "saw": one.saw });
+            json!({
+                "sync": name.as_str(), "wanted": sync.map(|sync| sync.wanted), "left_out": sync.map(left_out), "made": report.made,
+                "written": report.written, "same": report.same, "undone": report.undone, "edited": report.kept,
+                "rejected": report.rejected, "unknown": report.unknown, "not_taken": report.not_taken, "to_write": report.to_write,
+                "to_undo": report.to_undo, "put_off": pushed.records_put_off.get(name).map(refusal),
+                "held": sync.and_then(|sync| sync.held.as_ref()).map(refusal),
+            })
+        })
+        .collect()
+}
+
 /// The same for people. `did`: what was done, or would be.
 pub(super) fn for_people(passed: &Passed, did: [&str; 2]) -> String {
     let mut text = String::new();
     for sync in &passed.ticked.syncs {
-        text.push_str(&format!(
-            "\nsync `{}`: {} are to be in {}\n",
-            sync.sync,
-            thousands(sync.wanted),
-            sync.at
-        ));
+        let wanted = thousands(sync.wanted);
+        text.push_str(&match &sync.at {
+            KeptAt::Audience(at) => format!("\nsync `{}`: {wanted} are to be in {at}\n", sync.sync),
+            KeptAt::Records(at) => format!("\nsync `{}`: {wanted} are to be kept as {at}\n", sync.sync),
+        });
         for (reason, count) in &sync.left_out {
             text.push_str(&format!(
                 "  {:>9}  left out: {} ({reason})\n",
@@ -76,6 +106,31 @@ pub(super) fn for_people(passed: &Passed, did: [&str; 2]) -> String {
                 text.push_str(&format!("  {:>9}  {what}\n", thousands(count)));
             }
         }
+    }
+    for (sync, report) in &passed.pushed.records {
+        text.push_str(&format!("\nrecords of sync `{sync}`\n"));
+        for (count, what) in [
+            (report.made, "made"),
+            (report.written, "written"),
+            (report.same, "hold what they are to hold already"),
+            (report.undone, "emptied, or made what they were"),
+            (report.kept, "hold something that somebody else wrote, and that stays"),
+            (report.rejected, "refused by the destination"),
+            (report.unknown, "unknown: no answer came; read again"),
+            (report.not_taken, "not taken; tried again"),
+            (report.to_write, "to be read, and written where they differ: `drumbeat sync diff` says how"),
+            (report.to_undo, "to be emptied, or made what they were"),
+        ] {
+            if count > 0 {
+                text.push_str(&format!("  {:>9}  {what}\n", thousands(count)));
+            }
+        }
+    }
+    for (sync, refusal) in &passed.pushed.records_put_off {
+        text.push_str(&format!(
+            "\nthe records of `{sync}` are tried again later: {} ({})\n",
+            refusal.saw, refusal.reason
+        ));
     }
     for (at, refusal) in &passed.pushed.too_small {
         text.push_str(&format!("\nnobody is added to {at}: {} ({})\n", refusal.saw, refusal.reason));

@@ -13,12 +13,14 @@ use crate::print::{Rows, say, thousands};
 pub(crate) fn connector(context: &Context, args: &ConnectorCommand) -> Result<u8, Failure> {
     match args {
         ConnectorCommand::List => {
-            let mut rows = Rows::new(&["connector", "channel", "audiences", "class", "in_doubt", "summary"]);
+            let mut rows =
+                Rows::new(&["connector", "messages", "audiences", "records", "class", "in_doubt", "summary"]);
             for kind in connectors::ALL {
                 rows.push([
                     json!(kind.name),
-                    json!(kind.channel.as_str()),
+                    json!(kind.messages.map(model::Channel::as_str)),
                     json!(kind.audiences.is_some()),
+                    json!(kind.records.is_some()),
                     json!(kind.idempotency.letter().to_string()),
                     json!(kind.idempotency.meaning()),
                     json!(kind.summary),
@@ -93,6 +95,13 @@ fn describe(context: &Context, kind: &Kind) -> Result<u8, Failure> {
     say(&format!("In doubt (class {}): {}.", kind.idempotency.letter(), kind.idempotency.meaning()));
     if let Some(audiences) = &kind.audiences {
         say(&audiences_of(audiences));
+    }
+    if let Some(records) = &kind.records {
+        let reads = match records.reads {
+            true => "read before they are written, so that nobody else's word is lost",
+            false => "not read: `on_edit: overwrite` only",
+        };
+        say(&format!("Records: at most {} a request, {reads}.", thousands(records.rows_max as u64)));
     }
     context.printer.rows(&rows, "it has no settings")?;
     say("All destinations also take `throttle` (such as `{rate: 10/s, burst: 20}`) and `timeout`.");

@@ -17,6 +17,7 @@ pub(crate) mod maintain;
 pub(crate) mod playbook;
 pub(crate) mod preview;
 pub(crate) mod profile;
+pub(crate) mod records;
 pub(crate) mod redrive;
 pub(crate) mod run;
 pub(crate) mod schema;

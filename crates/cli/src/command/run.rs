@@ -15,8 +15,8 @@ use model::playbook::{Backfill, Playbook};
 use model::{PlaybookName, Reason};
 use project::Project;
 use serde_json::{Value, json};
+use state::State;
 use state::control::Halt;
-use state::{Access, State};
 use tokio::sync::watch;
 use web::Site;
 
@@ -207,36 +207,7 @@ pub(crate) async fn plan(context: &Context) -> Result<u8, Failure> {
     let project = context.project()?;
     super::check::refuse_mistakes(context, &project).await?;
     let now = context.now();
-    let source = daemon::open::source(&project).await?;
-    let opened = State::open(&project.settings.state, &project.dir, Access::ReadOnly).await;
-    let (state, keys) = match opened {
-        Ok(state) => {
-            let keys = daemon::open::keys_read_only(&project, &state).await?;
-            (Some(state), keys)
-        }
-        Err(error) if error.is_missing() => (None, None),
-        Err(error) => return Err(error.into()),
-    };
-    let scratch = State::scratch(state.as_ref()).await?;
-    let keys = match keys {
-        Some(keys) => keys,
-        // Nothing ran yet: keys that are forgotten with the plan.
-        None => {
-            let mut tx = scratch.write().await?;
-            let keys = state::Keys::load_or_create(&mut tx, &state::RootKey::generate()?, now).await?;
-            tx.commit().await?;
-            keys
-        }
-    };
-    let carriers = daemon::open::carriers(&project, connectors::ALL)?;
-    let daemon = daemon::Daemon::new(
-        project,
-        scratch.clone(),
-        source,
-        Arc::new(keys),
-        carriers,
-        state::Node::alone("plan"),
-    );
+    let (daemon, scratch) = context.foreseeing(project, now).await?;
     let plan = daemon::plan::plan(&daemon, scratch, now).await?;
     let stopped = stopped(&daemon.state).await?;
     let json = with_stopped(plan_json(&plan), &stopped);
@@ -352,7 +323,7 @@ fn passed_json(passed: &Passed, queue: &BTreeMap<&'static str, u64>) -> Value {
         "halted": halted,
         "guards": guards,
         "waiting": waiting,
-        "audiences": audiences::json(passed),
+        "audiences": audiences::json(passed), "records": audiences::records_json(passed),
     })
 }
 

@@ -1,11 +1,15 @@
-//! `sync list`, `show`, `accept`, `resync`: audiences, and what is to be done in them.
+//! `sync list`, `show`, `accept`, `resync`: audiences and records, and what is to be done in them.
 
-use model::sync::{AudienceAt, Has, Sync, Todo};
+use daemon::report::KeptAt;
+use model::SyncName;
+use model::sync::{AudienceSync, Has, RecordTodo, Sync, SyncTo, Todo};
 use serde_json::{Value, json};
 use state::audience::Counts;
 use state::audit::Entry;
+use state::record::RecordCounts;
 use state::sync::SyncRun;
 
+use super::records;
 use crate::args::SyncCommand;
 use crate::context::{Context, actor, known_sync};
 use crate::failure::{Failure, code};
@@ -14,11 +18,12 @@ use crate::print::{Rows, say, thousands};
 /// Entries that are listed at once.
 const PAGE: u32 = 1_000;
 
-/// Audiences and their people.
+/// Audiences and records.
 pub(crate) async fn sync(context: &Context, args: &SyncCommand) -> Result<u8, Failure> {
     match args {
         SyncCommand::List => list(context).await,
         SyncCommand::Show { name, people } => show(context, name, *people).await,
+        SyncCommand::Diff { name, limit } => records::diff(context, name, *limit).await,
         SyncCommand::Accept { name, reason } => accept(context, name, reason).await,
         SyncCommand::Resync { name, reason } => resync(context, name, reason).await,
     }
@@ -32,6 +37,7 @@ async fn list(context: &Context) -> Result<u8, Failure> {
         "sync",
         "destination",
         "audience",
+        "object",
         "from",
         "wanted",
         "in",
@@ -44,44 +50,111 @@ async fn list(context: &Context) -> Result<u8, Failure> {
     ]);
     for sync in project.syncs.values() {
         let run = state::sync::last_run(&mut tx, &sync.name).await?.map(|(run, _)| run);
-        let counts = match state::audience::find(&mut tx, &sync.audience).await? {
-            Some(audience) => state::audience::counts(&mut tx, audience.number).await?,
-            None => Counts::default(),
+        let (at, counted) = match &sync.to {
+            SyncTo::Audience(audience) => {
+                let counts = match state::audience::find(&mut tx, &audience.at).await? {
+                    Some(audience) => state::audience::counts(&mut tx, audience.number).await?,
+                    None => Counts::default(),
+                };
+                (KeptAt::Audience(audience.at.clone()), Counted::from(&counts))
+            }
+            SyncTo::Record(record) => {
+                let counts = match state::record::find(&mut tx, &sync.name, &record.at).await? {
+                    Some(set) => state::record::counts(&mut tx, set.number).await?,
+                    None => RecordCounts::default(),
+                };
+                (KeptAt::Records(record.at.clone()), Counted::from(&counts))
+            }
         };
-        rows.push(listed(&sync.audience, Some((sync, run)), &counts));
+        rows.push(listed(&at, Some((sync, run)), &counted));
     }
     // What was begun, and is kept by no file any more, is still there.
     for audience in state::audience::all(&mut tx).await? {
         let counts = state::audience::counts(&mut tx, audience.number).await?;
-        let is_kept = project.syncs.values().any(|sync| sync.audience == audience.at);
+        let is_kept =
+            project.syncs.values().any(|sync| sync.audience().is_some_and(|kept| kept.at == audience.at));
         if is_kept || counts.has(Has::Yes) + counts.has(Has::Maybe) == 0 {
             continue;
         }
-        rows.push(listed(&audience.at, None, &counts));
         say(&format!(
             "warning: no sync keeps audience {} any more; its people stay in it, but for those who opt out",
             audience.at
         ));
+        rows.push(listed(&KeptAt::Audience(audience.at), None, &Counted::from(&counts)));
+    }
+    for set in state::record::all(&mut tx).await? {
+        let counts = state::record::counts(&mut tx, set.number).await?;
+        let keeps = project.syncs.get(&set.sync).and_then(Sync::record);
+        if keeps.is_some_and(|record| record.at == set.at)
+            || counts.has(Has::Yes) + counts.has(Has::Maybe) == 0
+        {
+            continue;
+        }
+        say(&format!(
+            "warning: sync `{}` does not keep {} any more; `drumbeat record revert {}` undoes what it wrote",
+            set.sync, set.at, set.sync
+        ));
+        rows.push(listed(&KeptAt::Records(set.at), None, &Counted::from(&counts)));
     }
     context.printer.rows(&rows, "there are no syncs")?;
     Ok(code::DONE)
 }
 
-/// A row of the list: an audience, and the sync that keeps it, with its last run.
-fn listed(at: &AudienceAt, kept: Option<(&Sync, Option<SyncRun>)>, counts: &Counts) -> [Value; 12] {
+/// What is there, and what is to be done.
+struct Counted {
+    is_in: u64,
+    unknown: u64,
+    to_add: u64,
+    to_remove: u64,
+    rejected: u64,
+}
+
+impl From<&Counts> for Counted {
+    fn from(counts: &Counts) -> Self {
+        let to_remove = [Todo::OptOut, Todo::Remove, Todo::Leaves].map(|todo| counts.todo(todo));
+        Self {
+            is_in: counts.has(Has::Yes),
+            unknown: counts.has(Has::Maybe),
+            to_add: counts.todo(Todo::Add),
+            to_remove: to_remove.iter().sum(),
+            rejected: counts.todo(Todo::Rejected),
+        }
+    }
+}
+
+impl From<&RecordCounts> for Counted {
+    fn from(counts: &RecordCounts) -> Self {
+        let to_remove =
+            [RecordTodo::Clear, RecordTodo::Leaves, RecordTodo::Revert].map(|todo| counts.todo(todo));
+        Self {
+            is_in: counts.has(Has::Yes),
+            unknown: counts.has(Has::Maybe),
+            to_add: counts.todo(RecordTodo::Write),
+            to_remove: to_remove.iter().sum(),
+            rejected: counts.todo(RecordTodo::Rejected),
+        }
+    }
+}
+
+/// A row of the list: an audience or records, and the sync that keeps them, with its last run.
+fn listed(at: &KeptAt, kept: Option<(&Sync, Option<SyncRun>)>, counted: &Counted) -> [Value; 13] {
     let (sync, run) = kept.map_or((None, None), |(sync, run)| (Some(sync), run));
-    let to_remove = [Todo::OptOut, Todo::Remove, Todo::Leaves].map(|todo| counts.todo(todo));
+    let (destination, audience, object) = match at {
+        KeptAt::Audience(at) => (&at.destination, Some(at.name.as_str()), None),
+        KeptAt::Records(at) => (&at.destination, None, Some(at.object.as_str())),
+    };
     [
         json!(sync.map(|sync| sync.name.as_str())),
-        json!(at.destination.as_str()),
-        json!(at.name.as_str()),
+        json!(destination.as_str()),
+        json!(audience),
+        json!(object),
         json!(sync.map(|sync| sync.from.to_string())),
         json!(run.as_ref().map(|run| run.wanted)),
-        json!(counts.has(Has::Yes)),
-        json!(counts.has(Has::Maybe)),
-        json!(counts.todo(Todo::Add)),
-        json!(to_remove.iter().sum::<u64>()),
-        json!(counts.todo(Todo::Rejected)),
+        json!(counted.is_in),
+        json!(counted.unknown),
+        json!(counted.to_add),
+        json!(counted.to_remove),
+        json!(counted.rejected),
         json!(run.as_ref().map(|run| run.as_of.to_string())),
         json!(run.and_then(|run| run.held).map(|held| held.reason.as_str())),
     ]
@@ -92,24 +165,41 @@ async fn show(context: &Context, name: &str, people: bool) -> Result<u8, Failure
     let sync = known_sync(&project, name)?;
     let state = context.state(&project).await?;
     let mut tx = state.read().await?;
-    let run = state::sync::last_run(&mut tx, &sync.name).await?.map(|(run, _)| run);
-    let audience = state::audience::find(&mut tx, &sync.audience).await?;
-    let (Some(run), Some(audience)) = (run, audience) else {
-        return Err(Failure::new(format!("sync `{}` has not run yet", sync.name)).hint(
-            "`drumbeat plan` says whom it would add; `drumbeat run` runs it, once its segment has a good run",
-        ));
+    let Some((run, _)) = state::sync::last_run(&mut tx, &sync.name).await? else {
+        return Err(not_run(sync));
     };
-    if people {
-        return show_people(context, &mut tx, audience.number).await;
+    match &sync.to {
+        SyncTo::Audience(audience) => show_audience(context, &mut tx, (sync, audience), &run, people).await,
+        SyncTo::Record(record) => records::show(context, &mut tx, (sync, record), &run, people).await,
     }
-    let counts = state::audience::counts(&mut tx, audience.number).await?;
+}
+
+/// A sync that never ran.
+pub(super) fn not_run(sync: &Sync) -> Failure {
+    Failure::new(format!("sync `{}` has not run yet", sync.name)).hint(
+        "`drumbeat plan` says what it would do; `drumbeat run` runs it, once its segment has a good run",
+    )
+}
+
+async fn show_audience(
+    context: &Context,
+    tx: &mut state::Tx,
+    (sync, keeps): (&Sync, &AudienceSync),
+    run: &SyncRun,
+    people: bool,
+) -> Result<u8, Failure> {
+    let Some(audience) = state::audience::find(tx, &keeps.at).await? else { return Err(not_run(sync)) };
+    if people {
+        return show_people(context, tx, audience.number).await;
+    }
+    let counts = state::audience::counts(tx, audience.number).await?;
     say(&format!("{} · {} · {}", sync.title, sync.owner, sync.why));
-    let remote_name = sync.audience.remote_name(&project.settings.project);
+    let remote_name = keeps.at.remote_name(&context.project()?.settings.project);
     let held = run.held.as_ref().map(|held| json!({ "reason": held.reason.as_str(), "saw": held.saw }));
     let left_out: serde_json::Map<String, Value> =
         run.left_out.iter().map(|(reason, count)| (reason.as_str().to_owned(), json!(count))).collect();
     let json = json!({
-        "sync": sync.name.as_str(), "destination": sync.audience.destination.as_str(), "audience": sync.audience.name.as_str(),
+        "sync": sync.name.as_str(), "destination": keeps.at.destination.as_str(), "audience": keeps.at.name.as_str(),
         "remote_name": remote_name, "remote_id": audience.remote, "from": sync.from.to_string(), "as_of": run.as_of.to_string(),
         "wanted": run.wanted, "left_out": left_out, "in": counts.has(Has::Yes), "unknown": counts.has(Has::Maybe),
         "to_add": counts.todo(Todo::Add), "to_remove": counts.todo(Todo::Remove), "opted_out": counts.todo(Todo::OptOut),
@@ -118,7 +208,7 @@ async fn show(context: &Context, name: &str, people: bool) -> Result<u8, Failure
     let text = || {
         let mut text = format!(
             "{} from {}, as of {}\ncalled {remote_name} there{}\n\n",
-            sync.audience,
+            keeps.at,
             sync.from,
             run.as_of,
             audience.remote.as_ref().map(|id| format!(", its id is {id}")).unwrap_or_default(),
@@ -180,16 +270,24 @@ async fn show_people(context: &Context, tx: &mut state::Tx, audience: u32) -> Re
     Ok(code::DONE)
 }
 
-/// A person's word that those who are held may be removed: so many as there are now, once.
+/// A person's word that those who are held may be removed, or emptied: so many as there are now, once.
 async fn accept(context: &Context, name: &str, reason: &str) -> Result<u8, Failure> {
     let project = context.project()?;
     let sync = known_sync(&project, name)?;
     let state = context.state_to_write(&project).await?;
     let now = context.now();
     let mut tx = state.write().await?;
-    let leaving = match state::audience::find(&mut tx, &sync.audience).await? {
-        Some(audience) => state::audience::leaving(&mut tx, audience.number).await?.1,
-        None => 0,
+    let (leaving, what) = match &sync.to {
+        SyncTo::Audience(keeps) => match state::audience::find(&mut tx, &keeps.at).await? {
+            Some(audience) => {
+                (state::audience::leaving(&mut tx, audience.number).await?.1, "remove {} people")
+            }
+            None => (0, ""),
+        },
+        SyncTo::Record(keeps) => match state::record::find(&mut tx, &sync.name, &keeps.at).await? {
+            Some(set) => (state::record::leaving(&mut tx, set.number).await?.1, "empty {} records"),
+            None => (0, ""),
+        },
     };
     if leaving == 0 {
         return Err(Failure::new(format!("sync `{}` holds nobody back", sync.name)));
@@ -197,42 +295,54 @@ async fn accept(context: &Context, name: &str, reason: &str) -> Result<u8, Failu
     let key = daemon::audiences::acceptance_key(&sync.name);
     state::meta::set(&mut tx, &key, &leaving.to_string()).await?;
     state::sync::make_due(&mut tx, &sync.name).await?;
-    note(&mut tx, "removal_accepted", sync, leaving, reason, now);
+    note(&mut tx, "removal_accepted", &sync.name, leaving, reason, now);
     tx.commit().await?;
     say(&format!(
-        "the next run of `{}`, which is due now, may remove {} people, and no more",
+        "the next run of `{}`, which is due now, may {}, and no more",
         sync.name,
-        thousands(leaving)
+        what.replace("{}", &thousands(leaving))
     ));
     Ok(code::DONE)
 }
 
-/// Takes the destination's word for nothing: everybody who is to be in is added again, and whoever is to be out is removed.
+/// Takes the destination's word for nothing: everything that is to be there is asked for again, and what is not is taken out.
 async fn resync(context: &Context, name: &str, reason: &str) -> Result<u8, Failure> {
     let project = context.project()?;
     let sync = known_sync(&project, name)?;
     let state = context.state_to_write(&project).await?;
     let now = context.now();
     let mut tx = state.write().await?;
-    let Some(audience) = state::audience::find(&mut tx, &sync.audience).await? else {
-        return Err(Failure::new(format!("sync `{}` has not run yet", sync.name)));
+    let (count, done) = match &sync.to {
+        SyncTo::Audience(keeps) => {
+            let Some(audience) = state::audience::find(&mut tx, &keeps.at).await? else {
+                return Err(not_run(sync));
+            };
+            let people = state::audience::distrust(&mut tx, audience.number, now).await?;
+            (people, format!("{} people are added to `{}` again", thousands(people), keeps.at.name))
+        }
+        SyncTo::Record(keeps) => {
+            let Some(set) = state::record::find(&mut tx, &sync.name, &keeps.at).await? else {
+                return Err(not_run(sync));
+            };
+            let records = state::record::distrust(&mut tx, set.number, now).await?;
+            (records, format!("{} records are read again, and written where they differ", thousands(records)))
+        }
     };
-    let people = state::audience::distrust(&mut tx, audience.number, now).await?;
     state::sync::make_due(&mut tx, &sync.name).await?;
-    note(&mut tx, "resync", sync, people, reason, now);
+    note(&mut tx, "resync", &sync.name, count, reason, now);
     tx.commit().await?;
-    say(&format!("{} people are added to `{}` again", thousands(people), sync.audience.name));
+    say(&done);
     Ok(code::DONE)
 }
 
-fn note(
+pub(super) fn note(
     tx: &mut state::Tx,
     kind: &'static str,
-    sync: &Sync,
-    people: u64,
+    sync: &SyncName,
+    count: u64,
     reason: &str,
     now: jiff::Timestamp,
 ) {
-    let body = json!({ "sync": sync.name.as_str(), "people": people, "why": reason, "actor": actor() });
+    let body = json!({ "sync": sync.as_str(), "count": count, "why": reason, "actor": actor() });
     state::audit::append(tx, &[Entry { kind, at: now, body }]);
 }

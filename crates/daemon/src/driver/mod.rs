@@ -24,7 +24,7 @@ use connector::feedback::{Hearing, Inbound, NotHeard, Told, echo};
 use connector::golden::STEPS_MAX;
 use connector::{
     AudienceKind, Audiences, Call, Connector, Exchange, HttpReply, Idempotency, Item, Kind, Outcome, Reach,
-    Reply, Request, SmtpRequest, Step,
+    RecordKind, Records, Reply, Request, SmtpRequest, Step,
 };
 use model::settings::{Deliver, Destination};
 use model::{DeliveryId, DestinationName, EmailAddress, ProfileNumber, Reason, Refusal};
@@ -95,6 +95,7 @@ pub struct Driver {
     connector: Box<dyn Connector>,
     class: Idempotency,
     audiences: Option<AudienceKind>,
+    records: Option<RecordKind>,
     deliver: Deliver,
     colleagues: Vec<String>,
     pace: Option<Pace>,
@@ -140,6 +141,7 @@ impl Driver {
             connector,
             class: kind.idempotency,
             audiences: kind.audiences,
+            records: kind.records,
             deliver,
             colleagues: colleagues.to_vec(),
             pace: destination.throttle.and_then(Pace::new),
@@ -170,7 +172,12 @@ impl Driver {
         Some((self.audiences?, self.connector.audiences()?))
     }
 
-    /// Whether audiences may go this way under the project's `deliver`.
+    /// What it does with records, if it has any.
+    pub fn records(&self) -> Option<(RecordKind, &dyn Records)> {
+        Some((self.records?, self.connector.records()?))
+    }
+
+    /// Whether audiences and records may go this way under the project's `deliver`.
     pub fn may_hand_over(&self) -> Result<(), Refusal> {
         egress::may_hand_over(self.deliver, &self.connector.reach())
     }

@@ -1,4 +1,4 @@
-//! COMPARE: who is to be in an audience, against what its destination has, as far as it said.
+//! COMPARE: which syncs are due; and who is to be in an audience, against what its destination has, as far as it said.
 //!
 //! People are looked at page by page, and what follows is written with each page; nothing is handed over here. Who would leave waits until
 //! the last page: only then is it known whether that is too many at once. A pass that is broken off in between is done again, and nobody
@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use engine::{Planned, judge_removal, may_be_member, plan_entries};
 use jiff::Timestamp;
 use model::reason::ReasonClass;
-use model::sync::{Sync, SyncFrom};
-use model::{ProfileNumber, Reason};
+use model::sync::{AudienceSync, Sync, SyncFrom, SyncTo};
+use model::{ProfileNumber, Reason, Refusal};
 use roaring::RoaringBitmap;
 use serde_json::json;
 use state::audience::{EntryKey, Put};
@@ -21,7 +21,7 @@ use super::refresh::intern;
 use crate::audiences::{MEMBER, acceptance_key};
 use crate::daemon::{Daemon, DaemonError, Surroundings};
 use crate::people::{self, Crowd};
-use crate::report::SyncReport;
+use crate::report::{KeptAt, SyncReport};
 use crate::source::{PAGE_ROWS, View};
 
 /// The syncs that are due, in the order of their names.
@@ -36,17 +36,24 @@ pub async fn due(daemon: &Daemon, now: Timestamp) -> Result<Vec<&Sync>, DaemonEr
                     || sync.schedule.latest_between(last, now, &daemon.project.settings.timezone).is_some()
             }
         };
-        if is_due && is_ready(&mut tx, sync).await? {
+        if is_due && is_ready(&mut tx, sync).await? && !is_undone(&mut tx, sync).await? {
             due.push(sync);
         }
     }
     Ok(due)
 }
 
+/// Whether everything it wrote was undone: it stands still until a person takes it up again.
+async fn is_undone(tx: &mut state::Tx, sync: &Sync) -> Result<bool, DaemonError> {
+    let Some(record) = sync.record() else { return Ok(false) };
+    let set = state::record::find(tx, &sync.name, &record.at).await?;
+    Ok(set.is_some_and(|set| set.reverted_at.is_some()))
+}
+
 /// Whether it is known who it is about.
 async fn is_ready(tx: &mut state::Tx, sync: &Sync) -> Result<bool, DaemonError> {
     match &sync.from {
-        SyncFrom::Profiles => Ok(true),
+        SyncFrom::Profiles | SyncFrom::Accounts => Ok(true),
         // The runs in force, without the bitmaps.
         SyncFrom::Segment(name) => {
             Ok(state::segment::runs_in_force(tx).await?.iter().any(|(known, _)| known == name))
@@ -69,7 +76,7 @@ pub async fn next_due(
     Ok(next)
 }
 
-/// Compares one audience with the people. `None`: its destination has no audiences in this process.
+/// Compares what one sync keeps with the warehouse. `None`: it stands still, or its destination has nothing of the kind in this process.
 pub async fn compare(
     daemon: &Daemon,
     view: &mut View,
@@ -77,18 +84,37 @@ pub async fn compare(
     sync: &Sync,
     now: Timestamp,
 ) -> Result<Option<SyncReport>, DaemonError> {
+    match &sync.to {
+        SyncTo::Audience(audience) => {
+            compare_audience(daemon, view, surroundings, (sync, audience), now).await
+        }
+        SyncTo::Record(record) => {
+            super::records::compare(daemon, view, surroundings, (sync, record), now).await
+        }
+    }
+}
+
+async fn compare_audience(
+    daemon: &Daemon,
+    view: &mut View,
+    surroundings: &Surroundings,
+    (sync, keeps): (&Sync, &AudienceSync),
+    now: Timestamp,
+) -> Result<Option<SyncReport>, DaemonError> {
     let policy = &daemon.project.policy;
-    let driver = daemon.carriers.get(&sync.audience.destination).and_then(|carrier| carrier.names());
-    let (Some(driver), Some(purpose)) = (driver, policy.purposes.get(&sync.purpose)) else { return Ok(None) };
+    let driver = daemon.carriers.get(&keeps.at.destination).and_then(|carrier| carrier.names());
+    let (Some(driver), Some(purpose)) = (driver, policy.purposes.get(&keeps.purpose)) else {
+        return Ok(None);
+    };
     let Some((kind, audiences)) = driver.audiences() else { return Ok(None) };
     let traits = sync.traits(purpose);
     let world = surroundings.world(&daemon.project);
     let source = match &sync.from {
         SyncFrom::Segment(name) => surroundings.members.now.get(name).cloned().unwrap_or_default(),
-        SyncFrom::Profiles => everybody(daemon, view).await?,
+        SyncFrom::Profiles | SyncFrom::Accounts => everybody(daemon, view).await?,
     };
     let mut tx = daemon.deciding().await?;
-    let audience = state::audience::find_or_make(&mut tx, &sync.audience, now).await?.number;
+    let audience = state::audience::find_or_make(&mut tx, &keeps.at, now).await?.number;
     let known = state::audience::people(&mut tx, audience).await?;
     tx.commit().await?;
     let renew_before = kind.renew_after.and_then(|after| now.checked_sub(after).ok());
@@ -105,7 +131,7 @@ pub async fn compare(
             let crowd = Crowd::default();
             let person = facts.person(*number, &crowd);
             let is_asked_for = source.contains(number.0);
-            let judged = may_be_member(&world, &person, &sync.audience.destination, &traits, now);
+            let judged = may_be_member(&world, &person, &keeps.at.destination, &traits, now);
             let wanted = match (judged, &facts.profile) {
                 // Whatever else is so of who said no, that comes first.
                 (Err(refusal), _) if refusal.reason.class() == ReasonClass::Suppress => Err(refusal.reason),
@@ -147,11 +173,11 @@ pub async fn compare(
         model::fault::point("compare.before_commit");
         tx.commit().await?;
     }
-    finish(daemon, sync, audience, wanted_people, left_out, now).await.map(Some)
+    finish(daemon, (sync, keeps), audience, wanted_people, left_out, now).await.map(Some)
 }
 
 /// Everybody there is.
-async fn everybody(daemon: &Daemon, view: &mut View) -> Result<RoaringBitmap, DaemonError> {
+pub(super) async fn everybody(daemon: &Daemon, view: &mut View) -> Result<RoaringBitmap, DaemonError> {
     let mut numbers = RoaringBitmap::new();
     let query = &daemon.project.data.profiles;
     view.profile_pages(query, async |page| {
@@ -163,10 +189,27 @@ async fn everybody(daemon: &Daemon, view: &mut View) -> Result<RoaringBitmap, Da
     Ok(numbers)
 }
 
+/// What holds those who leave, unless a person said that so many may; that word is good for once.
+pub(super) async fn acceptance(
+    tx: &mut state::Tx,
+    sync: &Sync,
+    leaving: u64,
+    held: Option<Refusal>,
+) -> Result<Option<Refusal>, DaemonError> {
+    let key = acceptance_key(&sync.name);
+    let accepted = state::meta::get(tx, &key).await?;
+    let is_accepted = accepted.and_then(|text| text.parse::<u64>().ok()).is_some_and(|most| leaving <= most);
+    let held = held.filter(|_| !is_accepted);
+    if held.is_none() {
+        state::meta::remove(tx, &key).await?;
+    }
+    Ok(held)
+}
+
 /// Judges whether those who leave may, and keeps what the run came to.
 async fn finish(
     daemon: &Daemon,
-    sync: &Sync,
+    (sync, keeps): (&Sync, &AudienceSync),
     audience: u32,
     wanted: u64,
     left_out: BTreeMap<Reason, u64>,
@@ -174,12 +217,10 @@ async fn finish(
 ) -> Result<SyncReport, DaemonError> {
     let mut tx = daemon.deciding().await?;
     let (people, leaving) = state::audience::leaving(&mut tx, audience).await?;
-    let accepted = state::meta::get(&mut tx, &acceptance_key(&sync.name)).await?;
-    let is_accepted = accepted.and_then(|text| text.parse::<u64>().ok()).is_some_and(|most| leaving <= most);
-    let held = judge_removal(sync.removal, people, leaving).err().filter(|_| !is_accepted);
+    let judged = judge_removal(sync.removal, people, leaving, ("people", "removed"));
+    let held = acceptance(&mut tx, sync, leaving, judged.err()).await?;
     if held.is_none() {
         state::audience::let_leave(&mut tx, audience).await?;
-        state::meta::remove(&mut tx, &acceptance_key(&sync.name)).await?;
     }
     let run = SyncRun {
         sync: sync.name.clone(),
@@ -194,12 +235,13 @@ async fn finish(
     let by_code: BTreeMap<&str, u64> =
         left_out.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
     let body = json!({
-        "sync": sync.name.as_str(), "destination": sync.audience.destination.as_str(), "audience": sync.audience.name.as_str(),
+        "sync": sync.name.as_str(), "destination": keeps.at.destination.as_str(), "audience": keeps.at.name.as_str(),
         "wanted": wanted, "left_out": by_code, "add": counts.todo(model::sync::Todo::Add),
         "remove": counts.todo(model::sync::Todo::Remove), "opt_out": counts.todo(model::sync::Todo::OptOut),
         "held": held.as_ref().map(|held| held.saw.clone()),
     });
     state::audit::append(&mut tx, &[Entry { kind: "sync_run", at: now, body }]);
     tx.commit().await?;
-    Ok(SyncReport { sync: sync.name.clone(), at: sync.audience.clone(), wanted, left_out, held })
+    let at = KeptAt::Audience(keeps.at.clone());
+    Ok(SyncReport { sync: sync.name.clone(), at, wanted, left_out, held })
 }

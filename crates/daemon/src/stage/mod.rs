@@ -4,4 +4,5 @@ pub mod compare;
 pub mod decide;
 pub mod enter;
 pub mod listen;
+mod records;
 pub mod refresh;

@@ -85,9 +85,13 @@ fn a_fifth_may_leave_and_one_more_waits_for_a_person() {
     for (people, leaving, passes) in
         [(100, 20, true), (100, 21, false), (1, 1, true), (2, 2, false), (0, 0, true), (3, 1, true)]
     {
-        assert_eq!(judge_removal(fifth, people, leaving).is_ok(), passes, "{leaving} of {people}");
+        assert_eq!(
+            judge_removal(fifth, people, leaving, ("people", "removed")).is_ok(),
+            passes,
+            "{leaving} of {people}"
+        );
     }
-    let refusal = judge_removal(fifth, 10, 10).unwrap_err();
+    let refusal = judge_removal(fifth, 10, 10, ("people", "removed")).unwrap_err();
     assert_eq!(refusal.reason, Reason::MassRemoval);
     assert_eq!(refusal.saw, "10 of 10 people would be removed, `guards.removal` lets 20% of them");
 }

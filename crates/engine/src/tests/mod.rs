@@ -9,5 +9,6 @@ mod entering;
 mod gates;
 mod journeys;
 mod made;
+mod records;
 mod relations;
 mod runs;

@@ -71,7 +71,12 @@ impl Reader {
     }
 
     pub(crate) fn render(&self, compiled: &Compiled) -> Result<Rendered, Refusal> {
-        compiled.render(&Scope {
+        compiled.render(&self.scope())
+    }
+
+    /// What may be named.
+    pub(crate) fn scope(&self) -> Scope<'_> {
+        Scope {
             profile: &self.profile,
             profile_id: "c-17",
             account: &self.account,
@@ -88,6 +93,6 @@ impl Reader {
             unsubscribe_url: self.links.then_some("https://mail.acme.test/u/TOKEN_1-2"),
             preferences_url: self.links.then_some("https://mail.acme.test/p/TOKEN?a=1&b=2"),
             postal_address: self.links.then_some("Acme GmbH, Example Street 1, Berlin"),
-        })
+        }
     }
 }

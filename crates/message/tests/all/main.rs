@@ -1,6 +1,8 @@
 //! The room from outside: templates in, mail out.
 
 #[cfg(test)]
+mod fields;
+#[cfg(test)]
 mod given;
 #[cfg(test)]
 mod hostile;

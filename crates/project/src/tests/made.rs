@@ -7,7 +7,7 @@ use model::Channel;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{Diagnostics, KnownConnector, Loaded};
+use crate::{Can, Diagnostics, KnownConnector, Loaded};
 
 /// The files of a project that is right and uses every part there is.
 pub(super) const GOOD: &[(&str, &str)] = &[
@@ -290,22 +290,25 @@ pub(super) fn connectors() -> Vec<KnownConnector> {
     vec![
         KnownConnector {
             name: "smtp",
-            channel: Channel::Email,
-            has_audiences: false,
+            can: Can { messages: Some(Channel::Email), audiences: false, records: None },
             check: Box::new(check),
             schema,
         },
         KnownConnector {
             name: "pigeon",
-            channel: Channel::Email,
-            has_audiences: true,
+            can: Can { messages: Some(Channel::Email), audiences: true, records: None },
             check: Box::new(|_| Vec::new()),
             schema: || json!({"type": "object"}),
         },
         KnownConnector {
             name: "text",
-            channel: Channel::Sms,
-            has_audiences: false,
+            can: Can { messages: Some(Channel::Sms), audiences: false, records: Some(false) },
+            check: Box::new(|_| Vec::new()),
+            schema: || json!({"type": "object"}),
+        },
+        KnownConnector {
+            name: "ledger",
+            can: Can { messages: None, audiences: true, records: Some(true) },
             check: Box::new(|_| Vec::new()),
             schema: || json!({"type": "object"}),
         },

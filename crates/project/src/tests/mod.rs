@@ -9,4 +9,5 @@ mod mistakes;
 mod overlay;
 mod robust;
 mod schema;
+mod syncs;
 mod templates;

@@ -254,6 +254,7 @@ fn every_schema_has_a_title_and_every_key_a_sentence() {
     assert_eq!(
         kinds,
         [
+            "connector.ledger",
             "connector.pigeon",
             "connector.smtp",
             "connector.text",

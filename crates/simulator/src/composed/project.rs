@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::query::Query;
 use model::schedule::Schedule;
 use model::segment::{Expect, Segment, SegmentSource};
-use project::{KnownConnector, Project};
+use project::{Can, KnownConnector, Project};
 
 use crate::rules::Rules;
 
@@ -54,8 +54,7 @@ pub(super) fn read(dir: &Path) -> Result<Project, String> {
     }
     let made = KnownConnector {
         name: "made",
-        channel: model::Channel::Email,
-        has_audiences: false,
+        can: Can { messages: Some(model::Channel::Email), audiences: false, records: None },
         check: Box::new(|_| Vec::new()),
         schema: || serde_json::json!({"type": "object"}),
     };

@@ -81,6 +81,11 @@ conformance! {
         a_node_that_ends_is_buried_and_what_it_had_is_taken_over
         one_that_leaves_gives_back_what_it_had
         what_each_counts_is_added_up;
+    records:
+        a_set_is_made_once_and_people_and_accounts_are_in_order
+        what_may_stand_in_a_record_is_noted_until_it_is_heard
+        a_key_that_two_have_is_refused_for_both
+        what_is_undone_or_emptied_is_forgotten_and_who_is_erased_at_once;
     audiences:
         an_audience_is_made_once_and_remembers_its_id
         what_is_handed_over_is_remembered_until_it_is_gone

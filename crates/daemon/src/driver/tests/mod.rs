@@ -441,9 +441,10 @@ impl Exchange for WithoutLook {
 /// What [`Echo`] would be, were it registered.
 const KIND: connector::Kind = connector::Kind {
     name: "echo",
-    channel: model::Channel::Email,
+    messages: Some(model::Channel::Email),
     idempotency: connector::Idempotency::Nothing,
     audiences: None,
+    records: None,
     summary: "What the test makes of it.",
     example: "{}",
     schema: || serde_json::json!({}),

@@ -9,4 +9,5 @@ pub(crate) mod nodes;
 pub(crate) mod outbox;
 pub(crate) mod people;
 pub(crate) mod playbooks;
+pub(crate) mod records;
 pub(crate) mod segments;
