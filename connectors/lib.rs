@@ -29,6 +29,7 @@ connectors! {
 
 mod aws_sign;
 mod identifiers;
+mod oauth;
 mod over_http;
 
 #[cfg(test)]

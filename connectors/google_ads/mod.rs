@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use self::settings::Known;
 pub use self::settings::Settings;
 use self::token::ServiceAccount;
+use crate::oauth::{PRIVATE_KEY, Signer};
 use crate::over_http::{Api, percent, text_at};
 
 /// Audiences at Google Ads.
@@ -301,17 +302,14 @@ fn build(settings: &ConnectorSettings) -> Built {
         mistakes
             .push(SettingsMistake::new("token_url", "`base_url` and it: both on this machine, or neither"));
     }
-    let key = token::read_key(&settings.private_key);
-    if key.is_none() {
-        mistakes.push(SettingsMistake::new(
-            "private_key",
-            "expected an RSA key, a text that begins with `-----BEGIN PRIVATE KEY-----`",
-        ));
+    let signer = Signer::of(&settings.private_key);
+    if signer.is_none() {
+        mistakes.push(SettingsMistake::new("private_key", PRIVATE_KEY));
     }
-    match (api, key) {
-        (Some(api), Some(key)) if mistakes.is_empty() => Ok(Box::new(Google {
+    match (api, signer) {
+        (Some(api), Some(signer)) if mistakes.is_empty() => Ok(Box::new(Google {
             api,
-            account: ServiceAccount::new(settings.client_email, key, url),
+            account: ServiceAccount::new(settings.client_email, signer, url),
             operating,
             login,
             known: settings.identifiers,
