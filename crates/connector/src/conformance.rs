@@ -69,7 +69,7 @@ pub fn conformance(kind: &Kind) -> Vec<String> {
             if declared.rows_max == 0 {
                 wrong.push("its records take nothing".to_owned());
             }
-            talks.extend(record_talks(records));
+            talks.extend(record_talks(records, declared.rows_max));
         }
         (None, None) => {}
         _ => wrong.push("whether it has records is said in two ways".to_owned()),
@@ -229,14 +229,15 @@ fn audience_talks(audiences: &dyn Audiences) -> Vec<Talk<'_>> {
     ]
 }
 
-/// A contact and what is to stand in it, in two rows.
-fn record_talks(records: &dyn Records) -> Vec<Talk<'_>> {
+/// A contact and what is to stand in it, in two rows, or in one where it takes no more.
+fn record_talks(records: &dyn Records, rows_max: usize) -> Vec<Talk<'_>> {
     let at = sample_item().at;
     let object =
         Object { name: "contact".to_owned(), key: "email".to_owned(), fields: vec!["plan".to_owned()] };
     let keys: Vec<String> = sample_people()
         .into_iter()
         .filter_map(|person| person.email()?.ok().map(|email| email.normalised()))
+        .take(rows_max)
         .collect();
     let talk = |name, may_arm, begin| Talk { name, is_message: false, may_arm, begin };
     let yes = || vec![Outcome::Accepted { receipt: String::new() }];
@@ -438,7 +439,7 @@ fn few_replies() -> Vec<Reply> {
         Reply::smtp(SmtpPhase::Mail, 451, Said::of("4.7.1 greylisted")),
         Reply::smtp(SmtpPhase::Auth, 535, Said::of("5.7.8 no")),
         Reply::Wrote,
-        http(200, r#"{"id": "x", "MessageID": "x", "MessageId": "x", "ErrorCode": 0}"#),
+        http(200, r#"{"id": "x", "MessageID": "x", "MessageId": "x", "ErrorCode": 0, "access_token": "x"}"#),
         http(500, ""),
         Reply::NotArmed,
         failed(false, Failure::Timeout),
