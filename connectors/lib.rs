@@ -14,6 +14,7 @@ macro_rules! connectors {
 connectors! {
     file,
     google_ads,
+    hubspot,
     linkedin_ads,
     mailgun,
     meta_ads,
@@ -28,6 +29,7 @@ connectors! {
 }
 
 mod aws_sign;
+mod crm;
 mod identifiers;
 mod oauth;
 mod over_http;

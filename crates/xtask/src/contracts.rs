@@ -50,6 +50,17 @@ const CONTRACTS: &[Contract] = &[
         ],
     },
     Contract {
+        name: "hubspot",
+        host: "https://api.hubapi.com",
+        breaks: &[
+            ("\"idProperty\":", "\"idProp\":"),
+            ("\"score\":\"7.5\"", "\"score\":7.5"),
+            ("\"operator\":\"IN\"", "\"operator\":\"AMONG\""),
+            ("\"dataSensitivity\":\"non_sensitive\",", ""),
+            ("\"associations\":[],", ""),
+        ],
+    },
+    Contract {
         name: "linkedin_ads",
         host: "https://api.linkedin.com",
         breaks: &[("\"ADD\"", "\"ADDED\""), ("\"idValue\":", "\"value\":"), ("\"PRIVATE\"", "\"SECRET\"")],
