@@ -118,6 +118,15 @@ pub(crate) fn as_time(value: &Value) -> Value {
     day.map_or_else(|| value.clone(), |day| Value::from(format!("{day}T00:00:00Z")))
 }
 
+/// The day of a time, where a day is asked for; anything else stays.
+pub(crate) fn as_day(value: &Value) -> Value {
+    let time = value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    time.map_or_else(
+        || value.clone(),
+        |time| Value::from(time.to_zoned(jiff::tz::TimeZone::UTC).date().to_string()),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -157,13 +166,10 @@ mod tests {
     }
 
     #[test]
-    fn a_day_becomes_a_time() {
+    fn a_day_and_a_time_become_each_other() {
         let (day, time) = (Value::from("2026-03-02"), Value::from("2026-03-02T09:00:00Z"));
         assert_eq!(as_time(&day), "2026-03-02T00:00:00Z");
-        assert_eq!(as_time(&time), time);
-        assert_eq!(
-            (as_time(&Value::Null), as_time(&Value::from("soon"))),
-            (Value::Null, Value::from("soon"))
-        );
+        assert_eq!((as_time(&time), as_day(&time), as_day(&day)), (time.clone(), day.clone(), day));
+        assert_eq!((as_time(&Value::Null), as_day(&Value::from("soon"))), (Value::Null, Value::from("soon")));
     }
 }

@@ -21,6 +21,7 @@ connectors! {
     object_storage,
     postmark,
     resend,
+    salesforce,
     sendgrid,
     ses,
     smtp,
