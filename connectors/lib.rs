@@ -19,6 +19,7 @@ connectors! {
     mailgun,
     meta_ads,
     object_storage,
+    pipedrive,
     postmark,
     resend,
     salesforce,

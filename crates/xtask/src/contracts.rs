@@ -71,6 +71,16 @@ const CONTRACTS: &[Contract] = &[
         breaks: &[("name=\"to\"", "name=\"too\""), ("name=\"message\"", "name=\"mime\"")],
     },
     Contract {
+        name: "pipedrive",
+        host: "https://api.pipedrive.com",
+        breaks: &[
+            ("\"subscribed\"", "\"opted_in\""),
+            ("\"org_id\":5", "\"org_id\":\"five\""),
+            ("\"label\":\"work\"", "\"tag\":\"work\""),
+            ("\"name\":\"Acme\"", "\"title\":\"Acme\""),
+        ],
+    },
+    Contract {
         name: "postmark",
         host: "https://api.postmarkapp.com",
         breaks: &[
