@@ -106,9 +106,21 @@ pub(crate) fn not_believed(answer: &HttpReply) -> Outcome {
     unknown(format!("HTTP {}, and nothing in it says that it was taken", answer.status))
 }
 
-/// A value as a provider has it: an empty text is no value.
+/// A value as a provider has it: an empty text is no value, and `7.0` is 7.
 pub(crate) fn kept(value: &Value) -> Value {
-    if value.as_str().is_some_and(str::is_empty) { Value::Null } else { value.clone() }
+    match value {
+        Value::String(text) if text.is_empty() => Value::Null,
+        Value::Number(number) => whole(number).map_or_else(|| value.clone(), Value::from),
+        value => value.clone(),
+    }
+}
+
+/// A number that is written as a fraction and is none.
+fn whole(number: &serde_json::Number) -> Option<i64> {
+    let fraction = number.as_f64().filter(|_| number.is_f64())?;
+    // Where every whole number can still be told from the next.
+    let fits = fraction.fract() == 0.0 && fraction.abs() <= 9_007_199_254_740_992.0;
+    fits.then(|| format!("{fraction:.0}").parse().ok()).flatten()
 }
 
 /// A day at its beginning in UTC, where a time is asked for; anything else stays.
@@ -131,6 +143,8 @@ pub(crate) fn as_day(value: &Value) -> Value {
 mod tests {
     use std::sync::Arc;
 
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -146,6 +160,21 @@ mod tests {
     fn a_plain_word_is_theirs_and_theirs_stays() {
         let words: Words = &[("due", "hs_timestamp")];
         assert_eq!((theirs(words, "due"), theirs(words, "hs_timestamp")), ("hs_timestamp", "hs_timestamp"));
+    }
+
+    #[test]
+    fn a_value_is_kept_as_one_would_write_it() {
+        for (theirs, ours) in [
+            (json!(""), json!(null)),
+            (json!(" "), json!(" ")),
+            (json!(7.0), json!(7)),
+            (json!(-0.0), json!(0)),
+            (json!(7.5), json!(7.5)),
+            (json!(1e300), json!(1e300)),
+            (json!(true), json!(true)),
+        ] {
+            assert_eq!(kept(&theirs), ours, "{theirs}");
+        }
     }
 
     #[test]

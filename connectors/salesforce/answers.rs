@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use connector::{Described, Found, Object, Outcome, Reply, Said, Written, Wrote};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{ID, Names};
@@ -77,7 +77,7 @@ pub(super) fn found(reply: &Reply, reading: &Reading) -> Result<Keyed, Outcome> 
         let id = text_at(record, "/Id").filter(|id| !id.is_empty())?;
         let key = record.get(&reading.names.key)?;
         let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
-        let value = |field: &str| record.get(reading.names.field(field)).map_or(Value::Null, kept);
+        let value = |field: &str| record.get(reading.names.field(field)).map_or(Value::Null, ours);
         let fields: BTreeMap<String, Value> =
             reading.fields.iter().map(|field| (field.clone(), value(field))).collect();
         Some((key, Found { id, fields }))
@@ -86,23 +86,33 @@ pub(super) fn found(reply: &Reply, reading: &Reading) -> Result<Keyed, Outcome> 
     all.ok_or_else(|| broken("a record without an id or a key".to_owned()))
 }
 
-/// What came of a collection: an answer for each, in their order.
-pub(super) fn wrote(reply: &Reply, count: usize) -> Wrote {
+/// A value as we write it. Salesforce gives times as `2026-03-02T09:00:00.000+0000`.
+fn ours(value: &Value) -> Value {
+    let time = value.as_str().and_then(|text| text.strip_suffix("+0000"));
+    let time = time.and_then(|text| format!("{text}Z").parse::<Timestamp>().ok());
+    time.map_or_else(|| kept(value), |time| Value::from(time.to_string()))
+}
+
+/// What came of a collection: an answer for each, in their order. Salesforce says nothing of fields; `stands` are those of each that were written
+/// in another form than they came in.
+pub(super) fn wrote(reply: &Reply, stands: &[BTreeMap<String, Value>]) -> Wrote {
     let (answer, body) = match yes_to_write(reply, message) {
         Ok(answered) => answered,
         Err(outcome) => return refined(reply, outcome).into(),
     };
-    let results = body.as_array().filter(|results| results.len() == count);
-    let each: Option<Vec<Written>> = results.and_then(|results| results.iter().map(wrote_one).collect());
+    let results = body.as_array().filter(|results| results.len() == stands.len());
+    let each: Option<Vec<Written>> =
+        results.and_then(|results| results.iter().zip(stands).map(wrote_one).collect());
     each.map_or_else(|| not_believed(answer).into(), Wrote::Each)
 }
 
 /// What became of one; `None`: nobody says.
-fn wrote_one(result: &Value) -> Option<Written> {
+fn wrote_one((result, stands): (&Value, &BTreeMap<String, Value>)) -> Option<Written> {
     Some(match result["success"].as_bool()? {
         true => {
             let id = text_at(result, "/id").filter(|id| !id.is_empty())?;
-            Outcome::Accepted { receipt: Said::of(&id).to_string() }.into()
+            let outcome = Outcome::Accepted { receipt: Said::of(&id).to_string() };
+            Written { outcome, fields: stands.clone() }
         }
         false => refusal(&result["errors"], "statusCode").into(),
     })
@@ -184,6 +194,23 @@ mod tests {
         Reply::Http(HttpReply { status, headers: Vec::new(), body, is_cut })
     }
 
+    fn nothing(count: usize) -> Vec<BTreeMap<String, Value>> {
+        vec![BTreeMap::new(); count]
+    }
+
+    #[test]
+    fn times_and_numbers_are_read_as_they_are_written() {
+        for (theirs, expected) in [
+            (json!("2026-03-02T09:00:00.000+0000"), json!("2026-03-02T09:00:00Z")),
+            (json!("2026-03-02T09:00:00.250+0000"), json!("2026-03-02T09:00:00.25Z")),
+            (json!("2026-03-02"), json!("2026-03-02")),
+            (json!("+0000"), json!("+0000")),
+            (json!(7.0), json!(7)),
+        ] {
+            assert_eq!(ours(&theirs), expected, "{theirs}");
+        }
+    }
+
     fn word(outcome: &Outcome) -> &'static str {
         match outcome {
             Outcome::Accepted { .. } => "accepted",
@@ -211,10 +238,10 @@ mod tests {
             ("REQUEST_LIMIT_EXCEEDED", "", "slower"),
         ] {
             let row = json!([{ "success": false, "errors": [{ "statusCode": code, "message": message }] }]);
-            let Wrote::Each(each) = wrote(&http(200, &row, false), 1) else { panic!("{code}") };
+            let Wrote::Each(each) = wrote(&http(200, &row, false), &nothing(1)) else { panic!("{code}") };
             assert_eq!(word(&each[0].outcome), expected, "{code}");
             let whole = json!([{ "errorCode": code, "message": message }]);
-            let Wrote::All(all) = wrote(&http(400, &whole, false), 1) else { panic!("{code}") };
+            let Wrote::All(all) = wrote(&http(400, &whole, false), &nothing(1)) else { panic!("{code}") };
             assert_eq!(word(&all), expected, "{code} of the whole request");
         }
     }
@@ -230,7 +257,7 @@ mod tests {
             json!([good, { "id": null, "success": true }]),
             json!([good, good, good]),
         ] {
-            let wrote = wrote(&http(200, &body, false), 2);
+            let wrote = wrote(&http(200, &body, false), &nothing(2));
             let Wrote::All(Outcome::Retry { reason, .. }) = &wrote else { panic!("{body}: {wrote:?}") };
             assert_eq!(*reason, model::Reason::OutcomeUnknown);
         }
@@ -248,7 +275,7 @@ mod tests {
     fn a_limit_is_waited_for() {
         for (text, seconds) in [("TotalRequests Limit exceeded.", 1_800), ("ConcurrentPerOrgLongTxn", 60)] {
             let body = json!([{ "errorCode": "REQUEST_LIMIT_EXCEEDED", "message": text }]);
-            let Wrote::All(Outcome::Retry { after, slower: true, .. }) = wrote(&http(403, &body, false), 1)
+            let Wrote::All(Outcome::Retry { after, slower: true, .. }) = wrote(&http(403, &body, false), &nothing(1))
             else {
                 panic!("{text}")
             };

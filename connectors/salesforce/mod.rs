@@ -9,7 +9,7 @@ mod login;
 mod settings;
 mod soql;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use connector::http::{base_url_mistake, host_and_port};
 use connector::{
@@ -100,13 +100,24 @@ impl Names {
         theirs(self.words, field)
     }
 
+    /// A value as it is written.
+    fn value(&self, field: &str, value: &Value) -> Value {
+        if self.field(field) == "ActivityDate" { as_day(value) } else { value.clone() }
+    }
+
+    /// The fields that are written in another form than they came in.
+    fn reformed(&self, row: &Row) -> BTreeMap<String, Value> {
+        let written = row.fields.iter().map(|(field, value)| (field, value, self.value(field, value)));
+        let changed = written.filter(|(_, value, written)| *value != written);
+        changed.map(|(field, _, written)| (field.clone(), written)).collect()
+    }
+
     /// A record as it is written: its type, what it is known by, and its fields.
     fn record(&self, row: &Row, known_by: Option<(&str, &str)>) -> Value {
         let mut record = Map::new();
         record.insert("attributes".to_owned(), json!({ "type": self.object }));
         for (field, value) in &row.fields {
-            let value = if self.field(field) == "ActivityDate" { as_day(value) } else { value.clone() };
-            record.insert(self.field(field).to_owned(), value);
+            record.insert(self.field(field).to_owned(), self.value(field, value));
         }
         if let Some((field, value)) = known_by {
             record.insert(field.to_owned(), Value::from(value));
@@ -197,10 +208,10 @@ impl Records for Salesforce {
         };
         let body = json!({ "allOrNone": false, "records": records });
         let request = HttpRequest::json(method, self.url(&path), &body);
-        let count = write.rows.len();
+        let stands: Vec<_> = write.rows.iter().map(|row| names.reformed(row)).collect();
         self.login.with_token(&self.api.base, write.at, move |token| {
             let request = request.secret("authorization", format!("Bearer {token}"));
-            once(Request::Http(request), move |reply| answers::wrote(&reply, count))
+            once(Request::Http(request), move |reply| answers::wrote(&reply, &stands))
         })
     }
 }
