@@ -1,7 +1,7 @@
 //! What connectors of CRMs have in common: words for objects and fields, and for what came of a request.
 
 use connector::http::outcome;
-use connector::{HttpReply, Idempotency, Outcome, Reply, Schedule};
+use connector::{Described, HttpReply, Idempotency, Object, Outcome, Reply, Schedule};
 use jiff::SignedDuration;
 use model::Reason;
 use serde_json::Value;
@@ -23,6 +23,14 @@ pub(crate) fn is_segment(text: &str) -> bool {
 pub(crate) fn no_object(name: &str) -> Outcome {
     let name: String = name.chars().take(60).collect();
     halted(format!("`{name}` is no name of an object: it has letters, digits, `_` and `-`"))
+}
+
+/// An object of which nothing can be asked.
+pub(crate) fn written_only(object: &Object) -> Described {
+    match is_segment(&object.name) {
+        true => Described::Object { is_unique: true, unusable: Vec::new() },
+        false => Described::Not(no_object(&object.name)),
+    }
 }
 
 /// What would befall every record alike.

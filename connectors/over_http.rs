@@ -7,8 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use connector::feedback::{Inbound, NotHeard};
 use connector::http::{base_url_mistake, host_and_port};
-use connector::{Described, Object, Outcome, Reach, SettingsMistake};
-use model::Reason;
+use connector::{Reach, SettingsMistake};
 use model::fault::mutant;
 use serde_json::{Value, json};
 
@@ -136,22 +135,6 @@ pub(crate) fn header_objects(headers: &[(String, String)], name_key: &str, value
 /// Headers as one object.
 pub(crate) fn header_map(headers: &[(String, String)]) -> Value {
     Value::Object(headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect())
-}
-
-/// An object of which nothing can be read: its name is one that may stand in a path.
-pub(crate) fn written_only(object: &Object) -> Described {
-    match is_plain_name(&object.name) {
-        true => Described::Object { is_unique: true, unusable: Vec::new() },
-        false => Described::Not(Outcome::Halt {
-            reason: Reason::FailRemote4xx,
-            detail: "an object's name is made of letters, digits, `_` and `-`".to_owned(),
-        }),
-    }
-}
-
-/// Whether a name may stand in a path as it is.
-pub(crate) fn is_plain_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
 
 /// A text in an answer, by the path of keys to it.

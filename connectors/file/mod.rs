@@ -19,8 +19,8 @@ use model::profile::Profile;
 use model::settings::ConnectorSettings;
 
 pub use self::settings::{Format, Settings};
+use crate::crm::written_only;
 use crate::identifiers;
-use crate::over_http::written_only;
 
 /// Mail into files.
 pub const KIND: Kind = Kind {

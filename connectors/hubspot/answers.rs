@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use connector::{
-    Described, Found, HttpReply, Looked, Object, Outcome, Reply, Row, Said, Written, Wrote, in_order, same_key,
+    Described, Found, HttpReply, Looked, Object, Outcome, Reply, Row, Said, Written, Wrote, in_order,
+    same_key,
 };
 use jiff::SignedDuration;
 use serde_json::{Map, Value};
 
 use super::{ID, MORE_EMAILS, Names};
-use crate::crm::{broken, for_everybody, halted, kept, later, not_believed, rejected, slower, unknown, yes, yes_to_write};
+use crate::crm::{
+    broken, for_everybody, halted, kept, later, not_believed, rejected, slower, unknown, yes, yes_to_write,
+};
 use crate::over_http::text_at;
 
 /// HubSpot counts requests over ten seconds; searches, over one.
@@ -39,7 +42,8 @@ pub(super) fn described(reply: &Reply, names: &Names, object: &Object) -> Descri
         Ok((_, body)) => body,
         Err(outcome) => return for_everybody(outcome).into(),
     };
-    let property = |field: &str| list(&body, "results").find(|property| property["name"] == names.property(field));
+    let property =
+        |field: &str| list(&body, "results").find(|property| property["name"] == names.property(field));
     let why = |field: &str| match property(field) {
         None => Some("is not a property there"),
         Some(found) if found["archived"] == true => Some("is archived there"),
@@ -69,8 +73,7 @@ pub(super) fn read(reply: &Reply, reading: &Reading) -> Looked {
     if let Some(error) = list(&body, "errors").find(|error| error["category"] != "OBJECT_NOT_FOUND") {
         return judge_one(error).into();
     }
-    let found: Option<Vec<Keyed>> =
-        list(&body, "results").map(|record| known_by(record, reading)).collect();
+    let found: Option<Vec<Keyed>> = list(&body, "results").map(|record| known_by(record, reading)).collect();
     match found {
         Some(found) => Looked::Found(in_order(&reading.keys, found.into_iter().flatten().collect())),
         None => broken("a record without an id or properties".to_owned()).into(),
@@ -78,13 +81,9 @@ pub(super) fn read(reply: &Reply, reading: &Reading) -> Looked {
 }
 
 /// The records of a page of a search, and where the next one begins.
-pub(super) fn page(
-    reply: &Reply,
-    reading: &Reading,
-) -> Result<(Keyed, Option<String>), Outcome> {
+pub(super) fn page(reply: &Reply, reading: &Reading) -> Result<(Keyed, Option<String>), Outcome> {
     let (_, body) = answered(reply)?;
-    let found: Option<Vec<Keyed>> =
-        list(&body, "results").map(|record| known_by(record, reading)).collect();
+    let found: Option<Vec<Keyed>> = list(&body, "results").map(|record| known_by(record, reading)).collect();
     let found = found.ok_or_else(|| broken("a record without an id or properties".to_owned()))?;
     Ok((found.into_iter().flatten().collect(), text_at(&body, "/paging/next/after")))
 }
@@ -131,7 +130,9 @@ pub(super) fn wrote(reply: &Reply, names: &Names, rows: &[Row]) -> Wrote {
     };
     let mut written: Vec<Option<Written>> = vec![None; rows.len()];
     for result in list(&body, "results") {
-        if let (Some(place), Some((id, properties))) = (place_of(result, names, rows, &written), taken(result)) {
+        if let (Some(place), Some((id, properties))) =
+            (place_of(result, names, rows, &written), taken(result))
+        {
             let written_fields = rows.get(place).into_iter().flat_map(|row| row.fields.keys());
             let fields = written_fields
                 .filter_map(|field| Some((field.clone(), kept(properties.get(names.property(field))?))))
@@ -196,7 +197,9 @@ fn place_of(result: &Value, names: &Names, rows: &[Row], written: &[Option<Writt
         return rows.iter().position(|row| row.trace == trace).filter(is_open);
     }
     let id = result["id"].as_str()?;
-    let by_id = rows.iter().position(|row| row.id.as_deref().unwrap_or_default() == id || names.key == ID && row.key == id);
+    let by_id = rows
+        .iter()
+        .position(|row| row.id.as_deref().unwrap_or_default() == id || names.key == ID && row.key == id);
     let by_key = || {
         let key = same_key(result.get("properties")?.get(&names.key)?.as_str()?);
         rows.iter().position(|row| same_key(&row.key) == key)
@@ -217,7 +220,8 @@ fn is_about(error: &Value, row: &Row) -> bool {
 /// What an error within an answer means, by its category.
 fn judge_one(error: &Value) -> Outcome {
     let category = error["category"].as_str().unwrap_or("no category");
-    let detail = Said::of(&format!("{category}: {}", error["message"].as_str().unwrap_or_default())).to_string();
+    let detail =
+        Said::of(&format!("{category}: {}", error["message"].as_str().unwrap_or_default())).to_string();
     match category {
         "MISSING_SCOPES" | "INVALID_AUTHENTICATION" | "EXPIRED_AUTHENTICATION" => {
             Outcome::Halt { reason: model::Reason::FailAuth, detail }
@@ -367,7 +371,8 @@ mod tests {
     #[test]
     fn an_error_is_of_the_row_that_it_names_or_of_the_one_that_is_left() {
         let taken = json!({ "id": "1", "objectWriteTraceId": "trace-1", "properties": {} });
-        let error = |context: Value| json!({ "category": "VALIDATION_ERROR", "message": "no", "context": context });
+        let error =
+            |context: Value| json!({ "category": "VALIDATION_ERROR", "message": "no", "context": context });
         for (context, expected) in [
             (json!({ "objectWriteTraceId": ["trace-0"] }), vec!["rejected", "1", "fail.outcome_unknown"]),
             (json!({ "ids": ["p2@example.test"] }), vec!["fail.outcome_unknown", "1", "rejected"]),

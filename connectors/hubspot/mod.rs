@@ -9,8 +9,8 @@ mod settings;
 
 use connector::{
     Built, Connector, Described, Exchange, HttpRequest, Idempotency, Kind, Looked, Method, Object, Reach,
-    RecordKind, Records, Request, Row, SettingsMistake, Write, Wrote, ask, ask_first, in_order, once, read_settings,
-    schema_of, settled,
+    RecordKind, Records, Request, Row, SettingsMistake, Write, Wrote, ask, ask_first, in_order, once,
+    read_settings, schema_of, settled,
 };
 use jiff::Timestamp;
 use model::Secret;
@@ -258,8 +258,7 @@ impl HubSpot {
             let mut body = body.clone();
             body["after"] = Value::from(after);
             Request::Http(
-                HttpRequest::json(Method::Post, url.as_str(), &body)
-                    .secret("authorization", bearer.as_str()),
+                HttpRequest::json(Method::Post, url.as_str(), &body).secret("authorization", bearer.as_str()),
             )
         }
     }
@@ -310,7 +309,8 @@ fn build(settings: &ConnectorSettings) -> Built {
 
 /// A year and a month, with a dash between them.
 fn is_month(text: &str) -> bool {
-    let is_number = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number =
+        |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
     text.split_once('-').is_some_and(|(year, month)| {
         is_number(year, 4)
             && is_number(month, 2)

@@ -82,7 +82,9 @@ pub(super) fn wrote(reply: &Reply, sort: &Sort, row: &Row) -> Wrote {
         Err(outcome) => {
             return match (refined(reply, outcome), reply) {
                 // It was there when it was read; or it is another that it names.
-                (Outcome::Halt { detail, .. }, Reply::Http(answer)) if [404, 410].contains(&answer.status) => {
+                (Outcome::Halt { detail, .. }, Reply::Http(answer))
+                    if [404, 410].contains(&answer.status) =>
+                {
                     rejected(detail).into()
                 }
                 (outcome, _) => outcome.into(),

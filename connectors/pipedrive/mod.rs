@@ -10,8 +10,9 @@ mod settings;
 use std::collections::VecDeque;
 
 use connector::{
-    Built, Connector, Described, Exchange, Found, HttpRequest, Idempotency, Kind, Looked, Method, Object, Outcome,
-    Reach, RecordKind, Records, Request, Write, Wrote, ask_first, once, read_settings, schema_of, settled,
+    Built, Connector, Described, Exchange, Found, HttpRequest, Idempotency, Kind, Looked, Method, Object,
+    Outcome, Reach, RecordKind, Records, Request, Write, Wrote, ask_first, once, read_settings, schema_of,
+    settled,
 };
 use jiff::Timestamp;
 use model::settings::ConnectorSettings;

@@ -224,7 +224,8 @@ mod tests {
         assert!(sort.has_key(&record, "email", "Ana@Example.test"));
         assert_eq!(sort.value(&json!({ "emails": [] }), "email"), Some(Value::Null));
         assert_eq!(sort.value(&json!({}), "email"), None);
-        let there = Row { id: Some("7".to_owned()), fields: [("email".to_owned(), Value::Null)].into(), ..row };
+        let there =
+            Row { id: Some("7".to_owned()), fields: [("email".to_owned(), Value::Null)].into(), ..row };
         assert_eq!(sort.record("name", &there), json!({ "emails": [] }));
     }
 

@@ -7,7 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{ID, Names};
-use crate::crm::{broken, for_everybody, halted, kept, later, not_believed, rejected, slower, yes, yes_to_write};
+use crate::crm::{
+    broken, for_everybody, halted, kept, later, not_believed, rejected, slower, yes, yes_to_write,
+};
 use crate::over_http::text_at;
 
 /// The requests of a day are used up; they come back hour by hour.
@@ -16,8 +18,8 @@ const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
 const A_MINUTE: SignedDuration = SignedDuration::from_mins(1);
 /// What no text is.
 const NO_TEXTS: &[&str] = &[
-    "address", "base64", "boolean", "currency", "date", "datetime", "double", "int", "location", "long", "percent",
-    "time",
+    "address", "base64", "boolean", "currency", "date", "datetime", "double", "int", "location", "long",
+    "percent", "time",
 ];
 
 /// Records, each with its key.
@@ -128,7 +130,13 @@ fn refusal(errors: &Value, code: &str) -> Outcome {
     let is_one_of = |words: &[&str]| codes.iter().any(|code| words.contains(code));
     // A trigger that meets a lock fails under another code, and says so in its words.
     let is_locked = text.contains("UNABLE_TO_LOCK_ROW");
-    if is_one_of(&["INVALID_FIELD", "INVALID_TYPE", "NOT_FOUND", "INVALID_SESSION_ID", "API_DISABLED_FOR_ORG"]) {
+    if is_one_of(&[
+        "INVALID_FIELD",
+        "INVALID_TYPE",
+        "NOT_FOUND",
+        "INVALID_SESSION_ID",
+        "API_DISABLED_FOR_ORG",
+    ]) {
         halted(detail)
     } else if is_one_of(&["REQUEST_LIMIT_EXCEEDED"]) {
         slower(Some(limited(&text)), detail)
@@ -275,7 +283,8 @@ mod tests {
     fn a_limit_is_waited_for() {
         for (text, seconds) in [("TotalRequests Limit exceeded.", 1_800), ("ConcurrentPerOrgLongTxn", 60)] {
             let body = json!([{ "errorCode": "REQUEST_LIMIT_EXCEEDED", "message": text }]);
-            let Wrote::All(Outcome::Retry { after, slower: true, .. }) = wrote(&http(403, &body, false), &nothing(1))
+            let Wrote::All(Outcome::Retry { after, slower: true, .. }) =
+                wrote(&http(403, &body, false), &nothing(1))
             else {
                 panic!("{text}")
             };

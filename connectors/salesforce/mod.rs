@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use connector::http::{base_url_mistake, host_and_port};
 use connector::{
-    Built, Connector, Described, Exchange, HttpRequest, Idempotency, Kind, Looked, Method, Object, Outcome, Reach,
-    RecordKind, Records, Request, Row, SettingsMistake, Write, Wrote, ask, ask_first, in_order, once,
+    Built, Connector, Described, Exchange, HttpRequest, Idempotency, Kind, Looked, Method, Object, Outcome,
+    Reach, RecordKind, Records, Request, Row, SettingsMistake, Write, Wrote, ask, ask_first, in_order, once,
     read_settings, schema_of, settled,
 };
 use jiff::Timestamp;
@@ -91,7 +91,9 @@ impl Names {
         let fields = object.fields.iter().map(|field| theirs(words, field));
         if let Some(wrong) = [name, key].into_iter().chain(fields).find(|name| !soql::is_name(name)) {
             let wrong: String = wrong.chars().take(60).collect();
-            return Err(halted(format!("`{wrong}` is no name at Salesforce: it has letters, digits and `_`")));
+            return Err(halted(format!(
+                "`{wrong}` is no name at Salesforce: it has letters, digits and `_`"
+            )));
         }
         Ok(Self { object: name.to_owned(), words, key: key.to_owned() })
     }
@@ -165,7 +167,8 @@ impl Records for Salesforce {
             Err(outcome) => return settled(outcome.into()),
         };
         let mut fields = vec![ID];
-        for field in [names.key.as_str()].into_iter().chain(object.fields.iter().map(|field| names.field(field)))
+        for field in
+            [names.key.as_str()].into_iter().chain(object.fields.iter().map(|field| names.field(field)))
         {
             if !fields.contains(&field) {
                 fields.push(field);
@@ -339,7 +342,8 @@ mod tests {
         ] {
             assert_eq!(mistaken(changes.clone()), [key], "{changes}");
         }
-        for changes in [json!({}), json!({ "private_key": null, "username": null }), json!({ "client_secret": null })]
+        for changes in
+            [json!({}), json!({ "private_key": null, "username": null }), json!({ "client_secret": null })]
         {
             assert_eq!(mistaken(changes.clone()), Vec::<String>::new(), "{changes}");
         }
@@ -347,7 +351,8 @@ mod tests {
 
     #[test]
     fn fields_of_tasks_have_plain_words_and_other_names_are_names() {
-        let object = |name: &str, key: &str| Object { name: name.to_owned(), key: key.to_owned(), fields: vec![] };
+        let object =
+            |name: &str, key: &str| Object { name: name.to_owned(), key: key.to_owned(), fields: vec![] };
         let names = Names::of(&object("task", "subject")).unwrap();
         let row = Row {
             key: "Call".to_owned(),

@@ -19,9 +19,10 @@ use model::{Channel, Reason};
 use serde_json::{Value, json};
 
 pub use self::settings::Settings;
+use crate::crm::written_only;
 use crate::identifiers;
 use crate::over_http::{
-    WEBHOOK_KEY, base64, connections_mistake, hmac_sha256, standard_event, text_at, webhook_key, written_only,
+    WEBHOOK_KEY, base64, connections_mistake, hmac_sha256, standard_event, text_at, webhook_key,
 };
 
 /// Messages for a service of one's own.

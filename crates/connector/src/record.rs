@@ -73,7 +73,7 @@ impl std::fmt::Debug for Found {
 pub enum Looked {
     /// Those of each key, in the order of the keys: none, one, or several where the key is not unique.
     Found(Vec<Vec<Found>>),
-    /// It cannot be read now, or at all.
+    /// It cannot be read now, or at all. A rejection: not so many at once; fewer are tried.
     Not(Outcome),
 }
 

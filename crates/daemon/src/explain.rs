@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use model::consent::{ConsentEvent, Suppression};
 use model::delivery::GateRecord;
 use model::enrollment::Enrollment;
+use model::sync::RecordOf;
 use model::{EnrollmentId, PlaybookName, ProfileNumber, SegmentName, StepId};
 use state::audience::Membership;
 use state::delivery::{DeliveryKey, Filter, LoggedDelivery};
@@ -81,6 +82,8 @@ pub struct Explanation {
     pub suppressions: Vec<Suppression>,
     /// The audiences that the person is in, or is to be in.
     pub audiences: Vec<Membership>,
+    /// The records that syncs keep of the person.
+    pub records: Vec<state::record::Listed>,
     /// What providers and links told us.
     pub facts: Vec<Fact>,
     /// What the gates say now.
@@ -171,6 +174,7 @@ pub async fn explain(
         consents,
         suppressions: facts_now.suppressions,
         audiences: state::audience::of_profile(&mut tx, number).await?,
+        records: state::record::of(&mut tx, &RecordOf::Profile(number)).await?,
         facts,
         now: says,
     }))

@@ -19,11 +19,17 @@ pub type FieldValues = BTreeMap<String, Value>;
 /// What we did with a field.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FieldPast {
-    /// What stood in it last that was not ours, as far as it was read.
+    /// What stood in it last that was not ours, as far as it was read; nothing is a value, too.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "something")]
     pub before: Option<Value>,
     /// What may stand in it by our doing: what we wrote last; and as long as no answer to a write came, what it was to replace, too, since the
     /// write may never have arrived.
     pub ours: Vec<Value>,
+}
+
+/// A value that is there: `null` is one.
+fn something<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(from).map(Some)
 }
 
 impl FieldPast {

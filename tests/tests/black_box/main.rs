@@ -22,6 +22,7 @@ mod mistakes;
 mod postgres;
 mod promises;
 mod providers;
+mod records;
 mod shop;
 mod support;
 mod telling;

@@ -3,7 +3,7 @@
 use daemon::explain::{Explanation, Told, explain as tell};
 use model::delivery::GateRecord;
 use model::enrollment::Progress;
-use model::sync::{Has, Todo};
+use model::sync::{Has, RecordTodo, Todo};
 use model::{DeliveryId, DeliveryState};
 use serde_json::{Value, json};
 
@@ -114,6 +114,17 @@ fn as_json(told: &Explanation) -> Value {
             })
         })
         .collect();
+    let records: Vec<Value> = told
+        .records
+        .iter()
+        .map(|one| {
+            json!({
+                "sync": one.sync.as_str(), "destination": one.at.destination.as_str(), "object": one.at.object, "record": one.remote,
+                "todo": one.todo.as_str(), "in": one.has.as_str(), "edited": one.kept, "reason": one.reason.as_str(),
+                "since": one.since.to_string(),
+            })
+        })
+        .collect();
     let now: Vec<Value> = told
         .now
         .iter()
@@ -122,7 +133,8 @@ fn as_json(told: &Explanation) -> Value {
     let warning = (!told.in_warehouse).then_some("nobody in the warehouse has this id now");
     json!({
         "profile": told.id, "number": told.number.0, "in_warehouse": told.in_warehouse, "warning": warning, "recorded": ways,
-        "entrances": entrances, "consent": consents, "suppressions": suppressions, "audiences": audiences, "now": now,
+        "entrances": entrances, "consent": consents, "suppressions": suppressions, "audiences": audiences, "records": records,
+        "now": now,
     })
 }
 
@@ -230,12 +242,40 @@ fn for_people(told: &Explanation) -> String {
             one.reason
         ));
     }
+    if !told.records.is_empty() {
+        text.push_str("\nrecords that syncs keep\n");
+    }
+    for one in &told.records {
+        let record = one.remote.as_deref().map(|id| format!(" {}", printable(id))).unwrap_or_default();
+        text.push_str(&format!(
+            "  {}{record}, by sync `{}`: {} since {} ({})\n",
+            one.at,
+            one.sync,
+            kept(one.todo, one.has),
+            one.since,
+            one.reason
+        ));
+    }
     text.push_str("\nwhat the gates say now\n");
     for says in &told.now {
         text.push_str(&format!("  `{}`, step `{}`\n", says.playbook, says.step));
         text.push_str(&gates_for_people(&says.gates));
     }
     text
+}
+
+/// How it stands with a person's record.
+fn kept(todo: RecordTodo, has: Has) -> &'static str {
+    match (todo, has) {
+        (RecordTodo::Nothing, Has::Yes) => "as it is to be",
+        (RecordTodo::Nothing, _) => "left alone",
+        (RecordTodo::Write, Has::Maybe) => "written, and no answer came",
+        (RecordTodo::Write, _) => "to be written",
+        (RecordTodo::Leaves, _) => "would be emptied, and is held",
+        (RecordTodo::Clear, _) => "to be emptied of what was written",
+        (RecordTodo::Revert, _) => "to be made what it was",
+        (RecordTodo::Rejected, _) => "refused",
+    }
 }
 
 /// How it stands with a person in an audience.

@@ -2,13 +2,14 @@
 
 use model::Reason;
 use model::consent::{Suppression, SuppressionSubject};
+use model::sync::{Has, RecordOf};
 use serde_json::json;
 use state::audit::Entry;
 
 use crate::args::{Explain, Output, Profile};
 use crate::context::{Context, actor, known_profile};
 use crate::failure::{Failure, code};
-use crate::print::say;
+use crate::print::{printable, say};
 
 /// A person's rights.
 pub(crate) async fn profile(context: &Context, args: &Profile) -> Result<u8, Failure> {
@@ -42,6 +43,7 @@ async fn erase(context: &Context, id: &str, reason: &str) -> Result<u8, Failure>
         spares_transactional: false,
     };
     state::consent::suppress(&mut tx, &suppression).await?;
+    let records = state::record::of(&mut tx, &RecordOf::Profile(number)).await?;
     if !state::profile::erase(&mut tx, &keys, number, now).await? {
         return Err(Failure::new("this person was erased already"));
     }
@@ -51,6 +53,15 @@ async fn erase(context: &Context, id: &str, reason: &str) -> Result<u8, Failure>
     say(&format!(
         "erased: the log calls this person {number} now, which leads to nobody; a refresh does not bring them back"
     ));
+    for one in records.iter().filter(|one| one.has != Has::No) {
+        say(&format!(
+            "record {} ({} at {}) holds what sync `{}` wrote of the person: erase it there",
+            printable(one.remote.as_deref().unwrap_or("of the person")),
+            printable(&one.at.object),
+            one.at.destination,
+            one.sync
+        ));
+    }
     say(
         "Audiences let the person go at the next pass. What else the warehouse and the providers know of them is theirs to erase.",
     );

@@ -120,6 +120,7 @@ fn exit_code(passed: &Passed, in_doubt: u64) -> u8 {
     } else if !passed.pumped.halted.is_empty()
         || !passed.pushed.halted.is_empty()
         || !passed.pushed.put_off.is_empty()
+        || !passed.pushed.records_put_off.is_empty()
     {
         code::FAILED
     } else if in_doubt > 0 {

@@ -64,8 +64,9 @@ pub async fn dry_run(
         return Ok(Err(refusal));
     }
     let keeps = keeps(copy, &set);
-    let (is_unique, mut pushed) = (false, Pushed::default());
-    let mut pusher = Pusher { daemon: copy, driver, kind, keeps, set, is_unique, now, pushed: &mut pushed };
+    let (is_unique, rows, mut pushed) = (false, kind.rows_max, Pushed::default());
+    let mut pusher =
+        Pusher { daemon: copy, driver, kind, keeps, set, is_unique, rows, now, pushed: &mut pushed };
     let mut foreseen = Vec::new();
     let mut refused = None;
     if !work.is_empty() && pusher.describe().await? == Then::Stop {

@@ -98,9 +98,8 @@ pub(crate) async fn push(daemon: &Daemon, now: Timestamp, pushed: &mut Pushed) -
             continue;
         }
         let keeps = keeps(daemon, &set);
-        Pusher { daemon, driver, kind, keeps, set, is_unique: false, now, pushed: &mut *pushed }
-            .run()
-            .await?;
+        let (is_unique, rows) = (false, kind.rows_max);
+        Pusher { daemon, driver, kind, keeps, set, is_unique, rows, now, pushed: &mut *pushed }.run().await?;
     }
     Ok(())
 }
@@ -131,6 +130,8 @@ struct Pusher<'a> {
     keeps: Option<&'a RecordSync>,
     set: RecordSet,
     is_unique: bool,
+    /// So many at once: less where a destination cannot read as many.
+    rows: usize,
     now: Timestamp,
     pushed: &'a mut Pushed,
 }
@@ -212,7 +213,7 @@ impl Pusher<'_> {
                 if todo == RecordTodo::Write && (self.keeps.is_none() || self.set.reverted_at.is_some()) {
                     continue;
                 }
-                let work = state::record::work(&mut tx, self.set.number, todo, self.kind.rows_max).await?;
+                let work = state::record::work(&mut tx, self.set.number, todo, self.rows).await?;
                 if !work.is_empty() {
                     batch = Some((todo, work));
                     break;
@@ -263,14 +264,19 @@ impl Pusher<'_> {
 
     /// Reads what is there, writes what differs, and keeps what comes of it.
     async fn batch(&mut self, todo: RecordTodo, work: Vec<Work>) -> Result<Then, DaemonError> {
+        let count = work.len();
         let lines = match self.look(todo, work).await? {
             Ok(lines) => lines,
+            // So many have more to say than an answer holds.
+            Err(Outcome::Rejected { .. }) if count > 1 => {
+                self.rows = count / 2;
+                return Ok(Then::GoOn);
+            }
             Err(outcome) => return self.stop_after(&outcome).await,
         };
         let (mut settled, mut report) = (Vec::new(), RecordReport::default());
         let (mut there, mut not_there) = (Vec::new(), Vec::new());
         for line in lines {
-            report.kept += u64::from(!line.plan.kept.is_empty());
             match line.comes_to(todo) {
                 ComesTo::Ambiguous => {
                     report.rejected += 1;
@@ -278,6 +284,7 @@ impl Pusher<'_> {
                 }
                 ComesTo::Nothing => {
                     report.same += 1;
+                    report.kept += u64::from(!line.plan.kept.is_empty());
                     let has = if todo == RecordTodo::Write { Has::Yes } else { Has::No };
                     let reason =
                         if line.plan.kept.is_empty() { Reason::OkApplied } else { Reason::HumanEditWins };
@@ -442,6 +449,7 @@ impl Pusher<'_> {
         let mut why = None;
         for (line, written) in lines.iter().zip(&all) {
             let had = line.work.has;
+            report.kept += u64::from(!line.plan.kept.is_empty());
             let one = match &written.outcome {
                 Outcome::Accepted { receipt } => {
                     let mut past = line.past.clone();

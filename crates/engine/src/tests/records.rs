@@ -160,6 +160,17 @@ fn what_is_undone_is_as_it_was_unless_somebody_wrote_since() {
 }
 
 #[test]
+fn what_was_written_is_read_back_as_it_was_kept() {
+    let mut past = RecordPast::new();
+    let write = fields(&[("health", json!(80)), ("plan", json!("team"))]);
+    hand_over(&mut past, &write, Present::Fields(&fields(&[("health", json!("old"))])));
+    past.insert("unknown".to_owned(), crate::record::FieldPast { before: None, ours: vec![Value::Null] });
+    assert_eq!(past["plan"].before, Some(Value::Null));
+    let kept = serde_json::to_string(&past).unwrap();
+    assert_eq!(serde_json::from_str::<RecordPast>(&kept).unwrap(), past);
+}
+
+#[test]
 fn a_value_is_the_same_however_a_crm_writes_it() {
     for (one, other) in [
         (json!(5), json!("5")),
