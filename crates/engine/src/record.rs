@@ -208,6 +208,20 @@ pub fn plan_undo(past: &RecordPast, present: Present<'_>, empties: bool) -> RowP
     plan
 }
 
+/// Takes for ours what stands there as it is wanted, whoever wrote it: from then on it changes with the warehouse. Whether anything was.
+pub fn adopt(past: &mut RecordPast, wanted: &FieldValues, present: Present<'_>) -> bool {
+    let Present::Fields(fields) = present else { return false };
+    let mut is_any = false;
+    for (name, value) in wanted.iter().filter(|(_, value)| !is_empty(value)) {
+        let stands = fields.get(name).unwrap_or(&Value::Null);
+        if is_same(stands, value) && !past.get(name).is_some_and(|own| own.is_ours(stands)) {
+            past.insert(name.clone(), FieldPast { before: Some(stands.clone()), ours: vec![stands.clone()] });
+            is_any = true;
+        }
+    }
+    is_any
+}
+
 /// Notes, before they are handed over, that these values may be ours from now on.
 pub fn hand_over(past: &mut RecordPast, write: &FieldValues, present: Present<'_>) {
     for (name, value) in write {

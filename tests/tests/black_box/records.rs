@@ -314,6 +314,14 @@ fn a_lost_answer_makes_nothing_twice_and_is_seen() {
         assert_eq!((&then[later[0]], &then[later[1]]), (&0.into(), &5.into()), "{mood:?} {then}");
         assert_eq!(crm.lock().unwrap().companies.len(), 5, "{mood:?}");
         assert_eq!(shown(&folder)["unknown"], 0);
+        // What was written without a word is ours all the same, and changes with the warehouse.
+        folder.sql("warehouse.db", "update accounts set health = 80 where account_id = 'a1';");
+        crm.lock().unwrap().mood = mood;
+        run(&folder, "09:15", 1);
+        folder.sql("warehouse.db", "update accounts set health = 81 where account_id = 'a1';");
+        crm.lock().unwrap().mood = Mood::Fine;
+        assert_eq!(run(&folder, "09:30", 0)["written"], 1, "{mood:?}");
+        assert_eq!(crm.lock().unwrap().field("c1.test", "health"), "81");
     }
 }
 

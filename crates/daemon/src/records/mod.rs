@@ -14,7 +14,9 @@ mod dry_run;
 use std::sync::Arc;
 
 use connector::{Described, Found, Looked, Object, Outcome, RecordKind, Row, Write, Written, Wrote};
-use engine::record::{FieldValues, Present, RecordPast, RowPlan, hand_over, plan_record, plan_undo, taken};
+use engine::record::{
+    FieldValues, Present, RecordPast, RowPlan, adopt, hand_over, plan_record, plan_undo, taken,
+};
 use jiff::{SignedDuration, Timestamp};
 use model::sync::{Has, OnEdit, RecordSync, RecordTodo};
 use model::{Reason, Refusal};
@@ -153,6 +155,8 @@ struct Line {
     /// Whether there is more than one such record.
     several: bool,
     plan: RowPlan,
+    /// Whether something stands there as it is wanted that was not ours before.
+    adopts: bool,
 }
 
 /// What a record comes to.
@@ -288,7 +292,8 @@ impl Pusher<'_> {
                     let has = if todo == RecordTodo::Write { Has::Yes } else { Has::No };
                     let reason =
                         if line.plan.kept.is_empty() { Reason::OkApplied } else { Reason::HumanEditWins };
-                    settled.push(line.settled(has, RecordTodo::Nothing, reason));
+                    let past = line.adopts.then(|| seal(self.daemon, &line.past)).transpose()?;
+                    settled.push(Settled { past, ..line.settled(has, RecordTodo::Nothing, reason) });
                 }
                 ComesTo::Written => there.push(line),
                 ComesTo::Made => not_there.push(line),
@@ -316,7 +321,15 @@ impl Pusher<'_> {
                 true => RecordPast::new(),
                 false => opened(self.daemon, &work.past)?,
             };
-            lines.push(Line { work, content, past, found: None, several: false, plan: RowPlan::default() });
+            lines.push(Line {
+                work,
+                content,
+                past,
+                found: None,
+                several: false,
+                plan: RowPlan::default(),
+                adopts: false,
+            });
         }
         if self.kind.reads {
             let found = match self.read(&lines).await {
@@ -334,7 +347,7 @@ impl Pusher<'_> {
         }
         for line in &mut lines {
             let present = line.present(self.kind.reads);
-            line.plan = match todo {
+            let plan = match todo {
                 _ if line.several => RowPlan::default(),
                 RecordTodo::Write => {
                     let on_edit = self.keeps.map_or(OnEdit::Keep, |keeps| keeps.on_edit);
@@ -342,6 +355,9 @@ impl Pusher<'_> {
                 }
                 _ => plan_undo(&line.past, present, todo == RecordTodo::Clear),
             };
+            let mut past = line.past.clone();
+            line.adopts = todo == RecordTodo::Write && adopt(&mut past, &line.content.fields, present);
+            (line.plan, line.past) = (plan, past);
         }
         Ok(Ok(lines))
     }

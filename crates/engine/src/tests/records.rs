@@ -4,7 +4,9 @@ use model::sync::OnEdit;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::record::{FieldValues, Present, RecordPast, hand_over, is_same, plan_record, plan_undo, taken};
+use crate::record::{
+    FieldValues, Present, RecordPast, adopt, hand_over, is_same, plan_record, plan_undo, taken,
+};
 
 fn fields(pairs: &[(&str, Value)]) -> FieldValues {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
@@ -69,6 +71,7 @@ proptest! {
             let read = crm.fields.clone();
             let present = Present::Fields(&read);
             let plan = plan_record(wanted, past, present, OnEdit::Keep);
+            adopt(past, wanted, present);
             hand_over(past, &plan.write, present);
             if arrives != Arrives::Never {
                 crm.fields.extend(plan.write.clone());
@@ -138,6 +141,21 @@ fn only_what_is_ours_or_was_empty_is_written() {
     taken(&mut past, &fields(&[("health", json!(75)), ("note", json!("call me"))]), &FieldValues::new());
     let ours = plan(&past, &there, OnEdit::Keep);
     assert_eq!(ours.write, fields(&[("health", json!(80)), ("plan", json!("team")), ("note", Value::Null)]));
+    // So does what stood there as it was wanted.
+    let mut agreed = RecordPast::new();
+    assert!(adopt(
+        &mut agreed,
+        &fields(&[("health", json!(75)), ("plan", json!("team"))]),
+        Present::Fields(&there)
+    ));
+    assert_eq!(
+        plan(&agreed, &there, OnEdit::Keep).write,
+        fields(&[("health", json!(80)), ("plan", json!("team"))])
+    );
+    assert!(
+        !adopt(&mut agreed, &fields(&[("health", json!(75))]), Present::Fields(&there)),
+        "it is ours already"
+    );
     // Whoever empties it has edited it.
     let emptied = plan(&past, &fields(&[("plan", json!("team"))]), OnEdit::Keep);
     assert_eq!((emptied.write.len(), emptied.kept.as_slice()), (0, &["health".to_owned()][..]));
