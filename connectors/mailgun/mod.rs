@@ -72,7 +72,7 @@ impl Connector for Mailgun {
             return Ok(Hearing::nothing());
         };
         let at = body.pointer("/event-data/timestamp").and_then(Value::as_f64).and_then(time);
-        Ok(Hearing::Told(vec![Told { about, kind, at: at.unwrap_or(inbound.at), event: token }]))
+        Ok(Hearing::Told(vec![Told { about, proof: None, kind, at: at.unwrap_or(inbound.at), event: token }]))
     }
 
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {

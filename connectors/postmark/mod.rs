@@ -76,7 +76,7 @@ impl Connector for Postmark {
             text("/RecordType"),
             at.map_or_else(String::new, |at: Timestamp| at.to_string())
         );
-        Ok(Hearing::Told(vec![Told { about, kind, at: at.unwrap_or(inbound.at), event }]))
+        Ok(Hearing::Told(vec![Told { about, proof: None, kind, at: at.unwrap_or(inbound.at), event }]))
     }
 
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {

@@ -57,7 +57,7 @@ impl Connector for Resend {
         // Tags come as an object.
         let Some(about) = read_echo(&text("/data/tags/delivery")) else { return Ok(Hearing::nothing()) };
         let at = text("/created_at").parse().unwrap_or(inbound.at);
-        Ok(Hearing::Told(vec![Told { about, kind, at, event: id }]))
+        Ok(Hearing::Told(vec![Told { about, proof: None, kind, at, event: id }]))
     }
 
     fn exchange(&self, item: &Item) -> Box<dyn Exchange> {

@@ -120,7 +120,13 @@ fn told(event: &Value) -> Option<Told> {
         .pointer("/timestamp")
         .and_then(Value::as_i64)
         .and_then(|seconds| Timestamp::from_second(seconds).ok())?;
-    Some(Told { about, kind, at, event: text_at(event, "/sg_event_id").filter(|id| !id.is_empty())? })
+    Some(Told {
+        about,
+        proof: None,
+        kind,
+        at,
+        event: text_at(event, "/sg_event_id").filter(|id| !id.is_empty())?,
+    })
 }
 
 /// The point in a key as SendGrid shows it: base64 of a SubjectPublicKeyInfo of P-256 (RFC 5480), which ends with it.

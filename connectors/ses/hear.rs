@@ -107,7 +107,7 @@ fn told(event: &Value, id: &str, inbound: &Inbound) -> Option<Told> {
         "/click/timestamp",
     ];
     let at = paths.iter().find_map(|path| text(path).parse().ok()).unwrap_or(inbound.at);
-    Some(Told { about, kind, at, event: id.to_owned() })
+    Some(Told { about, proof: None, kind, at, event: id.to_owned() })
 }
 
 #[cfg(test)]

@@ -1,19 +1,23 @@
 //! Mail through any server that speaks SMTP: one transaction a message, one recipient a transaction.
 //!
 //! RFC 5321, STARTTLS (3207), AUTH PLAIN and LOGIN (4954), implicit TLS (8314), enhanced status codes (3463).
-//! Not supported: delivery status notifications, BDAT, client certificates, XOAUTH2.
+//! Bounces come back to a return path of each message (VERP) and are read as reports (3464), complaints as feedback reports (5965). Not supported:
+//! asking for delivery status notifications (3461), BDAT, client certificates, XOAUTH2.
 
 mod classify;
 mod exchange;
+mod inbound;
 mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use connector::feedback::{Hearing, Inbound, NotHeard};
 use connector::{
-    Built, Connector, Exchange, Idempotency, Item, Kind, Reach, SmtpServer, read_settings, schema_of,
+    Built, Connector, Exchange, HttpReply, Idempotency, Item, Kind, Reach, SmtpServer, read_settings,
+    schema_of,
 };
 use model::settings::ConnectorSettings;
-use model::{Channel, Secret};
+use model::{Channel, EmailAddress, Secret};
 
 pub use self::settings::Settings;
 
@@ -35,6 +39,9 @@ pub const KIND: Kind = Kind {
 struct Smtp {
     server: SmtpServer,
     connections: usize,
+    /// Local part and domain.
+    return_path: Option<(String, String)>,
+    mailbox: Option<PathBuf>,
 }
 
 impl Connector for Smtp {
@@ -49,6 +56,20 @@ impl Connector for Smtp {
     fn connections(&self) -> usize {
         self.connections
     }
+
+    fn return_address(&self, tag: &str) -> Option<EmailAddress> {
+        let (local, domain) = self.return_path.as_ref()?;
+        EmailAddress::parse(&format!("{local}+{tag}@{domain}")).ok()
+    }
+
+    fn mailbox(&self) -> Option<&Path> {
+        self.mailbox.as_deref()
+    }
+
+    fn hear(&self, inbound: &Inbound, _answers: &[HttpReply]) -> Result<Hearing, NotHeard> {
+        let (local, domain) = self.return_path.as_ref().ok_or(NotHeard::NotSetUp)?;
+        inbound::told(&inbound.body, (local, domain), inbound.at).map(Hearing::Told)
+    }
 }
 
 fn build(settings: &ConnectorSettings) -> Built {
@@ -58,6 +79,9 @@ fn build(settings: &ConnectorSettings) -> Built {
         return Err(mistakes);
     }
     let tls = settings.tls.into();
+    let return_path = settings.return_path.as_deref().and_then(|text| EmailAddress::parse(text).ok());
+    let return_path = return_path.map(|address| (address.local().to_owned(), address.domain().to_owned()));
+    let mailbox = settings.mailbox.map(PathBuf::from);
     let server = SmtpServer {
         port: settings.port.unwrap_or_else(|| settings.tls.default_port()),
         tls,
@@ -70,5 +94,6 @@ fn build(settings: &ConnectorSettings) -> Built {
         messages_per_connection: settings.messages_per_connection,
         host: settings.host,
     };
-    Ok(Box::new(Smtp { server, connections: usize::from(settings.connections) }))
+    let connections = usize::from(settings.connections);
+    Ok(Box::new(Smtp { server, connections, return_path, mailbox }))
 }

@@ -2,14 +2,15 @@
 
 use std::net::IpAddr;
 
-use connector::SettingsMistake;
+use connector::{SettingsMistake, TAG_BYTES_MAX};
+use model::EmailAddress;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Every setting once.
 pub(super) const EXAMPLE: &str = r#"{
     "host": "smtp.example.com", "port": 587, "tls": "starttls", "username": "apikey", "password": "correct-horse-battery",
-    "hello": "mailer.acme.example", "connections": 8, "messages_per_connection": 100, "ca": "certs/internal-ca.pem"
+    "hello": "mailer.acme.example", "return_path": "bounces@mail.acme.example", "mailbox": "/var/mail/bounces", "connections": 8, "messages_per_connection": 100, "ca": "certs/internal-ca.pem"
 }"#;
 
 /// Settings of a mail server. There is no `Debug`: they hold a password.
@@ -32,6 +33,11 @@ pub struct Settings {
     pub password: Option<String>,
     /// The name we greet the server with; without it, the name of this machine.
     pub hello: Option<String>,
+    /// Where bounces come back to, such as `bounces@mail.acme.example`. Each message has a return path of its own
+    /// (`bounces+...@mail.acme.example`), by which its bounce is known; without it bounces go to the sender.
+    pub return_path: Option<String>,
+    /// The folder (maildir) in which the mail to `return_path` arrives: it is looked into every few seconds. Relative to the project.
+    pub mailbox: Option<String>,
     /// How many connections at the same time, at most. Providers' limits differ: many allow 10.
     #[serde(default = "connections")]
     #[schemars(range(min = 1, max = 200))]
@@ -103,6 +109,20 @@ impl Settings {
         if !(1..=200).contains(&self.connections) {
             say("connections", "expected a whole number from 1 to 200");
         }
+        match self.return_path.as_deref().map(EmailAddress::parse) {
+            Some(Err(_)) => say("return_path", "expected an address, such as `bounces@mail.acme.example`"),
+            Some(Ok(address)) if !is_short_and_plain(address.local()) => say(
+                "return_path",
+                "expected a short name before the `@`: at most 7 letters and digits, since what says of which message goes behind it",
+            ),
+            _ => {}
+        }
+        if self.mailbox.is_some() && self.return_path.is_none() {
+            say("mailbox", "has no use without `return_path`");
+        }
+        if self.mailbox.as_deref().is_some_and(|path| path.is_empty() || path.contains('\0')) {
+            say("mailbox", "expected the path of a folder");
+        }
         if self.messages_per_connection == 0 {
             say("messages_per_connection", "expected a whole number from 1");
         }
@@ -119,6 +139,11 @@ impl Settings {
         }
         mistakes
     }
+}
+
+/// With a plus and the longest tag it fits into a local part.
+fn is_short_and_plain(local: &str) -> bool {
+    (1..=63 - TAG_BYTES_MAX).contains(&local.len()) && local.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn is_host(text: &str) -> bool {

@@ -103,7 +103,7 @@ impl Connector for Webhook {
         };
         let Some(about) = read_echo(&text("/data/echo")) else { return Ok(Hearing::nothing()) };
         let at = text("/timestamp").parse().unwrap_or(inbound.at);
-        Ok(Hearing::Told(vec![Told { about, kind, at, event: id }]))
+        Ok(Hearing::Told(vec![Told { about, proof: None, kind, at, event: id }]))
     }
 
     fn is_private(&self) -> bool {

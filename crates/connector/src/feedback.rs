@@ -1,4 +1,5 @@
-//! What providers tell later: that a message arrived, bounced, was complained about. It is told over HTTP to our public listener; a connector
+//! What providers tell later: that a message arrived, bounced, was complained about. It is told over HTTP to our public listener, or as mail in
+//! a mailbox; a connector
 //! says whether it is really the provider who speaks, and what it says. Data in, data out.
 
 use std::collections::BTreeMap;
@@ -68,6 +69,8 @@ pub enum ToldKind {
 pub struct Told {
     /// About which message: what [`echo`] made.
     pub about: (ProfileNumber, DeliveryId),
+    /// What shows that the message was ours, where nothing else does: mail comes from anybody. Who made the message knows it again.
+    pub proof: Option<String>,
     /// What.
     pub kind: ToldKind,
     /// When it happened.

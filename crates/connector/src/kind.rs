@@ -1,9 +1,10 @@
 //! A kind of connector, as a folder under `connectors/` declares it, and a connector, which is a kind with its settings.
 
 use std::fmt;
+use std::path::Path;
 
 use model::settings::ConnectorSettings;
-use model::{Channel, Reason};
+use model::{Channel, EmailAddress, Reason};
 
 use crate::audience::{AudienceKind, Audiences};
 use crate::exchange::{Exchange, settled};
@@ -16,6 +17,9 @@ use crate::settings::SettingsMistake;
 
 /// A connector, or all that is wrong with its settings.
 pub type Built = Result<Box<dyn Connector>, Vec<SettingsMistake>>;
+
+/// A tag of [`Connector::return_address`] is no longer: a local part holds 64 octets (RFC 5321, section 4.5.3.1.1), a name among them.
+pub const TAG_BYTES_MAX: usize = 56;
 
 /// What a folder under `connectors/` exports as `KIND`. Everything else is derived from it: the schema, the reference of
 /// settings, the labels of metrics, the conformance test.
@@ -122,6 +126,15 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// provider has it, `Rejected` if it shows that it has not, and with anything else if it cannot say now. It changes nothing there, and arms
     /// nothing.
     fn look_up(&self, _echo: &str) -> Option<Box<dyn Exchange>> {
+        None
+    }
+    /// Where mail about a message comes back to: its bounces (the return path), and opt-outs by mail. `tag` says of which message: at most
+    /// [`TAG_BYTES_MAX`] letters, digits and `-`. `None`: nobody reads it there, and the sender's own address is the return path.
+    fn return_address(&self, _tag: &str) -> Option<EmailAddress> {
+        None
+    }
+    /// A folder (maildir), relative to the project, in which such mail arrives. Each is heard as [`Connector::hear`] hears a request.
+    fn mailbox(&self) -> Option<&Path> {
         None
     }
     /// What a provider tells by a request to us: each thing once, of messages of ours. `answers` are those to what it wanted to ask first, in

@@ -25,7 +25,7 @@ pub use exchange::{
 };
 pub use http::{HttpReply, HttpRequest, Method};
 pub use item::Item;
-pub use kind::{Built, Connector, Idempotency, Kind, Reach};
+pub use kind::{Built, Connector, Idempotency, Kind, Reach, TAG_BYTES_MAX};
 pub use outcome::{Bounce, Outcome, Schedule};
 pub use record::{
     Described, Found, Looked, Object, RecordKind, Records, Row, Write, Written, Wrote, in_order, same_key,

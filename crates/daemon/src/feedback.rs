@@ -74,6 +74,10 @@ async fn write(
     told: &Told,
     now: Timestamp,
 ) -> Result<bool, StateError> {
+    if !crate::links::is_proven(daemon, told) {
+        tracing::warn!(%destination, "Somebody wrote to `{destination}` as if a message had come back, and not to an address of ours.");
+        return Ok(false);
+    }
     let key = DeliveryKey { profile: told.about.0, id: told.about.1.clone() };
     // The locks of arming, in its order: the person, then the address.
     state::outbox::lock_profiles(tx, &[key.profile]).await?;

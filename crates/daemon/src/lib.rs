@@ -17,6 +17,7 @@ pub mod guards;
 pub mod lateness;
 pub mod links;
 pub mod made;
+pub mod mailbox;
 pub mod metrics;
 pub mod nodes;
 pub mod open;

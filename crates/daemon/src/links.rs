@@ -1,13 +1,14 @@
 //! The links a message carries, what lists and counts it, and the message as a connector gets it.
 
 use connector::Item;
+use connector::feedback::{Told, ToldKind, echo};
 use jiff::Timestamp;
 use message::Mail;
 use message::token::{self, Claim};
 use model::delivery::Delivery;
 use model::policy::Purpose;
 use model::settings::Brand;
-use model::{EmailAddress, MessageClass, Reason, Refusal};
+use model::{DestinationName, EmailAddress, MessageClass, Reason, Refusal};
 
 use crate::daemon::Daemon;
 
@@ -22,14 +23,20 @@ pub struct Links {
     pub list_id: Option<String>,
     /// By what Gmail counts complaints.
     pub feedback_id: Option<String>,
+    /// The same as one click, by mail (RFC 2369), where the destination reads mail.
+    pub unsubscribe_mailto: Option<String>,
+    /// Where its bounces come back to, if not to the sender.
+    pub return_path: Option<EmailAddress>,
 }
 
 impl Links {
-    /// The links of a delivery. Transactional messages carry none.
+    /// The links of a delivery. Transactional messages carry none, and come back all the same.
     pub fn of(daemon: &Daemon, delivery: &Delivery, purpose: &Purpose, brand: &Brand) -> Self {
+        let echo = echo(delivery.profile, &delivery.id);
+        let return_path = return_address(daemon, &delivery.destination, &echo);
         let Some(base) = brand.public_url.as_deref().filter(|_| purpose.class != MessageClass::Transactional)
         else {
-            return Self::default();
+            return Self { return_path, ..Self::default() };
         };
         let base = base.trim_end_matches('/');
         let link = |path: &str, kind: token::Purpose| {
@@ -54,8 +61,26 @@ impl Links {
                 delivery.step.as_str(),
                 purpose.class.as_str(),
             )),
+            unsubscribe_mailto: return_address(daemon, &delivery.destination, &format!("u-{echo}"))
+                .map(|address| address.as_string()),
+            return_path,
         }
     }
+}
+
+/// Where mail about a message comes back to, with what shows that the address was ours.
+fn return_address(daemon: &Daemon, destination: &DestinationName, about: &str) -> Option<EmailAddress> {
+    let tag = format!("{about}-{}", daemon.keys.return_proof(about));
+    daemon.carriers.get(destination)?.names()?.return_address(&tag)
+}
+
+/// Whether an address that mail came back to was ours.
+pub(crate) fn is_proven(daemon: &Daemon, told: &Told) -> bool {
+    let Some(proof) = &told.proof else { return true };
+    let echo = echo(told.about.0, &told.about.1);
+    // An opt-out by mail has an address of its own: whoever sees a bounce is not to be able to opt anybody out.
+    let about = if told.kind == ToldKind::Unsubscribed { format!("u-{echo}") } else { echo };
+    *proof == daemon.keys.return_proof(&about) || model::fault::mutant("proof_unasked")
 }
 
 /// The keys that sign tokens, as the message room wants them.
@@ -69,7 +94,13 @@ fn parse(address: &str) -> Result<EmailAddress, Refusal> {
 }
 
 /// A composed message as a connector gets it.
-pub fn item(delivery: &Delivery, attempt: u32, mail: Mail, at: Timestamp) -> Result<Item, Refusal> {
+pub fn item(
+    delivery: &Delivery,
+    attempt: u32,
+    mail: Mail,
+    links: &Links,
+    at: Timestamp,
+) -> Result<Item, Refusal> {
     Ok(Item {
         delivery: delivery.id.clone(),
         attempt,
@@ -79,7 +110,7 @@ pub fn item(delivery: &Delivery, attempt: u32, mail: Mail, at: Timestamp) -> Res
         template: delivery.template.clone(),
         at,
         content: mail.content,
-        mail_from: parse(&mail.mail_from)?,
+        mail_from: links.return_path.clone().map_or_else(|| parse(&mail.mail_from), Ok)?,
         rcpt_to: parse(&mail.rcpt_to)?,
         bytes: mail.bytes.into(),
     })

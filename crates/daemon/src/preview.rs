@@ -220,6 +220,7 @@ fn compose(
         date: now,
         list_id: links.list_id.as_deref(),
         unsubscribe_url: links.unsubscribe.as_deref(),
+        unsubscribe_mailto: links.unsubscribe_mailto.as_deref(),
         feedback_id: links.feedback_id.as_deref(),
         signer: daemon.project.signers.get(&brand.name).map(AsRef::as_ref),
         test,
@@ -232,6 +233,6 @@ impl Previewed {
         let (rendered, _) = self.message.as_ref().map_err(Clone::clone)?;
         let facts = people::Facts::default();
         let mail = compose(daemon, rendered, &self.delivery, &facts, to, self.delivery.created_at, true)?;
-        links::item(&self.delivery, 1, mail, self.delivery.created_at)
+        links::item(&self.delivery, 1, mail, &links::Links::default(), self.delivery.created_at)
     }
 }

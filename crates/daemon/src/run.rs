@@ -1,6 +1,6 @@
 //! The two loops: one pass that ends (`run --once`), and the daemon that does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::clock::{self, Clock};
 use crate::daemon::{Daemon, DaemonError};
 use crate::doubts::{self, Settled};
 use crate::lateness::{self, Jumps};
+use crate::mailbox;
 use crate::metrics::Metrics;
 use crate::nodes::{LeftBehind, Lived, TakeOver, leave, living, settle_in, take_over};
 use crate::pump::pump;
@@ -78,6 +79,7 @@ pub async fn run_once(
     }
     let mut passed = Passed { as_of, orphans, ..Passed::default() };
     passed.ticked.warnings.extend(poison.into_iter().chain(overdue));
+    passed.ticked.warnings.extend(mailbox::read_all(daemon, as_of).await?);
     doubts::begin(daemon, as_of).await?;
     doubts::settle(daemon, as_of).await?;
     let mut refresh = Refresh::Due;
@@ -142,6 +144,8 @@ pub async fn last_tick(daemon: &Daemon) -> Result<Option<Timestamp>, DaemonError
 const FAILURES_MAX: u32 = 3;
 /// A loop looks at least so often, whatever it believes to be next: a person may have changed something.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Mailboxes are looked into so often.
+const MAIL_EVERY: Duration = Duration::from_secs(5);
 /// The log's tree grows so often.
 const SEAL_EVERY: Duration = Duration::from_secs(1);
 /// Doubts are looked at so often.
@@ -179,9 +183,10 @@ pub async fn serve(
                 sealing(&daemon, ended.clone()),
                 doubting(&daemon, clock, ended.clone()),
                 async { giving_up(pushing(&daemon, clock, ended.clone()).await).await },
+                reading(&daemon, clock, ended.clone()),
             )
         };
-        let (ticked, pumped, sealed, doubted, pushed) = tokio::select! {
+        let (ticked, pumped, sealed, doubted, pushed, ()) = tokio::select! {
             done = work => done,
             // It does not end by itself: as long as something is handed over, the others are to know that we live.
             never = living(&daemon, clock, &metrics, stop.clone(), end, &mut lived) => match never {},
@@ -359,6 +364,27 @@ fn log_push(pushed: &Pushed) {
             "Records of sync `{sync}`: {} made, {} written, {} as they are to be, {} undone, {} refused, {} unknown.", report.made,
             report.written, report.same, report.undone, report.rejected, report.unknown
         );
+    }
+}
+
+/// Mail that comes back has a loop of its own. What cannot be read is said once, and tried again.
+async fn reading(daemon: &Daemon, clock: Clock, mut stop: watch::Receiver<bool>) {
+    let mut said = BTreeSet::new();
+    loop {
+        match mailbox::read_all(daemon, clock.now()).await {
+            Ok(wrong) => {
+                for one in wrong.iter().filter(|one| !said.contains(*one)) {
+                    tracing::error!("{one}.");
+                }
+                said = wrong.into_iter().collect();
+            }
+            Err(error) => {
+                tracing::warn!(error = %crate::stage::refresh::chain(&error), "Mail that came back could not be heard; it is read again.");
+            }
+        }
+        if pause(MAIL_EVERY, &mut stop).await {
+            return;
+        }
     }
 }
 

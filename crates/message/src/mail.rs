@@ -37,6 +37,8 @@ pub struct Letter<'a> {
     pub list_id: Option<&'a str>,
     /// The one-click address (RFC 8058): also gives `List-Unsubscribe-Post`.
     pub unsubscribe_url: Option<&'a str>,
+    /// An address that opts out whoever writes to it (RFC 2369); beside the one-click address, for readers that only write mail.
+    pub unsubscribe_mailto: Option<&'a str>,
     /// By what Gmail counts complaints: see [`crate::feedback_id`]. In the bytes alone, since providers that compose the mail
     /// themselves write one of their own, and Gmail heeds one.
     pub feedback_id: Option<&'a str>,
@@ -110,7 +112,12 @@ pub fn compose(letter: &Letter<'_>) -> Result<Mail, Refusal> {
         more.push(("List-Id".to_owned(), format!("<{}>", bracketed("the list's id", list_id)?)));
     }
     if let Some(url) = letter.unsubscribe_url {
-        more.push(("List-Unsubscribe".to_owned(), format!("<{}>", bracketed("the unsubscribe link", url)?)));
+        let mut ways = format!("<{}>", bracketed("the unsubscribe link", url)?);
+        if let Some(address) = letter.unsubscribe_mailto {
+            let address = bracketed("the address that opts out", address)?;
+            ways.push_str(&format!(", <mailto:{address}?subject=unsubscribe>"));
+        }
+        more.push(("List-Unsubscribe".to_owned(), ways));
         more.push(("List-Unsubscribe-Post".to_owned(), "List-Unsubscribe=One-Click".to_owned()));
     }
     for (name, value) in &more {

@@ -163,6 +163,12 @@ impl Keys {
         IdentityHash::known(self.keyed_hash("member", member))
     }
 
+    /// What shows that an address that mail came back to was ours: 40 bits of HMAC-SHA256 of its tag, in hex. It stands in the envelope of one message
+    /// alone, and whoever guesses could not try often enough to matter.
+    pub fn return_proof(&self, tag: &str) -> String {
+        self.keyed_hash("return", tag)[..10].to_owned()
+    }
+
     /// How an erased person's id is known.
     pub(crate) fn id_hash(&self, id: &str) -> String {
         self.keyed_hash("profile", id)

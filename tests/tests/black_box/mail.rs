@@ -52,6 +52,84 @@ fn every_reachable_person_gets_one_message_with_the_headers_it_needs() {
     assert_eq!(sink.messages().len(), messages.len(), "a second pass sends nothing");
 }
 
+/// The return path of a message, as the server was told, and the address that opts out.
+fn comes_back_to(message: &str) -> (String, String) {
+    let message = message.replace("\r\n", "\n");
+    let path = header(&message, "X-Mail-Args")[0].split(['<', '>']).nth(1).unwrap().to_owned();
+    let opts_out = message.split("<mailto:").nth(1).unwrap().split('?').next().unwrap();
+    (path, opts_out.replace("\n", "").replace(['\t', ' '], ""))
+}
+
+/// A bounce as a mail server writes it.
+fn bounce(to: &str) -> String {
+    format!(
+        "Return-Path: <>\r\nFrom: MAILER-DAEMON@mx.example.test\r\nTo: {to}\r\nSubject: Undelivered\r\nMIME-Version: 1.0\r\n\
+        Content-Type: multipart/report; report-type=delivery-status; boundary=B\r\n\r\n--B\r\nContent-Type: text/plain\r\n\r\nNo.\r\n\
+        --B\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.test\r\n\r\nFinal-Recipient: rfc822; x@example.test\r\n\
+        Action: failed\r\nStatus: 5.1.1\r\n\r\n--B--\r\n"
+    )
+}
+
+#[test]
+fn what_comes_back_is_believed_by_the_path_it_came_to() {
+    let Some(sink) = Sink::start(&[]) else { return };
+    let folder = smtp_project(12, sink.port);
+    let destination = "tls: none, return_path: \"bounces@mail.shop.test\", mailbox: bounces, connections: 4";
+    let settings = folder.read("drumbeat.yml").replace("tls: none, connections: 4", destination);
+    folder.write("drumbeat.yml", &settings);
+    folder.run(&["check"]).code(0);
+    for part in ["new", "cur", "tmp"] {
+        std::fs::create_dir_all(folder.path().join("bounces").join(part)).unwrap();
+    }
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    let paths: Vec<(String, String)> = sink.messages().iter().map(|message| comes_back_to(message)).collect();
+    assert!(paths.len() >= 4, "{}", paths.len());
+    let mut all: Vec<&String> = paths.iter().map(|(path, _)| path).collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), paths.len(), "each message has a path of its own");
+    for (path, opts_out) in &paths {
+        for address in [path, opts_out] {
+            let (local, domain) = address.split_once('@').unwrap();
+            assert!(
+                local.starts_with("bounces+") && local.len() <= 64 && domain == "mail.shop.test",
+                "{address}"
+            );
+        }
+    }
+    // One came back; somebody guesses another's; one opts out by mail; one tries that with the return path; the last is no mail at all.
+    let guessed = {
+        let (local, domain) = paths[1].0.split_once('@').unwrap();
+        format!("{}0000000000@{domain}", &local[..local.len() - 10])
+    };
+    let swapped = paths[3].0.replace("bounces+", "bounces+u-");
+    let opts_out = |to: &str| format!("From: x@example.test\r\nTo: {to}\r\nSubject: unsubscribe\r\n\r\n");
+    folder
+        .write("bounces/new/1.a", &bounce(&paths[0].0))
+        .write("bounces/new/2.a", &bounce(&guessed))
+        .write("bounces/new/3.a:2,", &opts_out(&paths[2].1))
+        .write("bounces/new/4.a", &opts_out(&swapped))
+        .write("bounces/new/5.a", "\u{0}");
+    folder.run(&["--now", "2026-03-02T10:00:00Z", "run", "--once"]).code(0);
+    let of = |address: &str| {
+        let (tag, _) = address.split_once('+').unwrap().1.split_once('@').unwrap();
+        tag.trim_start_matches("u-").split('-').nth(1).unwrap().to_owned()
+    };
+    let facts = folder
+        .sql("state.db", "select kind || ' ' || delivery from fact where kind <> 'delivered' order by kind;");
+    let expected = format!("bounced {}\nunsubscribed {}", of(&paths[0].0), of(&paths[2].1));
+    assert_eq!(facts.trim(), expected);
+    let suppressed = folder.sql("state.db", "select reason from suppression order by reason;");
+    assert_eq!(suppressed.trim(), "supp.hard_bounce\nsupp.optout_channel");
+    assert_eq!(std::fs::read_dir(folder.path().join("bounces/new")).unwrap().count(), 0);
+    assert!(folder.path().join("bounces/cur/3.a:2,S").exists());
+    // The same mail again, as a mail server may deliver it twice, counts once.
+    folder.write("bounces/new/6.a", &bounce(&paths[0].0));
+    folder.run(&["--now", "2026-03-02T10:01:00Z", "run", "--once"]).code(0);
+    assert_eq!(folder.sql("state.db", "select count(*) from fact where kind = 'bounced';").trim(), "1");
+    folder.run(&["audit", "verify"]).code(0);
+}
+
 #[test]
 fn hostile_names_cannot_write_headers() {
     let Some(sink) = Sink::start(&[]) else { return };

@@ -443,3 +443,21 @@ fn who_is_erased_leaves_nothing_of_their_records_here() {
     assert_eq!(run(&folder, "09:15", 0)["made"], 0, "the refresh does not bring them back");
     assert_eq!(shown(&folder)["wanted"], 2);
 }
+
+#[test]
+fn the_example_of_the_readme_is_right() {
+    let (server, crm) = Crm::start();
+    let folder = shop(3, server.port);
+    folder.sql("warehouse.db", "alter table accounts add column plan text; alter table accounts add column since text; update accounts set plan = 'team', since = '2026-01-05';");
+    let data = folder.read("data.yml").replace("health, tier", "health, tier, plan, since");
+    folder.write("data.yml", &data);
+    crm.lock().unwrap().properties.push("plan_note");
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let example = readme.split("## Records\n").nth(1).unwrap().split("```yaml\n").nth(1).unwrap();
+    folder.write("syncs/health.yml", example.split("```").next().unwrap());
+    folder.run(&["check"]).code(0);
+    assert_eq!(run(&folder, "09:00", 0)["made"], 3);
+    assert_eq!(crm.lock().unwrap().field("c2.test", "plan_note"), "TEAM since 2026-01-05");
+    let diff = folder.run(&["--now", "2026-03-02T09:01:00Z", "sync", "diff", "health"]).code(0);
+    assert!(diff.out.contains("0 made, 0 written"), "{}", diff.out);
+}

@@ -99,6 +99,18 @@ async fn destinations(project: &project::Project, findings: &mut Findings) {
             continue;
         };
         let Ok(connector) = (kind.build)(&destination.settings) else { continue };
+        if let Some(mailbox) = connector.mailbox() {
+            let arrived = project.dir.join(mailbox).join("new");
+            match std::fs::read_dir(&arrived) {
+                Ok(_) => findings.add(&what, Verdict::Good, "its mailbox can be read", ""),
+                Err(error) => findings.add(
+                    &what,
+                    Verdict::Bad,
+                    format!("its mailbox, {}: {error}", arrived.display()),
+                    "is it a maildir, and may this user read it?",
+                ),
+            }
+        }
         match connector.reach() {
             connector::Reach::Local => findings.add(&what, Verdict::Good, "writes files", ""),
             connector::Reach::Network { host, port } => {

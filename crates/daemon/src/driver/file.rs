@@ -22,6 +22,11 @@ impl Files {
         Self { limits, project_dir: project_dir.to_owned(), appending: Arc::default() }
     }
 
+    /// A path of the settings.
+    pub(super) fn absolute(&self, path: &Path) -> PathBuf {
+        self.project_dir.join(path)
+    }
+
     pub(super) async fn call<A: Into<Armed>>(
         &self,
         request: &FileRequest,

@@ -16,7 +16,7 @@ mod tls;
 mod wire;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -229,6 +229,16 @@ impl Driver {
             }
         }
         broken("the connector's conversation does not end")
+    }
+
+    /// Where mail about a message comes back to: see [`Connector::return_address`].
+    pub fn return_address(&self, tag: &str) -> Option<EmailAddress> {
+        self.connector.return_address(tag)
+    }
+
+    /// The folder in which such mail arrives.
+    pub fn mailbox(&self) -> Option<PathBuf> {
+        self.connector.mailbox().map(|path| self.files.absolute(path))
     }
 
     /// What its provider tells: see [`Connector::hear`]. What is to be asked first is asked; an answer that holds for others, too, once.

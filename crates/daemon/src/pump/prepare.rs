@@ -266,11 +266,12 @@ fn make(
         date: now,
         list_id: links.list_id.as_deref(),
         unsubscribe_url: links.unsubscribe.as_deref(),
+        unsubscribe_mailto: links.unsubscribe_mailto.as_deref(),
         feedback_id: links.feedback_id.as_deref(),
         signer: daemon.project.signers.get(&brand.name).map(AsRef::as_ref),
         test: false,
     })?;
-    let item = crate::links::item(delivery, attempt, mail, now)?;
+    let item = crate::links::item(delivery, attempt, mail, &links, now)?;
     Ok((item, rendered, daemon.keys.address_hash(&to)))
 }
 

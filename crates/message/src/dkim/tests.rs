@@ -151,6 +151,7 @@ fn mail(signer: Option<&Signer>, subject: &str, html: &str, text: &str) -> Vec<u
         date: "2026-03-03T09:05:07Z".parse().unwrap(),
         list_id: Some("offers.mail.acme.test"),
         unsubscribe_url: Some("https://mail.acme.test/u/TOKEN"),
+        unsubscribe_mailto: None,
         feedback_id: Some("win_back:win_back.nudge:marketing:acme-0a1b2c"),
         signer,
         test: false,

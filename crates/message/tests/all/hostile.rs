@@ -90,6 +90,7 @@ fn write(rendered: &message::Rendered, name: Option<&str>) -> Result<String, mod
         date: "2026-03-03T09:00:00Z".parse().unwrap(),
         list_id: Some("offers.mail.acme.test"),
         unsubscribe_url: Some("https://mail.acme.test/u/TOKEN"),
+        unsubscribe_mailto: None,
         feedback_id: None,
         signer: None,
         test: false,

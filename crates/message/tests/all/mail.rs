@@ -31,6 +31,7 @@ fn written(
         date: "2026-03-03T09:05:07Z".parse().unwrap(),
         list_id: None,
         unsubscribe_url: None,
+        unsubscribe_mailto: None,
         feedback_id: None,
         signer: None,
         test: false,
