@@ -397,12 +397,12 @@ fn mistakes_of_a_sync_are_said_where_they_are() {
     let folder = shop(1, 1);
     for (from, to, expected) in [
         ("segment.power_users", "segment.power_user", "there is no segment `power_user`"),
-        ("segment.power_users", "events", "is nobody to keep an audience equal to"),
+        ("segment.power_users", "events", "is nothing to keep anything equal to"),
         ("destination: meta", "destination: metta", "there is no destination `metta`"),
         ("purpose: offers", "purpose: offer", "there is no purpose `offer`"),
         ("name: power_users", "name: Power", "an audience's name"),
         ("purpose: offers\n", "", "the key `purpose` is missing"),
-        ("from: segment.power_users\n", "from: accounts\n", "not yet"),
+        ("from: segment.power_users\n", "from: accounts\n", "people are in an audience, and no accounts"),
     ] {
         folder.write("syncs/power_users.yml", &SYNC.replace(from, to));
         let ran = folder.run(&["check", "--offline"]).code(1);

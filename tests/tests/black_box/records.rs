@@ -382,7 +382,7 @@ fn a_field_that_is_not_there_holds_its_sync_and_no_other() {
     let (server, crm) = Crm::start();
     let folder = shop(3, server.port);
     crm.lock().unwrap().properties.retain(|name| *name != "tier");
-    let other = SYNC.replace(", tier: \"{{ account.tier }}\"", "").replace("health: \"{{", "health: \"{{");
+    let other = SYNC.replace(", tier: \"{{ account.tier }}\"", "");
     folder
         .write("syncs/health.yml", &other)
         .write("syncs/tier.yml", &SYNC.replace("health: \"{{ account.health }}\", ", ""));
