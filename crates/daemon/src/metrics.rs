@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
-use model::sync::{Has, Todo};
+use model::sync::{Has, RecordTodo, Todo};
 
 use crate::daemon::{Daemon, lock};
 use crate::report::{Pumped, Ticked};
@@ -42,6 +42,12 @@ const HELP: &[(&str, &str, &str)] = &[
     ("drumbeat_leads", "gauge", "Whether this is the node that decides: 1 or 0."),
     ("drumbeat_node_clock_skew_seconds", "gauge", "By how much this machine's clock is ahead of Postgres'."),
     ("drumbeat_queue", "gauge", "Deliveries not yet settled, by destination and state."),
+    (
+        "drumbeat_record_entries",
+        "gauge",
+        "Records that syncs keep, by whether their destination has what was written: no, maybe, yes.",
+    ),
+    ("drumbeat_record_todo", "gauge", "Records that something is to be done about, by what."),
     ("drumbeat_segment_members", "gauge", "Members of each segment."),
     ("drumbeat_segment_runs_total", "counter", "Runs of segments, by result."),
 ];
@@ -181,6 +187,18 @@ impl Metrics {
             for (word, todo) in Todo::ALL.iter().filter(|(_, todo)| *todo != Todo::Nothing) {
                 let line = format!("drumbeat_audience_todo{{{at},todo=\"{word}\"}} {}", counts.todo(*todo));
                 lines.entry("drumbeat_audience_todo").or_default().push(line);
+            }
+        }
+        for set in state::record::all(&mut tx).await? {
+            let counts = state::record::counts(&mut tx, set.number).await?;
+            let at = format!("destination=\"{}\",sync=\"{}\"", set.at.destination, set.sync);
+            for (word, has) in Has::ALL {
+                let line = format!("drumbeat_record_entries{{{at},has=\"{word}\"}} {}", counts.has(*has));
+                lines.entry("drumbeat_record_entries").or_default().push(line);
+            }
+            for (word, todo) in RecordTodo::ALL.iter().filter(|(_, todo)| *todo != RecordTodo::Nothing) {
+                let line = format!("drumbeat_record_todo{{{at},todo=\"{word}\"}} {}", counts.todo(*todo));
+                lines.entry("drumbeat_record_todo").or_default().push(line);
             }
         }
         let mut text = String::new();
