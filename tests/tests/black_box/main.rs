@@ -27,3 +27,4 @@ mod shop;
 mod support;
 mod telling;
 mod way_out;
+mod wire;
