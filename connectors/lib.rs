@@ -37,4 +37,6 @@ mod oauth;
 mod over_http;
 
 #[cfg(test)]
+mod suite;
+#[cfg(test)]
 mod tests;
