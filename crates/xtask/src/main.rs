@@ -9,6 +9,7 @@ mod contracts;
 mod cost;
 mod fmt;
 mod mutants;
+mod new_connector;
 mod process;
 mod promises;
 mod tidy;
@@ -53,6 +54,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[NAME...]",
         does: "break it on purpose, and see a test fail",
         run: mutants::main,
+    },
+    Command {
+        name: "new-connector",
+        arguments: "NAME",
+        does: "make a connector, to be changed",
+        run: new_connector::main,
     },
     Command {
         name: "promises",
