@@ -3,6 +3,7 @@
 //! Class A by that contract: `webhook-id` is the same for every attempt, and whoever receives it acts on it once. Not supported: `v1a` signatures.
 
 mod settings;
+pub mod trial;
 
 use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::{host_and_port, outcome};
@@ -122,17 +123,11 @@ impl Audiences for Webhook {
 
     fn change(&self, change: &Change) -> Box<dyn Exchange<Changed>> {
         let members = change.members.len();
-        let told: Vec<Value> =
-            change.members.iter().map(|member| Value::Object(member.identifiers())).collect();
-        let body = json!({
-            "type": "audience.changed",
-            "timestamp": change.at.to_string(),
-            "data": { "audience": change.audience, "do": change.verb.as_str(), "members": told },
-        });
-        let request = self.signed(&format!("aud_{}", change.key), change.at, &body);
-        once(Request::Http(request), move |reply| match judge_each(&reply, "member", members) {
-            Ok(each) => Changed::Each(each),
-            Err(outcome) => Changed::All(outcome),
+        once(Request::Http(self.change_request(change)), move |reply| {
+            match judge_each(&reply, "member", members) {
+                Ok(each) => Changed::Each(each),
+                Err(outcome) => Changed::All(outcome),
+            }
         })
     }
 }
@@ -154,19 +149,11 @@ impl Records for Webhook {
 
     fn write(&self, write: &Write) -> Box<dyn Exchange<Wrote>> {
         let count = write.rows.len();
-        let rows = write.rows.iter();
-        let records: Vec<Value> = rows
-            .map(|row| json!({ "match": { &write.object.key: row.key }, "fields": row.fields }))
-            .collect();
-        let body = json!({
-            "type": "records.changed",
-            "timestamp": write.at.to_string(),
-            "data": { "object": write.object.name, "records": records },
-        });
-        let request = self.signed(&format!("rec_{}", write.key), write.at, &body);
-        once(Request::Http(request), move |reply| match judge_each(&reply, "record", count) {
-            Ok(each) => Wrote::Each(each.into_iter().map(Written::from).collect()),
-            Err(outcome) => Wrote::All(outcome),
+        once(Request::Http(self.write_request(write)), move |reply| {
+            match judge_each(&reply, "record", count) {
+                Ok(each) => Wrote::Each(each.into_iter().map(Written::from).collect()),
+                Err(outcome) => Wrote::All(outcome),
+            }
         })
     }
 }
@@ -212,6 +199,30 @@ impl Webhook {
         self.signed(item.delivery.as_str(), item.at, &body)
     }
 
+    fn change_request(&self, change: &Change) -> HttpRequest {
+        let told: Vec<Value> =
+            change.members.iter().map(|member| Value::Object(member.identifiers())).collect();
+        let body = json!({
+            "type": "audience.changed",
+            "timestamp": change.at.to_string(),
+            "data": { "audience": change.audience, "do": change.verb.as_str(), "members": told },
+        });
+        self.signed(&format!("aud_{}", change.key), change.at, &body)
+    }
+
+    fn write_request(&self, write: &Write) -> HttpRequest {
+        let rows = write.rows.iter();
+        let records: Vec<Value> = rows
+            .map(|row| json!({ "match": { &write.object.key: row.key }, "fields": row.fields }))
+            .collect();
+        let body = json!({
+            "type": "records.changed",
+            "timestamp": write.at.to_string(),
+            "data": { "object": write.object.name, "records": records },
+        });
+        self.signed(&format!("rec_{}", write.key), write.at, &body)
+    }
+
     /// A request under this id, signed as of a time.
     fn signed(&self, id: &str, at: Timestamp, body: &Value) -> HttpRequest {
         let seconds = at.as_second();
@@ -241,6 +252,10 @@ fn judge(reply: &Reply) -> Outcome {
 }
 
 fn build(settings: &ConnectorSettings) -> Built {
+    Ok(Box::new(made(settings)?))
+}
+
+fn made(settings: &ConnectorSettings) -> Result<Webhook, Vec<SettingsMistake>> {
     let settings: Settings = read_settings(&KIND, settings)?;
     let mut mistakes = Vec::from_iter(connections_mistake(settings.connections));
     if let Some(mistake) =
@@ -259,34 +274,17 @@ fn build(settings: &ConnectorSettings) -> Built {
         }
     }
     match host_and_port(&settings.url) {
-        Some((host, port)) if mistakes.is_empty() => Ok(Box::new(Webhook {
+        Some((host, port)) if mistakes.is_empty() => Ok(Webhook {
             reach: Reach::Network { host, port },
             connections: usize::from(settings.connections),
             private: settings.private,
             columns: settings.columns,
             url: settings.url,
             keys,
-        })),
+        }),
         _ => Err(mistakes),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The vector of the specification's own libraries.
-    #[test]
-    fn a_signature_is_what_the_standards_library_makes() {
-        let key = webhook_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let signed = "msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{\"test\": 2432232314}";
-        assert_eq!(
-            base64(&hmac_sha256(&key, signed.as_bytes())),
-            "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-        );
-        assert!(
-            webhook_key("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_none()
-                && webhook_key("whsec_c2hvcnQ=").is_none()
-        );
-    }
-}
+mod tests;
