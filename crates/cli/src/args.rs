@@ -486,11 +486,35 @@ pub(crate) enum ConnectorCommand {
         /// Its name.
         name: String,
     },
-    /// Play every sequence of answers through one, and say what breaks the contract.
-    Test {
-        /// Its name.
-        name: String,
-    },
+    /// Play every sequence of answers through one, and say what breaks the contract; with `--url`, try a running service that speaks the
+    /// protocol of `webhook`.
+    Test(ConnectorTest),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConnectorTest {
+    /// Its name.
+    pub(crate) name: String,
+    /// Of `webhook`: where a service takes events. It is sent made-up people, right and forged, and what it answers is judged.
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// What the service knows that events are signed with: `whsec_...`
+    #[arg(long, env = "DRUMBEAT_WEBHOOK_SECRET", hide_env_values = true)]
+    pub(crate) secret: Option<String>,
+    /// Try this only, of a service that takes no more; may be given more than once.
+    #[arg(long, value_enum, requires = "url")]
+    pub(crate) only: Vec<ServicePart>,
+}
+
+/// What a service of one's own may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServicePart {
+    /// Mail.
+    Messages,
+    /// Who comes into an audience and leaves it.
+    Audiences,
+    /// Fields of companies and people.
+    Records,
 }
 
 #[derive(Debug, Subcommand)]

@@ -80,7 +80,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Log(args) => command::log::log(&context, &args).await,
         Command::Redrive(args) => command::redrive::redrive(&context, &args).await,
         Command::InDoubt(args) => command::in_doubt::in_doubt(&context, &args).await,
-        Command::Connector(args) => command::connector::connector(&context, &args),
+        Command::Connector(args) => command::connector::connector(&context, &args).await,
         Command::Consent(args) => command::consent::consent(&context, &args).await,
         Command::Suppress(args) => command::suppress::suppress(&context, &args).await,
         Command::Audit(args) => command::audit::audit(&context, &args).await,

@@ -23,6 +23,7 @@ mod postgres;
 mod promises;
 mod providers;
 mod records;
+mod services;
 mod shop;
 mod support;
 mod telling;

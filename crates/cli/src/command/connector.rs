@@ -5,12 +5,13 @@ use connector::{AudienceKind, Kind};
 use serde_json::{Value, json};
 
 use crate::args::ConnectorCommand;
+use crate::command::service;
 use crate::context::Context;
 use crate::failure::{Failure, code};
 use crate::print::{Rows, say, thousands};
 
 /// Connectors of this build.
-pub(crate) fn connector(context: &Context, args: &ConnectorCommand) -> Result<u8, Failure> {
+pub(crate) async fn connector(context: &Context, args: &ConnectorCommand) -> Result<u8, Failure> {
     match args {
         ConnectorCommand::List => {
             let mut rows =
@@ -30,8 +31,12 @@ pub(crate) fn connector(context: &Context, args: &ConnectorCommand) -> Result<u8
             Ok(code::DONE)
         }
         ConnectorCommand::Describe { name } => describe(context, found(name)?),
-        ConnectorCommand::Test { name } => {
-            let wrong = conformance(found(name)?);
+        ConnectorCommand::Test(args) => {
+            let (name, kind) = (&args.name, found(&args.name)?);
+            if let Some(url) = &args.url {
+                return service::try_service(context, kind, url, args).await;
+            }
+            let wrong = conformance(kind);
             for line in &wrong {
                 say(line);
             }

@@ -22,6 +22,7 @@ pub(crate) mod redrive;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod segment;
+pub(crate) mod service;
 pub(crate) mod suppress;
 pub(crate) mod sync;
 pub(crate) mod test;
