@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use connector::{
     AudienceKind, Audiences, Built, Change, Changed, Connector, Described, Exchange, Idempotency, Identifier,
-    Item, Kind, Looked, Member, Object, Opened, Reach, RecordKind, Records, SettingsMistake, Write, Wrote,
+    Item, Kind, Member, Object, Opened, Reach, RecordKind, Records, SettingsMistake, Write, Wrote,
     read_settings, schema_of, settled,
 };
 use jiff::Timestamp;
@@ -93,16 +93,6 @@ impl Audiences for Files {
 impl Records for Files {
     fn describe(&self, object: &Object, _at: Timestamp) -> Box<dyn Exchange<Described>> {
         settled(written_only(object))
-    }
-
-    fn read(
-        &self,
-        _object: &Object,
-        _is_unique: bool,
-        keys: &[String],
-        _at: Timestamp,
-    ) -> Box<dyn Exchange<Looked>> {
-        settled(Looked::Found(vec![Vec::new(); keys.len()]))
     }
 
     fn write(&self, write: &Write) -> Box<dyn Exchange<Wrote>> {

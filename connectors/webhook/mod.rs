@@ -9,9 +9,8 @@ use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo}
 use connector::http::{host_and_port, outcome};
 use connector::{
     AudienceKind, Audiences, Built, Change, Changed, Connector, Described, Exchange, HttpReply, HttpRequest,
-    Idempotency, Identifier, Item, Kind, Looked, Member, Method, Object, Opened, Outcome, Reach, RecordKind,
-    Records, Reply, Request, Said, SettingsMistake, Write, Written, Wrote, once, read_settings, schema_of,
-    settled,
+    Idempotency, Identifier, Item, Kind, Member, Method, Object, Opened, Outcome, Reach, RecordKind, Records,
+    Reply, Request, Said, SettingsMistake, Write, Written, Wrote, once, read_settings, schema_of, settled,
 };
 use jiff::Timestamp;
 use model::profile::Profile;
@@ -135,16 +134,6 @@ impl Audiences for Webhook {
 impl Records for Webhook {
     fn describe(&self, object: &Object, _at: Timestamp) -> Box<dyn Exchange<Described>> {
         settled(written_only(object))
-    }
-
-    fn read(
-        &self,
-        _object: &Object,
-        _is_unique: bool,
-        keys: &[String],
-        _at: Timestamp,
-    ) -> Box<dyn Exchange<Looked>> {
-        settled(Looked::Found(vec![Vec::new(); keys.len()]))
     }
 
     fn write(&self, write: &Write) -> Box<dyn Exchange<Wrote>> {

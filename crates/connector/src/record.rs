@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use model::Reason;
 use serde_json::Value;
 
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, settled};
 use crate::outcome::Outcome;
 
 /// What a kind does with records.
@@ -158,14 +159,17 @@ pub trait Records: Send + Sync {
     /// The conversation that learns whether an object and its fields are there. It changes nothing and arms nothing.
     fn describe(&self, object: &Object, at: Timestamp) -> Box<dyn Exchange<Described>>;
     /// The conversation that reads the records with these keys, each once and no more than the kind takes at once. It changes nothing and arms
-    /// nothing.
+    /// nothing. Only a kind that says that it reads is asked.
     fn read(
         &self,
-        object: &Object,
-        is_unique: bool,
-        keys: &[String],
-        at: Timestamp,
-    ) -> Box<dyn Exchange<Looked>>;
+        _object: &Object,
+        _is_unique: bool,
+        _keys: &[String],
+        _at: Timestamp,
+    ) -> Box<dyn Exchange<Looked>> {
+        let detail = "this connector reads no records".to_owned();
+        settled(Looked::Not(Outcome::Halt { reason: Reason::FailInternal, detail }))
+    }
     /// The conversation that writes records. The same write gives the same conversation, every time.
     fn write(&self, write: &Write) -> Box<dyn Exchange<Wrote>>;
 }

@@ -3,8 +3,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::Value;
 
@@ -102,7 +102,9 @@ fn serve(stream: &TcpStream, fault: Option<Fault>, posts: &AtomicUsize) -> std::
         posts.fetch_add(1, Ordering::SeqCst);
     }
     let head = |status: &str, more: &str, length: usize| {
-        format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n{more}content-length: {length}\r\n\r\n")
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n{more}content-length: {length}\r\n\r\n"
+        )
     };
     let mut out = stream;
     match fault {
@@ -163,8 +165,9 @@ fn a_message_on_a_bad_wire_is_sent_again_only_where_that_does_no_harm() {
             let wire = Wire::start(*fault);
             let scheme = if *fault == TlsCut { "https" } else { "http" };
             let address = format!("{scheme}://127.0.0.1:{}", wire.port);
-            let folder =
-                sending(&format!("{{connector: {connector}, {settings}, {key}: \"{address}\", timeout: 1s}}"));
+            let folder = sending(&format!(
+                "{{connector: {connector}, {settings}, {key}: \"{address}\", timeout: 1s}}"
+            ));
             let first = folder.run(&["--now", crate::support::NOW, "--output", "json", "run", "--once"]);
             let handed_over = wire.posts();
             assert!(handed_over <= 1, "{connector} {fault:?}: {handed_over} requests at once");
@@ -211,7 +214,8 @@ fn an_audience_or_a_record_on_a_bad_wire_is_tried_again_and_nothing_is_believed(
             let more = format!(
                 "destinations:\n  there: {{connector: {connector}, {settings}, base_url: \"{base}\", timeout: 1s}}\n  mail:"
             );
-            folder.write("drumbeat.yml", &folder.read("drumbeat.yml").replace("destinations:\n  mail:", &more));
+            folder
+                .write("drumbeat.yml", &folder.read("drumbeat.yml").replace("destinations:\n  mail:", &more));
             let keeps = match is_audience {
                 true => "purpose: offers\naudience: {destination: there, name: all}\n",
                 false => {

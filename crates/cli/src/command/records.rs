@@ -8,7 +8,7 @@ use model::{ProfileNumber, Refusal};
 use serde_json::{Value, json};
 use state::sync::SyncRun;
 
-use super::sync::{not_run, note};
+use super::sync::{counted, not_run, note};
 use crate::args::RecordCommand;
 use crate::context::{Context, known_sync};
 use crate::failure::{Failure, code};
@@ -54,11 +54,11 @@ pub(super) async fn show(
     });
     let text = || {
         let mut text = format!("{} from {}, as of {}\n\n", keeps.at, sync.from, run.as_of);
-        let mut line =
-            |count: u64, what: &str| text.push_str(&format!("  {:>9}  {what}\n", thousands(count)));
-        line(run.wanted, "records are to be kept");
-        line(counts.has(Has::Yes), "hold what they are to hold, as the destination says");
-        for (count, what) in [
+        let always = [
+            (run.wanted, "records are to be kept"),
+            (counts.has(Has::Yes), "hold what they are to hold, as the destination says"),
+        ];
+        let more = [
             (counts.edited, "of them hold something in a field that Drumbeat did not write, and that stays"),
             (counts.has(Has::Maybe), "may hold it: no answer came; they are read again"),
             (counts.todo(RecordTodo::Write), "to be written"),
@@ -66,20 +66,8 @@ pub(super) async fn show(
             (counts.todo(RecordTodo::Leaves), "would be emptied, and are held"),
             (counts.todo(RecordTodo::Revert), "to be made what they were"),
             (counts.todo(RecordTodo::Rejected), "refused; tried again when the sync runs again"),
-        ] {
-            if count > 0 {
-                line(count, what);
-            }
-        }
-        for (reason, count) in &run.left_out {
-            line(*count, &format!("left out: {} ({reason})", reason.meaning()));
-        }
-        if let Some(held) = &run.held {
-            text.push_str(&format!(
-                "\nheld: {} ({}); `drumbeat sync accept {} --reason ...` lets them go\n",
-                held.saw, held.reason, sync.name
-            ));
-        }
+        ];
+        text.push_str(&counted(&always, &more, run));
         if let Some(at) = set.reverted_at {
             text.push_str(&format!(
                 "\nundone since {at}: it stands still until `drumbeat sync resync {} --reason ...`\n",

@@ -213,35 +213,40 @@ async fn show_audience(
             run.as_of,
             audience.remote.as_ref().map(|id| format!(", its id is {id}")).unwrap_or_default(),
         );
-        let mut line =
-            |count: u64, what: &str| text.push_str(&format!("  {:>9}  {what}\n", thousands(count)));
-        line(run.wanted, "are to be in");
-        line(counts.has(Has::Yes), "are in, as the destination says");
-        for (count, what) in [
+        let always =
+            [(run.wanted, "are to be in"), (counts.has(Has::Yes), "are in, as the destination says")];
+        let more = [
             (counts.has(Has::Maybe), "may be in: no answer came; they are asked for again"),
             (counts.todo(Todo::Add), "to be added"),
             (counts.todo(Todo::OptOut), "to be removed: they opted out"),
             (counts.todo(Todo::Remove), "to be removed"),
             (counts.todo(Todo::Leaves), "would be removed, and are held"),
             (counts.todo(Todo::Rejected), "refused by the destination; tried again when the sync runs again"),
-        ] {
-            if count > 0 {
-                line(count, what);
-            }
-        }
-        for (reason, count) in &run.left_out {
-            line(*count, &format!("left out: {} ({reason})", reason.meaning()));
-        }
-        if let Some(held) = &run.held {
-            text.push_str(&format!(
-                "\nheld: {} ({}); `drumbeat sync accept {} --reason ...` lets them go\n",
-                held.saw, held.reason, sync.name
-            ));
-        }
+        ];
+        text.push_str(&counted(&always, &more, run));
         text
     };
     context.printer.object(&json, text)?;
     Ok(code::DONE)
+}
+
+/// Lines of counts: `always`, and those of `more` that are not zero; what was left out, and what is held.
+pub(super) fn counted(always: &[(u64, &str)], more: &[(u64, &str)], run: &SyncRun) -> String {
+    let mut text = String::new();
+    let some = more.iter().filter(|(count, _)| *count > 0);
+    for (count, what) in always.iter().chain(some) {
+        text.push_str(&format!("  {:>9}  {what}\n", thousands(*count)));
+    }
+    for (reason, count) in &run.left_out {
+        text.push_str(&format!("  {:>9}  left out: {} ({reason})\n", thousands(*count), reason.meaning()));
+    }
+    if let Some(held) = &run.held {
+        text.push_str(&format!(
+            "\nheld: {} ({}); `drumbeat sync accept {} --reason ...` lets them go\n",
+            held.saw, held.reason, run.sync
+        ));
+    }
+    text
 }
 
 async fn show_people(context: &Context, tx: &mut state::Tx, audience: u32) -> Result<u8, Failure> {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use engine::{Planned, judge_removal, may_be_member, plan_entries};
 use jiff::Timestamp;
 use model::reason::ReasonClass;
-use model::sync::{AudienceSync, Sync, SyncFrom, SyncTo};
+use model::sync::{AudienceSync, Sync, SyncFrom, SyncTo, Todo};
 use model::{ProfileNumber, Reason, Refusal};
 use roaring::RoaringBitmap;
 use serde_json::json;
@@ -222,26 +222,44 @@ async fn finish(
     if held.is_none() {
         state::audience::let_leave(&mut tx, audience).await?;
     }
+    let at = KeptAt::Audience(keeps.at.clone());
+    let counts = state::audience::counts(&mut tx, audience).await?;
+    let todo = json!({
+        "audience": keeps.at.name.as_str(), "add": counts.todo(Todo::Add), "remove": counts.todo(Todo::Remove),
+        "opt_out": counts.todo(Todo::OptOut),
+    });
+    let report = SyncReport { sync: sync.name.clone(), at, wanted, left_out, held };
+    keep(&mut tx, sync, &report, todo, now).await?;
+    tx.commit().await?;
+    Ok(report)
+}
+
+/// Keeps what a run came to, and what is to be done now.
+pub(super) async fn keep(
+    tx: &mut state::Tx,
+    sync: &Sync,
+    report: &SyncReport,
+    todo: serde_json::Value,
+    now: Timestamp,
+) -> Result<(), DaemonError> {
     let run = SyncRun {
         sync: sync.name.clone(),
         definition: sync.definition.clone(),
         as_of: now,
-        wanted,
-        left_out: left_out.clone(),
-        held: held.clone(),
+        wanted: report.wanted,
+        left_out: report.left_out.clone(),
+        held: report.held.clone(),
     };
-    state::sync::keep_run(&mut tx, &run).await?;
-    let counts = state::audience::counts(&mut tx, audience).await?;
+    state::sync::keep_run(tx, &run).await?;
     let by_code: BTreeMap<&str, u64> =
-        left_out.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
-    let body = json!({
-        "sync": sync.name.as_str(), "destination": keeps.at.destination.as_str(), "audience": keeps.at.name.as_str(),
-        "wanted": wanted, "left_out": by_code, "add": counts.todo(model::sync::Todo::Add),
-        "remove": counts.todo(model::sync::Todo::Remove), "opt_out": counts.todo(model::sync::Todo::OptOut),
-        "held": held.as_ref().map(|held| held.saw.clone()),
+        report.left_out.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
+    let mut body = json!({
+        "sync": sync.name.as_str(), "destination": sync.destination().as_str(), "wanted": report.wanted, "left_out": by_code,
+        "held": report.held.as_ref().map(|held| held.saw.clone()),
     });
-    state::audit::append(&mut tx, &[Entry { kind: "sync_run", at: now, body }]);
-    tx.commit().await?;
-    let at = KeptAt::Audience(keeps.at.clone());
-    Ok(SyncReport { sync: sync.name.clone(), at, wanted, left_out, held })
+    if let (Some(body), serde_json::Value::Object(todo)) = (body.as_object_mut(), todo) {
+        body.extend(todo);
+    }
+    state::audit::append(tx, &[Entry { kind: "sync_run", at: now, body }]);
+    Ok(())
 }

@@ -15,11 +15,9 @@ use model::{ProfileNumber, Reason, Refusal, Value};
 use project::RecordTexts;
 use roaring::RoaringBitmap;
 use serde_json::{Value as Json, json};
-use state::audit::Entry;
 use state::record::{Put, RecordKey};
-use state::sync::SyncRun;
 
-use super::compare::{acceptance, everybody};
+use super::compare::{acceptance, everybody, keep};
 use crate::daemon::{Daemon, DaemonError, Surroundings};
 use crate::people;
 use crate::records::{Content, seal};
@@ -260,31 +258,14 @@ impl Comparison<'_> {
         if held.is_none() {
             state::record::let_leave(&mut tx, set).await?;
         }
-        let run = SyncRun {
-            sync: sync.name.clone(),
-            definition: sync.definition.clone(),
-            as_of: now,
-            wanted,
-            left_out: left_out.clone(),
-            held: held.clone(),
-        };
-        state::sync::keep_run(&mut tx, &run).await?;
         let counts = state::record::counts(&mut tx, set).await?;
-        let by_code: BTreeMap<&str, u64> =
-            left_out.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
-        let body = json!({
-            "sync": sync.name.as_str(), "destination": record.at.destination.as_str(), "object": record.at.object,
-            "wanted": wanted, "left_out": by_code, "write": counts.todo(RecordTodo::Write), "clear": counts.todo(RecordTodo::Clear),
-            "held": held.as_ref().map(|held| held.saw.clone()),
+        let todo = json!({
+            "object": record.at.object, "write": counts.todo(RecordTodo::Write), "clear": counts.todo(RecordTodo::Clear),
         });
-        state::audit::append(&mut tx, &[Entry { kind: "sync_run", at: now, body }]);
+        let at = KeptAt::Records(record.at.clone());
+        let report = SyncReport { sync: sync.name.clone(), at, wanted, left_out, held };
+        keep(&mut tx, sync, &report, todo, now).await?;
         tx.commit().await?;
-        Ok(SyncReport {
-            sync: sync.name.clone(),
-            at: KeptAt::Records(record.at.clone()),
-            wanted,
-            left_out,
-            held,
-        })
+        Ok(report)
     }
 }

@@ -32,4 +32,4 @@ CREATE TABLE record_entry (
 );
 CREATE INDEX record_entry_todo ON record_entry (record_set, todo, subject) WHERE todo <> 'nothing';
 CREATE INDEX record_entry_subject ON record_entry (subject);
-CREATE INDEX record_entry_key ON record_entry (record_set, key_hash);
+CREATE INDEX record_entry_hash ON record_entry (record_set, key_hash);
