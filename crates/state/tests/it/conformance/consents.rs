@@ -158,6 +158,20 @@ pub(crate) async fn suppression_is_by_person_and_address(state: &State) {
     assert_eq!(tx.ask(consent::suppressions(&numbers, &[])).await.unwrap(), [manual]);
 }
 
+async fn opt_out(state: State, subject: SuppressionSubject) {
+    let mut tx = state.write().await.unwrap();
+    let entry = Suppression {
+        subject,
+        channel: None,
+        reason: Reason::Manual,
+        since: at(9),
+        source: String::new(),
+        spares_transactional: false,
+    };
+    consent::suppress(&mut tx, &entry).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
 pub(crate) async fn suppressing_waits_for_the_armer(state: &State) {
     let mut tx = state.write().await.unwrap();
     people(&mut tx, 1).await;
@@ -175,25 +189,15 @@ pub(crate) async fn suppressing_waits_for_the_armer(state: &State) {
             .await
             .unwrap()
             .len();
-        let opted_out = tokio::spawn({
-            let state = state.clone();
-            async move {
-                let mut tx = state.write().await.unwrap();
-                let entry = Suppression {
-                    subject,
-                    channel: None,
-                    reason: Reason::Manual,
-                    since: at(9),
-                    source: String::new(),
-                    spares_transactional: false,
-                };
-                consent::suppress(&mut tx, &entry).await.unwrap();
-                tx.commit().await.unwrap();
-            }
-        });
-        for _ in 0..50 {
+        let opted_out = tokio::spawn(opt_out(state.clone(), subject));
+        for _ in 0..10 {
             tokio::task::yield_now().await;
             meta::get(&mut armer, "round trip").await.unwrap();
+            if state.is_postgres() {
+                // However slow the machine is: whoever does the same later, and waits for nobody, is through, and so would the first be.
+                let other = SuppressionSubject::Address(AddressHash::known("other"));
+                opt_out(state.clone(), other).await;
+            }
             assert!(
                 !opted_out.is_finished(),
                 "an opt-out returned before what it should have stopped was armed"
