@@ -138,7 +138,7 @@ fn with_token(request: HttpRequest, token: &Secret) -> Request {
 }
 
 fn get(url: &str, token: &Secret) -> Request {
-    with_token(HttpRequest::json(Method::Get, url, &Value::Null).without_body(), token)
+    with_token(HttpRequest::get(url), token)
 }
 
 /// More than one would be a mistake of ours.

@@ -98,7 +98,7 @@ impl Connector for Postmark {
             .map_or_else(String::new, |stream| format!("&messagestream={}", percent(stream)));
         let filter = format!("count=1&offset=0&metadata_delivery={}{stream}", percent(echo));
         let (url, echo) = (format!("{}/messages/outbound?{filter}", self.api.base), echo.to_owned());
-        let request = HttpRequest::json(Method::Get, url, &Value::Null).without_body();
+        let request = HttpRequest::get(url);
         Some(ask(Request::Http(self.with_token(request)), move |reply| found(&reply, &echo)))
     }
 }

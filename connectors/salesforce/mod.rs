@@ -226,7 +226,7 @@ impl Salesforce {
 }
 
 fn get(url: &str, token: &str) -> Request {
-    let request = HttpRequest::json(Method::Get, url, &Value::Null).without_body();
+    let request = HttpRequest::get(url);
     Request::Http(request.secret("authorization", format!("Bearer {token}")))
 }
 

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use connector::feedback::{Hearing, Inbound, NotHeard, Told, ToldKind, read_echo};
 use connector::http::host_and_port;
-use connector::{HttpReply, HttpRequest, Method};
+use connector::{HttpReply, HttpRequest};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 use serde_json::Value;
@@ -30,12 +30,12 @@ pub(super) fn hear(topic: &str, inbound: &Inbound, answers: &[HttpReply]) -> Res
         return Err(NotHeard::Forged);
     }
     let Some((certificate, more)) = answers.split_first() else {
-        return Ok(Hearing::Ask { request: get(certificate_url), holds: true });
+        return Ok(Hearing::Ask { request: HttpRequest::get(certificate_url), holds: true });
     };
     verify(&body, certificate)?;
     match text("Type") {
         "SubscriptionConfirmation" if more.is_empty() && is_of_sns(text("SubscribeURL")) => {
-            Ok(Hearing::Ask { request: get(text("SubscribeURL")), holds: false })
+            Ok(Hearing::Ask { request: HttpRequest::get(text("SubscribeURL")), holds: false })
         }
         "Notification" => {
             let event: Value = serde_json::from_str(text("Message")).map_err(|_| NotHeard::Garbled)?;
@@ -43,10 +43,6 @@ pub(super) fn hear(topic: &str, inbound: &Inbound, answers: &[HttpReply]) -> Res
         }
         _ => Ok(Hearing::nothing()),
     }
-}
-
-fn get(url: &str) -> HttpRequest {
-    HttpRequest::json(Method::Get, url, &Value::Null).without_body()
 }
 
 /// Whether an address is of SNS itself: `https://sns.REGION.amazonaws.com/`.

@@ -144,9 +144,7 @@ impl Context {
             Ok(_) => self.looking(project).await,
             Err(_) => {
                 let scratch = State::scratch(None).await?;
-                let mut tx = scratch.write().await?;
-                let keys = Keys::load_or_create(&mut tx, &state::RootKey::generate()?, self.now()).await?;
-                tx.commit().await?;
+                let keys = forgotten_keys(&scratch, self.now()).await?;
                 let source = daemon::open::source(&project).await?;
                 Ok(Daemon::new(
                     project,
@@ -179,13 +177,7 @@ impl Context {
         let scratch = State::scratch(state.as_ref()).await?;
         let keys = match keys {
             Some(keys) => keys,
-            // Nothing ran yet: keys that are forgotten with the plan.
-            None => {
-                let mut tx = scratch.write().await?;
-                let keys = Keys::load_or_create(&mut tx, &state::RootKey::generate()?, now).await?;
-                tx.commit().await?;
-                keys
-            }
+            None => forgotten_keys(&scratch, now).await?,
         };
         let carriers = daemon::open::carriers(&project, connectors::ALL)?;
         let daemon = Daemon::new(
@@ -235,6 +227,14 @@ impl Context {
             _ => Ok(()),
         }
     }
+}
+
+/// Keys where nothing ran yet: they are forgotten with the state that is made up.
+async fn forgotten_keys(scratch: &State, now: Timestamp) -> Result<Keys, Failure> {
+    let mut tx = scratch.write().await?;
+    let keys = Keys::load_or_create(&mut tx, &state::RootKey::generate()?, now).await?;
+    tx.commit().await?;
+    Ok(keys)
 }
 
 /// The connectors of this build, as the project room wants them.

@@ -90,6 +90,11 @@ impl HttpRequest {
         Self { method, url: url.into(), headers, body: Arc::from(body.to_string().into_bytes()) }
     }
 
+    /// A question without a body, whose answer is JSON.
+    pub fn get(url: impl Into<String>) -> Self {
+        Self::json(Method::Get, url, &serde_json::Value::Null).without_body()
+    }
+
     /// The same without a body, and without a header that speaks of one.
     #[must_use]
     pub fn without_body(mut self) -> Self {

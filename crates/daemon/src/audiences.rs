@@ -30,18 +30,13 @@ use tokio::time::Instant;
 use crate::daemon::{Carrier, Daemon, DaemonError, Surroundings, halts};
 use crate::driver::Driver;
 use crate::people::{self, Crowd, Facts, People};
-use crate::push::{halt, pause_after};
+use crate::push::{Halves, Then, halt, is_lost, pause_after};
 use crate::report::{PushReport, Pushed};
 
 /// What a sealed member is bound to.
 pub(crate) const MEMBER: &str = "audience.member";
 /// Entries that are read at once.
 const PAGE: u32 = 1_000;
-/// Requests that a batch may cost beyond its own, to find the rows that a destination refuses;
-const HALVES_MAX: usize = 64;
-/// and while it has not taken a single one: then it is not about a row.
-const HALVES_MAX_IN_VAIN: usize = 16;
-
 /// The key under which a person's word waits that so many may leave in the next run of a sync.
 pub fn acceptance_key(sync: &SyncName) -> String {
     format!("accept.sync.{sync}")
@@ -173,12 +168,6 @@ struct Pusher<'a> {
     pushed: &'a mut Pushed,
 }
 
-/// What follows for the audience from what a destination said.
-enum Then {
-    GoOn,
-    Stop,
-}
-
 /// What is handed over in one request: what a person is known by, and all entries it stands for.
 #[derive(Clone)]
 struct Row {
@@ -216,7 +205,7 @@ impl Pusher<'_> {
                 self.halt(refusal);
                 return Ok(());
             }
-            if matches!(self.send(todo, verb, work, &kind).await?, Then::Stop) {
+            if self.send(todo, verb, work, &kind).await? == Then::Stop {
                 return Ok(());
             }
         }
@@ -262,29 +251,22 @@ impl Pusher<'_> {
                 None => return Ok(Then::Stop),
             },
         };
-        let mut waiting = vec![self.rows(work)?];
-        let (mut extra, mut is_any_taken) = (0, false);
-        while let Some(rows) = waiting.pop() {
+        let mut halves = Halves::of(self.rows(work)?);
+        while let Some(rows) = halves.next() {
             self.driver.pace().await;
             let Some(rows) = self.look(verb, rows).await? else { continue };
             let (armed, count) = (Instant::now(), rows.len());
             let changed = self.exchange(&remote, verb, &rows, kind, armed).await;
-            let halves = !mutant("batch_whole")
-                && match &changed {
-                    Changed::All(Outcome::Rejected { .. }) => count > 1,
-                    Changed::AllBut { refused, .. } => *refused > 0 && *refused < count as u64,
-                    Changed::All(_) | Changed::Each(_) => false,
-                };
-            is_any_taken |= !matches!(changed, Changed::All(_));
-            is_any_taken |= matches!(changed, Changed::All(Outcome::Accepted { .. }));
-            let most = if is_any_taken { HALVES_MAX } else { HALVES_MAX_IN_VAIN };
-            if halves && extra + 2 <= most {
-                extra += 2;
-                let (first, second) = rows.split_at(count / 2);
-                waiting.extend([second.to_vec(), first.to_vec()]);
+            let (is_refused, is_any_taken) = match &changed {
+                Changed::All(Outcome::Rejected { .. }) => (true, false),
+                Changed::All(outcome) => (false, matches!(outcome, Outcome::Accepted { .. })),
+                Changed::AllBut { refused, .. } => (*refused > 0 && *refused < count as u64, true),
+                Changed::Each(_) => (false, true),
+            };
+            if halves.halve(&rows, is_refused, is_any_taken) {
                 continue;
             }
-            if matches!(self.keep(todo, verb, rows, changed).await?, Then::Stop) {
+            if self.keep(todo, verb, rows, changed).await? == Then::Stop {
                 return Ok(Then::Stop);
             }
         }
@@ -481,7 +463,7 @@ impl Pusher<'_> {
             return Ok(());
         }
         self.audience.failures += 1;
-        let (pause, why) = pause_after(outcome, self.audience.failures);
+        let (pause, Refusal { saw: why, .. }) = pause_after(outcome, self.audience.failures);
         tracing::warn!(
             destination = %self.audience.at.destination, audience = %self.audience.at.name,
             "Audience `{}` at `{}` is tried again in {}s: {why}.", self.audience.at.name, self.audience.at.destination, pause.as_secs()
@@ -542,13 +524,11 @@ fn count(told: &mut PushReport, verb: Verb, outcome: &Outcome, had: Has) -> Said
             told.rejected += 1;
             Said::Refused(had, *reason)
         }
-        // It may have been taken before the answer was lost, or before the provider broke down over it.
-        (Outcome::InDoubt { .. }, _)
-        | (Outcome::Retry { reason: Reason::OutcomeUnknown | Reason::FailRemote5xx, .. }, _) => {
+        (outcome, _) if is_lost(outcome) => {
             told.unknown += 1;
             Said::Nothing(Has::Maybe)
         }
-        (Outcome::Retry { .. } | Outcome::Halt { .. } | Outcome::NotArmed, _) => {
+        _ => {
             told.not_taken += 1;
             Said::Nothing(had)
         }

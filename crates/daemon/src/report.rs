@@ -171,6 +171,7 @@ impl RecordReport {
         self.rejected += other.rejected;
         self.unknown += other.unknown;
         self.not_taken += other.not_taken;
+        // What waits is as of the last pass, not the sum of all.
         self.to_write = other.to_write;
         self.to_undo = other.to_undo;
     }

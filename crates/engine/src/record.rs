@@ -118,8 +118,8 @@ pub fn plan_entries(entries: &[RecordEntry], wanted: Wanted<'_>, gone: Gone) -> 
             Wanted::Gone(reason) if gone == Gone::Leave => (RecordTodo::Nothing, reason),
             Wanted::Record(..) if gone == Gone::Leave => (RecordTodo::Nothing, Reason::SegmentLeft),
             Wanted::Gone(reason) => (RecordTodo::Leaves, reason),
-            // Another record holds it now.
-            Wanted::Record(..) => (RecordTodo::Clear, Reason::SegmentLeft),
+            // Another record holds it now. A key that is made in another way moves all of them at once.
+            Wanted::Record(..) => (RecordTodo::Leaves, Reason::SegmentLeft),
         };
         if entry.has == Has::No {
             planned.push(PlannedEntry::Forget { key });

@@ -57,7 +57,7 @@ impl Fields {
                 FieldText::Constant(value) => Kind::Constant(value.clone()),
                 FieldText::Template(text) => {
                     let mut mistakes = Vec::new();
-                    check(text, roots, &mut compiled.used, &mut mistakes);
+                    check(name, text, roots, &mut compiled.used, &mut mistakes);
                     let template = format!("{position}/{name}.text");
                     let (source, kind) = match one_tag(text) {
                         Some(inner) => {
@@ -69,7 +69,7 @@ impl Fields {
                         && let Err(error) = compiled.environment.add_template_owned(template, source)
                     {
                         let detail = error.detail().unwrap_or("it cannot be read").to_owned();
-                        mistakes.push(Mistake::at("T0201", "", text, 0, text.len(), detail));
+                        mistakes.push(Mistake::at("T0201", name, text, 0, text.len(), detail));
                     }
                     wrong.extend(mistakes.into_iter().map(|mistake| (name.clone(), mistake)));
                     kind
@@ -127,8 +127,8 @@ fn one_tag(text: &str) -> Option<&str> {
 }
 
 /// Looks through one text: syntax, names, and whether it names what it may.
-fn check(text: &str, roots: &[&str], used: &mut Vec<Used>, wrong: &mut Vec<Mistake>) {
-    let whole = Text { file: "", whole: text, text, from: 0, exact: true };
+fn check(field: &str, text: &str, roots: &[&str], used: &mut Vec<Used>, wrong: &mut Vec<Mistake>) {
+    let whole = Text { file: field, whole: text, text, from: 0, exact: true };
     let found = lint::look(whole);
     wrong.extend(found.mistakes.iter().cloned());
     let mut named = Vec::new();
@@ -139,7 +139,7 @@ fn check(text: &str, roots: &[&str], used: &mut Vec<Used>, wrong: &mut Vec<Mista
         if !is_time && !roots.contains(&root) {
             let known = roots.join("`, `");
             let mut mistake =
-                Mistake::at("T0302", "", text, 0, text.len(), format!("there is no `{root}` here"));
+                Mistake::at("T0203", field, text, 0, text.len(), format!("there is no `{root}` here"));
             mistake.hint = Some(format!("a record is made of `{known}`, `now` and `today`"));
             (mistake.line, mistake.column, mistake.len) = (one.line, one.column, one.len);
             wrong.push(mistake);

@@ -1,7 +1,7 @@
 //! A rendered message as bytes for a mail server: headers, envelope, MIME. Every header is checked before it is written, every
 //! line ends in CRLF, and nothing is drawn: the same letter gives the same bytes.
 //!
-//! Deliberately absent: `mailto:` links and return paths of their own, since nothing reads what would come back; attachments.
+//! Deliberately absent: attachments.
 
 use std::fmt;
 use std::sync::Arc;

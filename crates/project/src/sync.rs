@@ -356,33 +356,31 @@ fn record_sync(
 
 /// Compiles fields; what they name of people and accounts is looked up with all else.
 fn compile(fields: &[RawField], roots: &[&str], cx: &mut Cx<'_>) -> Option<Fields> {
-    let mut all_read = true;
-    for field in fields {
-        let one = [(field.name.clone(), field.text.clone())];
-        match Fields::compile(&one, roots) {
-            Ok(made) => {
-                for used in made.used() {
-                    let Some(name) = used.name.clone() else { continue };
-                    let column = Column { name, tests: Vec::new(), values: Vec::new() };
-                    let what = match used.root.as_str() {
-                        "profile" => Mentioned::Profile(column),
-                        "account" => Mentioned::Account(column),
-                        _ => continue,
-                    };
-                    cx.mentions.push(Mention { span: field.at, what });
+    let at = |name: &str| fields.iter().find(|field| field.name == name).map(|field| field.at);
+    let all: Vec<_> = fields.iter().map(|field| (field.name.clone(), field.text.clone())).collect();
+    match Fields::compile(&all, roots) {
+        Ok(compiled) => {
+            for used in compiled.used() {
+                let (Some(name), Some(span)) = (used.name.clone(), at(&used.file)) else { continue };
+                let column = Column { name, tests: Vec::new(), values: Vec::new() };
+                let what = match used.root.as_str() {
+                    "profile" => Mentioned::Profile(column),
+                    "account" => Mentioned::Account(column),
+                    _ => continue,
+                };
+                cx.mentions.push(Mention { span, what });
+            }
+            Some(compiled)
+        }
+        Err(mistakes) => {
+            for (field, mistake) in mistakes {
+                let Some(span) = at(&field) else { continue };
+                let shown = cx.mistake(mistake.code, span, mistake.message);
+                if let Some(hint) = mistake.hint {
+                    shown.hint(hint);
                 }
             }
-            Err(mistakes) => {
-                all_read = false;
-                for (_, mistake) in mistakes {
-                    let shown = cx.mistake(mistake.code, field.at, mistake.message);
-                    if let Some(hint) = mistake.hint {
-                        shown.hint(hint);
-                    }
-                }
-            }
+            None
         }
     }
-    let all: Vec<_> = fields.iter().map(|field| (field.name.clone(), field.text.clone())).collect();
-    all_read.then(|| Fields::compile(&all, roots).ok()).flatten()
 }

@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use aws_lc_rs::{hmac, rand};
 use base64::Engine as _;
@@ -167,6 +168,11 @@ impl Keys {
     /// alone, and whoever guesses could not try often enough to matter.
     pub fn return_proof(&self, tag: &str) -> String {
         self.keyed_hash("return", tag)[..10].to_owned()
+    }
+
+    /// Whether an address that mail came back to shows that it was ours.
+    pub fn is_return_proof(&self, tag: &str, proof: &str) -> bool {
+        verify_slices_are_equal(self.return_proof(tag).as_bytes(), proof.as_bytes()).is_ok()
     }
 
     /// How an erased person's id is known.

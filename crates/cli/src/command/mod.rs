@@ -1,6 +1,5 @@
 //! The commands, one file each.
 
-mod audiences;
 pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod connector;
@@ -17,6 +16,7 @@ pub(crate) mod maintain;
 pub(crate) mod playbook;
 pub(crate) mod preview;
 pub(crate) mod profile;
+mod pushed;
 pub(crate) mod records;
 pub(crate) mod redrive;
 pub(crate) mod run;

@@ -20,7 +20,7 @@ use state::control::Halt;
 use tokio::sync::watch;
 use web::Site;
 
-use super::audiences;
+use super::pushed;
 use crate::args::Run;
 use crate::context::Context;
 use crate::failure::{Failure, code};
@@ -231,7 +231,7 @@ fn plan_json(plan: &Plan) -> Value {
         .map(|((playbook, hour), count)| json!({ "playbook": playbook.as_str(), "hour": hour.to_string(), "messages": count }))
         .collect();
     json["hours"] = Value::Array(hours);
-    audiences::name(&mut json, plan);
+    pushed::name(&mut json, plan);
     json
 }
 
@@ -324,7 +324,7 @@ fn passed_json(passed: &Passed, queue: &BTreeMap<&'static str, u64>) -> Value {
         "halted": halted,
         "guards": guards,
         "waiting": waiting,
-        "audiences": audiences::json(passed), "records": audiences::records_json(passed),
+        "audiences": pushed::json(passed), "records": pushed::records_json(passed),
     })
 }
 
@@ -349,7 +349,7 @@ fn people_summary(project: &Project, passed: &Passed) -> String {
             reason.meaning()
         ));
     }
-    text.push_str(&audiences::for_people(passed, ["added", "removed"]));
+    text.push_str(&pushed::for_people(passed, ["added", "removed"]));
     for (destination, refusal) in pumped.halted.iter().chain(&passed.pushed.halted) {
         text.push_str(&format!(
             "\ndestination `{destination}` cannot be used: {} ({})\n",
@@ -457,8 +457,8 @@ fn people_plan(project: &Project, plan: &Plan) -> String {
             reason.meaning()
         ));
     }
-    text.push_str(&audiences::for_people(&plan.passed, ["would be added", "would be removed"]));
-    text.push_str(&audiences::names(plan));
+    text.push_str(&pushed::for_people(&plan.passed, ["would be added", "would be removed"]));
+    text.push_str(&pushed::names(plan));
     if !plan.hours.is_empty() {
         text.push_str("\nmessages by hour\n");
         let most = plan.hours.values().max().copied().unwrap_or(1).max(1);

@@ -76,14 +76,15 @@ pub async fn dry_run(
     if let Some(refusal) = refused {
         return Ok(Err(refusal));
     }
-    for page in work.chunks(kind.rows_max) {
+    let mut rest = &work[..];
+    while !rest.is_empty() {
+        let (page, after) = rest.split_at(pusher.rows.min(rest.len()));
         let lines = match pusher.look(RecordTodo::Write, page.to_vec()).await? {
             Ok(lines) => lines,
-            Err(outcome) => {
-                let (_, saw) = pause_after(&outcome, 1);
-                return Ok(Err(Refusal { reason: Reason::FailConnect, saw }));
-            }
+            Err(outcome) if pusher.reads_fewer_after(&outcome, page.len()) => continue,
+            Err(outcome) => return Ok(Err(pause_after(&outcome, 1).1)),
         };
+        rest = after;
         foreseen.extend(lines.into_iter().map(|line| {
             let stands = |name: &String| line.found.as_ref()?.fields.get(name).cloned();
             let changes = line

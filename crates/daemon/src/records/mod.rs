@@ -18,6 +18,7 @@ use engine::record::{
     FieldValues, Present, RecordPast, RowPlan, adopt, hand_over, plan_record, plan_undo, taken,
 };
 use jiff::{SignedDuration, Timestamp};
+use model::fault::mutant;
 use model::sync::{Has, OnEdit, RecordSync, RecordTodo};
 use model::{Reason, Refusal};
 use serde::{Deserialize, Serialize};
@@ -28,17 +29,13 @@ use tokio::time::Instant;
 
 use crate::daemon::{Carrier, Daemon, DaemonError, halts};
 use crate::driver::Driver;
-use crate::push::{halt, pause_after};
+use crate::push::{Halves, Then, halt, is_lost, pause_after};
 use crate::report::{Pushed, RecordReport};
 
 pub use dry_run::{Foreseen, dry_run};
 
 /// What a sealed record is bound to.
 const RECORD: &str = "record";
-/// Requests that a batch may cost beyond its own, to find the rows that a destination refuses;
-const HALVES_MAX: usize = 64;
-/// and while it has not taken a single one: then it is not about a row.
-const HALVES_MAX_IN_VAIN: usize = 16;
 /// What was made a moment ago may not be found yet, where a provider finds records by an index. So long nothing is made again.
 const FOUND_AFTER: SignedDuration = SignedDuration::from_mins(2);
 
@@ -136,13 +133,6 @@ struct Pusher<'a> {
     rows: usize,
     now: Timestamp,
     pushed: &'a mut Pushed,
-}
-
-/// What follows for the set from what a destination said.
-#[derive(PartialEq, Eq)]
-enum Then {
-    GoOn,
-    Stop,
 }
 
 /// One record under way.
@@ -262,7 +252,7 @@ impl Pusher<'_> {
                     .await?;
                 Ok(Then::Stop)
             }
-            Described::Not(outcome) => self.stop_after(&outcome).await,
+            Described::Not(outcome) => self.stop_after(&outcome, SignedDuration::ZERO).await,
         }
     }
 
@@ -271,12 +261,8 @@ impl Pusher<'_> {
         let count = work.len();
         let lines = match self.look(todo, work).await? {
             Ok(lines) => lines,
-            // So many have more to say than an answer holds.
-            Err(Outcome::Rejected { .. }) if count > 1 => {
-                self.rows = count / 2;
-                return Ok(Then::GoOn);
-            }
-            Err(outcome) => return self.stop_after(&outcome).await,
+            Err(outcome) if self.reads_fewer_after(&outcome, count) => return Ok(Then::GoOn),
+            Err(outcome) => return self.stop_after(&outcome, SignedDuration::ZERO).await,
         };
         let (mut settled, mut report) = (Vec::new(), RecordReport::default());
         let (mut there, mut not_there) = (Vec::new(), Vec::new());
@@ -306,6 +292,15 @@ impl Pusher<'_> {
             }
         }
         Ok(Then::GoOn)
+    }
+
+    /// Whether fewer are read from now on: so many have more to say than an answer holds.
+    fn reads_fewer_after(&mut self, outcome: &Outcome, count: usize) -> bool {
+        let is_too_much = matches!(outcome, Outcome::Rejected { .. }) && count > 1;
+        if is_too_much {
+            self.rows = count / 2;
+        }
+        is_too_much
     }
 
     /// What is there of each, and what follows. `Err`: it cannot be read now.
@@ -377,22 +372,17 @@ impl Pusher<'_> {
 
     /// Hands a group over: notes what may stand there from then on, writes, in halves where that is needed, and keeps what is said.
     async fn send(&mut self, todo: RecordTodo, group: Vec<Line>) -> Result<Then, DaemonError> {
-        let mut waiting = vec![group];
-        let (mut extra, mut is_any_taken) = (0, false);
-        while let Some(lines) = waiting.pop() {
+        let mut halves = Halves::of(group);
+        while let Some(lines) = halves.next() {
             self.driver.pace().await;
             let lines = self.note(todo, lines).await?;
             if lines.is_empty() {
                 continue;
             }
-            let (armed, count) = (Instant::now(), lines.len());
-            let wrote = self.write(&lines, armed).await;
-            is_any_taken |= matches!(wrote, Wrote::Each(_) | Wrote::All(Outcome::Accepted { .. }));
-            let most = if is_any_taken { HALVES_MAX } else { HALVES_MAX_IN_VAIN };
-            if matches!(wrote, Wrote::All(Outcome::Rejected { .. })) && count > 1 && extra + 2 <= most {
-                extra += 2;
-                let (first, second) = lines.split_at(count / 2);
-                waiting.extend([second.to_vec(), first.to_vec()]);
+            let wrote = self.write(&lines, Instant::now()).await;
+            let is_refused = matches!(wrote, Wrote::All(Outcome::Rejected { .. }));
+            let is_any_taken = matches!(wrote, Wrote::Each(_) | Wrote::All(Outcome::Accepted { .. }));
+            if halves.halve(&lines, is_refused, is_any_taken) {
                 continue;
             }
             if self.settle(todo, lines, wrote).await? == Then::Stop {
@@ -488,11 +478,7 @@ impl Pusher<'_> {
                     line.settled(had, RecordTodo::Rejected, *reason)
                 }
                 outcome => {
-                    let is_lost = matches!(
-                        outcome,
-                        Outcome::InDoubt { .. }
-                            | Outcome::Retry { reason: Reason::OutcomeUnknown | Reason::FailRemote5xx, .. }
-                    );
+                    let is_lost = is_lost(outcome);
                     report.unknown += u64::from(is_lost);
                     report.not_taken += u64::from(!is_lost);
                     stop = stop.or_else(|| Some((outcome.clone(), is_lost && line.found.is_none())));
@@ -512,11 +498,8 @@ impl Pusher<'_> {
         }
         match stop {
             Some((outcome, may_be_made)) => {
-                self.stop_after(&outcome).await?;
-                if may_be_made && !self.is_unique {
-                    self.wait(FOUND_AFTER).await?;
-                }
-                Ok(Then::Stop)
+                let may_be_made = may_be_made && !self.is_unique && !mutant("made_again_at_once");
+                self.stop_after(&outcome, if may_be_made { FOUND_AFTER } else { SignedDuration::ZERO }).await
             }
             None if self.set.failures > 0 => {
                 self.set.failures = 0;
@@ -552,19 +535,14 @@ impl Pusher<'_> {
         Ok(())
     }
 
-    /// What is not an answer to what was asked: nothing is tried for a while.
-    async fn stop_after(&mut self, outcome: &Outcome) -> Result<Then, DaemonError> {
-        if let Outcome::Halt { reason, detail } = outcome {
-            let refusal = Refusal { reason: *reason, saw: detail.clone() };
+    /// What is not an answer to what was asked: nothing is tried for a while, and not before `at_least`.
+    async fn stop_after(&mut self, outcome: &Outcome, at_least: SignedDuration) -> Result<Then, DaemonError> {
+        let (pause, refusal) = pause_after(outcome, self.set.failures + 1);
+        if matches!(outcome, Outcome::Halt { .. }) {
             halt(self.daemon, &self.set.at.destination, refusal, self.pushed, self.now);
-            return Ok(Then::Stop);
+        } else {
+            self.put_off(pause.max(at_least), refusal).await?;
         }
-        let reason = match outcome {
-            Outcome::Retry { reason, .. } | Outcome::Rejected { reason, .. } => *reason,
-            _ => Reason::OutcomeUnknown,
-        };
-        let (pause, saw) = pause_after(outcome, self.set.failures + 1);
-        self.put_off(pause, Refusal { reason, saw }).await?;
         Ok(Then::Stop)
     }
 
@@ -575,10 +553,6 @@ impl Pusher<'_> {
             "The records of sync `{}` at `{}` are tried again in {}s: {}.", self.set.sync, self.set.at.destination, pause.as_secs(), refusal.saw
         );
         self.pushed.records_put_off.insert(self.set.sync.clone(), refusal);
-        self.wait(pause).await
-    }
-
-    async fn wait(&self, pause: SignedDuration) -> Result<(), DaemonError> {
         let due_at = self.now.checked_add(pause).unwrap_or(self.now);
         let mut tx = self.daemon.deciding().await?;
         state::record::try_at(&mut tx, self.set.number, due_at, self.set.failures).await?;

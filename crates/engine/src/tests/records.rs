@@ -1,11 +1,14 @@
 //! What is written into records: what is wanted in the end, and nobody else's word lost.
 
-use model::sync::OnEdit;
+use model::Reason;
+use model::id::IdentityHash;
+use model::sync::{Gone, Has, OnEdit, RecordEntry, RecordTodo};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::record::{
-    FieldValues, Present, RecordPast, adopt, hand_over, is_same, plan_record, plan_undo, taken,
+    FieldValues, PlannedEntry, Present, RecordPast, Wanted, adopt, hand_over, is_same, plan_entries,
+    plan_record, plan_undo, taken,
 };
 
 fn fields(pairs: &[(&str, Value)]) -> FieldValues {
@@ -212,5 +215,63 @@ fn a_value_is_the_same_however_a_crm_writes_it() {
         (json!("a"), json!(null)),
     ] {
         assert!(!is_same(&one, &other), "{one} {other}");
+    }
+}
+
+fn entry(key: &str, todo: RecordTodo, has: Has, reason: Reason) -> RecordEntry {
+    RecordEntry { key: IdentityHash::known(key.to_owned()), digest: "d".to_owned(), todo, has, reason }
+}
+
+fn put(key: &str, todo: RecordTodo, reason: Reason, is_new: bool) -> PlannedEntry {
+    PlannedEntry::Put { key: IdentityHash::known(key.to_owned()), todo, reason, is_new }
+}
+
+#[test]
+fn what_is_gone_stays_or_waits_until_it_is_known_that_not_too_many_are() {
+    let key = |text: &str| IdentityHash::known(text.to_owned());
+    let there = entry("old", RecordTodo::Nothing, Has::Yes, Reason::OkApplied);
+    let never = entry("never", RecordTodo::Write, Has::No, Reason::OkDue);
+    let both = [there.clone(), never];
+    let forget = PlannedEntry::Forget { key: key("never") };
+    let (left, new) = (Reason::SegmentLeft, key("new"));
+    for (wanted, first) in [
+        (Wanted::Gone(left), None),
+        // A key that changed: the new record is written, and the old one is as one that is gone.
+        (Wanted::Record(&new, "d"), Some(put("new", RecordTodo::Write, Reason::OkDue, true))),
+    ] {
+        for (gone, todo) in [(Gone::Leave, RecordTodo::Nothing), (Gone::Clear, RecordTodo::Leaves)] {
+            let expected: Vec<_> =
+                first.clone().into_iter().chain([put("old", todo, left, false), forget.clone()]).collect();
+            assert_eq!(plan_entries(&both, wanted, gone), expected, "{wanted:?} {gone:?}");
+        }
+    }
+    // What cannot be made now stays as it is, whatever becomes of those who are gone; and what is told once is not told again.
+    let missing = Reason::VarMissing;
+    let unmade = plan_entries(std::slice::from_ref(&there), Wanted::Unmade(missing), Gone::Clear);
+    assert_eq!(unmade, [put("old", RecordTodo::Nothing, missing, false)]);
+    for todo in [RecordTodo::Leaves, RecordTodo::Clear] {
+        assert_eq!(plan_entries(&[entry("old", todo, Has::Yes, left)], Wanted::Gone(left), Gone::Clear), []);
+    }
+}
+
+#[test]
+fn a_record_is_written_until_it_is_as_it_is_wanted() {
+    let old = IdentityHash::known("old".to_owned());
+    for (todo, has, reason, is_done) in [
+        (RecordTodo::Nothing, Has::Yes, Reason::OkApplied, true),
+        (RecordTodo::Nothing, Has::Yes, Reason::HumanEditWins, true),
+        (RecordTodo::Write, Has::Maybe, Reason::OkDue, true),
+        (RecordTodo::Nothing, Has::Yes, Reason::SegmentLeft, false),
+        (RecordTodo::Nothing, Has::No, Reason::OkApplied, false),
+        (RecordTodo::Leaves, Has::Yes, Reason::SegmentLeft, false),
+        (RecordTodo::Clear, Has::Yes, Reason::SegmentLeft, false),
+        (RecordTodo::Rejected, Has::No, Reason::FailRemote4xx, false),
+    ] {
+        let own = [entry("old", todo, has, reason)];
+        let again = plan_entries(&own, Wanted::Record(&old, "d"), Gone::Leave);
+        let expected = (!is_done).then(|| put("old", RecordTodo::Write, Reason::OkDue, false));
+        assert_eq!(again, expected.into_iter().collect::<Vec<_>>(), "{todo:?} {has:?} {reason:?}");
+        let changed = plan_entries(&own, Wanted::Record(&old, "other"), Gone::Leave);
+        assert_eq!(changed, [put("old", RecordTodo::Write, Reason::OkDue, true)]);
     }
 }

@@ -295,7 +295,7 @@ async fn nothing_goes_where_nobody_receives_however_it_is_spelled() {
         "",
     ] {
         tried += 1;
-        let request = HttpRequest::json(Method::Get, url, &json!({})).without_body();
+        let request = HttpRequest::get(url);
         assert!(public.call(&request, Some(async || true)).await.is_err(), "{url}");
     }
     assert!(tried >= 400, "{tried}");
