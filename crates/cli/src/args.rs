@@ -114,6 +114,12 @@ pub(crate) enum Command {
         /// The backup.
         from: PathBuf,
     },
+    /// Put into the state what its journal knows and it does not: messages, opt-outs and erasures since the backup that was put back.
+    Reconcile {
+        /// Journals of other machines, besides the one beside the state: folders.
+        #[arg(long, value_name = "FOLDER")]
+        journal: Vec<PathBuf>,
+    },
     /// Bring the state database's schema up to date (Postgres; SQLite does it by itself).
     Migrate,
     /// Print a completion script for a shell.

@@ -104,7 +104,7 @@ impl Context {
 
     /// The state, to be changed by a person's act.
     pub(crate) async fn state_to_write(&self, project: &Project) -> Result<State, Failure> {
-        let state = State::open(&project.settings.state, &project.dir, Access::Create).await?;
+        let state = daemon::open::to_write(project).await?;
         self.refuse_going_back(&state).await?;
         Ok(state)
     }

@@ -52,6 +52,7 @@ fn answers_with_an_object(command: &Command) -> bool {
             | Command::Explain(_)
             | Command::Profile(_)
             | Command::Audit(args::Audit::Verify { .. })
+            | Command::Reconcile { .. }
             | Command::Version
     )
 }
@@ -92,6 +93,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Backup { to, verify: false } => command::maintain::backup(&context, &to).await,
         Command::Backup { to, verify: true } => command::maintain::verify(&context, &to).await,
         Command::Restore { from } => command::maintain::restore(&context, &from).await,
+        Command::Reconcile { journal } => command::maintain::reconcile(&context, &journal).await,
         Command::Migrate => command::maintain::migrate(&context).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();

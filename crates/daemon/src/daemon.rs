@@ -148,6 +148,15 @@ impl Daemon {
         self.disk.as_ref()?.is_low()
     }
 
+    /// Says that what goes out is not kept outside of the state, each time that this begins to be so.
+    pub(crate) fn say_if_not_journaled(&self) {
+        if let Some(why) = self.state.journal_failure() {
+            tracing::error!(
+                "The journal cannot be written ({why}): should the state be lost, nobody knows what goes out from now on."
+            );
+        }
+    }
+
     /// Who we are, among those who deliver on this state.
     pub fn node(&self) -> Arc<Node> {
         Arc::clone(&lock(&self.node))

@@ -30,6 +30,7 @@ pub(crate) async fn alive(
     known: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, DaemonError> {
+    daemon.say_if_not_journaled();
     if known.is_some_and(|known| now.duration_since(known).abs() < ALIVE_EVERY) {
         return Ok(known);
     }
@@ -70,7 +71,7 @@ pub(crate) async fn after_a_gap(
         keep_alive_at(tx, now).await?;
         let why = format!(
             "this state is of {last}, and a daemon ran here until {witnessed}: it was put back from a copy. What went out since is not known \
-             in it and would go again"
+             in it and would go again. `drumbeat reconcile` puts in what the journal knows"
         );
         return hold_all(daemon, tx, &why, now).await.map(Some);
     }

@@ -26,6 +26,7 @@ pub mod plan;
 pub mod preview;
 pub mod pump;
 pub mod push;
+pub mod reconcile;
 pub mod records;
 pub mod report;
 pub mod run;

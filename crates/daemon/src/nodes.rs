@@ -102,7 +102,7 @@ async fn recognise(daemon: &Daemon, tx: &mut Tx, now: Timestamp) -> Result<Optio
         Some(known) => {
             let reason = format!(
                 "Postgres failed over or was restored (from {known} to {identity}): what it had committed last may be lost, and \
-                 messages that went out since would go again. Compare the log with the provider's, then lift this"
+                 messages that went out since would go again. `drumbeat reconcile` puts in what the journals know; then lift this"
             );
             let body = serde_json::json!({ "scope": "everything", "why": reason, "actor": "drumbeat" });
             // Whoever lifts a halt that was there before must read of this, too.

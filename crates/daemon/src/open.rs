@@ -54,13 +54,22 @@ pub async fn daemon(
     node: &str,
     now: Timestamp,
 ) -> Result<Daemon, OpenError> {
-    let state = State::open(&project.settings.state, &project.dir, Access::Create).await?;
+    let state = to_write(&project).await?;
     // Before anything else is touched: an SQLite state has one node at a time.
     let node = state.join(node).await?;
     let keys = keys(&project, &state, now).await?;
     let source = source(&project).await?;
     let carriers = carriers(&project, kinds)?;
     Ok(Daemon::new(project, state, source, Arc::new(keys), carriers, node).minding_its_disk())
+}
+
+/// Opens the state, to be changed.
+pub async fn to_write(project: &Project) -> Result<State, StateError> {
+    let state = State::open(&project.settings.state, &project.dir, Access::Create).await?;
+    Ok(match &project.settings.journal {
+        Some(folder) => state.journaling_in(project.dir.join(folder)),
+        None => state,
+    })
 }
 
 /// Opens the warehouse.

@@ -28,6 +28,8 @@ pub struct Settings {
     pub colleagues: Vec<String>,
     /// `sqlite://PATH` (relative to the project) or `postgres://...`; a secret, since it may hold a password.
     pub state: Secret,
+    /// The folder of the journal, relative to the project; `None`: beside an SQLite state, in `.drumbeat` otherwise.
+    pub journal: Option<String>,
     /// The warehouse.
     pub warehouse: WarehouseSettings,
     /// Who speaks.

@@ -39,6 +39,9 @@ record! {
         "colleagues" colleagues: Option<Vec<String>>,
         /// `sqlite://PATH` or `postgres://...`.
         "state" state: Option<At<Secret>>,
+        /// The folder where it is kept, outside of the state, what went out and who said no: on another disk it outlives the state's. Otherwise beside an
+        /// SQLite state, and `.drumbeat/journal` with Postgres.
+        "journal" journal: Option<String>,
         /// What is read.
         "warehouse" warehouse: Needed<Warehouse>,
         /// Who speaks.

@@ -63,6 +63,7 @@ pub(crate) fn settings(
         deliver: root.deliver.unwrap_or(Deliver::Local),
         colleagues: root.colleagues.clone().unwrap_or_default(),
         state: state.map_or_else(|| Secret::new(DEFAULT_STATE), |state| state.value),
+        journal: root.journal.clone(),
         warehouse: WarehouseSettings {
             url: url?.value.clone(),
             schema: warehouse.schema.clone(),

@@ -193,8 +193,8 @@ async fn halt(fresh: &Path, manifest: &Manifest, now: Timestamp) -> Result<u64, 
     let mut tx: Tx = state.write().await?;
     let due = outbox::due_before(&mut tx, now).await?;
     let reason = format!(
-        "restored from a backup of {}: what went out since is not known here and would go again, and opt-outs since are missing. Compare \
-         the log with the provider's, put in the opt-outs, then lift this",
+        "restored from a backup of {}: what went out since is not known here and would go again, and opt-outs since are missing. `drumbeat \
+         reconcile` puts in what the journal knows of that; then lift this",
         manifest.made_at
     );
     control::lift(&mut tx, &HaltScope::All).await?;

@@ -10,6 +10,7 @@ use crate::ask::Question;
 use crate::audience;
 use crate::db::binds;
 use crate::dialect::{Rows, Sql, each, page};
+use crate::journal::{ConsentLine, Line};
 use crate::outbox::lock_profiles;
 use crate::row;
 use crate::{StateError, Tx};
@@ -36,6 +37,19 @@ pub async fn record(tx: &mut Tx, event: &ConsentEvent) -> Result<bool, StateErro
         put_folds(tx, [(&key, &after)]).await?;
     }
     doubt_those_who_said_no(tx, &[&event]);
+    if tx.is_journaled() {
+        let who = tx.who(event.profile).await?;
+        tx.journal(Line::Consent(Box::new(ConsentLine {
+            who,
+            channel: row::channel_word(event.channel).to_owned(),
+            purpose: row::purpose_word(event.purpose.as_ref()).to_owned(),
+            status: event.status.as_str().to_owned(),
+            changed_at_ms: row::ms(event.changed_at),
+            at_ms: row::ms(event.recorded_at),
+            source: event.source,
+            evidence: event.evidence,
+        })));
+    }
     Ok(true)
 }
 

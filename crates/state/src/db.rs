@@ -22,6 +22,7 @@ use sqlx::{
 use crate::ask::{Joined, Question, Statement};
 use crate::dialect::{LEASE_NOW_POSTGRES, Sql};
 use crate::error::StateError;
+use crate::journal::{self, Journal, Line};
 use crate::migrate;
 use crate::node::Node;
 use crate::postgres::{self, Server};
@@ -47,6 +48,8 @@ pub enum Access {
 #[derive(Clone)]
 pub struct State {
     db: Arc<Db>,
+    /// `None`: nothing is to be kept of what this process does, or it does nothing.
+    journal: Option<Arc<Journal>>,
 }
 
 enum Db {
@@ -68,6 +71,9 @@ pub struct Tx {
     pub(crate) inner: Inner,
     /// Changes that wait for the next question, or for the end.
     later: Vec<Statement>,
+    pub(crate) journal: Option<Arc<Journal>>,
+    /// What goes into the journal once this is committed.
+    pub(crate) lines: Vec<Line>,
 }
 
 pub(crate) enum Inner {
@@ -91,14 +97,39 @@ impl State {
     /// Among others [`StateError::Missing`], [`StateError::SchemaBehind`] (Postgres: `migrate` first), [`StateError::SchemaAhead`],
     /// [`StateError::SqliteTooOld`] and [`StateError::Standby`].
     pub async fn open(url: &Secret, dir: &Path, access: Access) -> Result<Self, StateError> {
-        match place(url, dir)? {
-            Place::Sqlite(path) => Self::open_sqlite(path, access).await,
+        let mut state = match place(url, dir)? {
+            Place::Sqlite(path) => Self::open_sqlite(path, access).await?,
             Place::Postgres(options) => {
                 let state = Self::connected(options).await?;
                 migrate::refuse_unless_current(&state).await?;
-                Ok(state)
+                state
             }
+        };
+        if access != Access::ReadOnly {
+            let beside = state.folder().map_or_else(|| dir.join(".drumbeat"), Path::to_owned);
+            state.journal = Some(Arc::new(Journal::new(beside.join("journal"))));
         }
+        Ok(state)
+    }
+
+    /// The same, with the journal in a folder of its own.
+    pub fn journaling_in(self, folder: PathBuf) -> Self {
+        let is_journaled = self.journal.is_some();
+        Self { journal: is_journaled.then(|| Arc::new(Journal::new(folder))), ..self }
+    }
+
+    /// Where the journal is; `None`: nothing is kept of what this process does.
+    pub fn journal_folder(&self) -> Option<&Path> {
+        self.journal.as_deref().map(Journal::folder)
+    }
+
+    /// Why the journal cannot be written; once each time that it begins to be so.
+    pub fn journal_failure(&self) -> Option<String> {
+        self.journal.as_deref()?.failure()
+    }
+
+    fn tx(&self, inner: Inner) -> Tx {
+        Tx { inner, later: Vec::new(), journal: self.journal.clone(), lines: Vec::new() }
     }
 
     /// Brings the schema up to date, in either database; the names of what was applied.
@@ -186,11 +217,12 @@ impl State {
                 opened_ms: unix_ms(),
                 _scratch: scratch,
             }),
+            journal: None,
         })
     }
 
     async fn connected(options: Box<PgConnectOptions>) -> Result<Self, StateError> {
-        Ok(Self { db: Arc::new(Db::Postgres(Server::connect(options).await?)) })
+        Ok(Self { db: Arc::new(Db::Postgres(Server::connect(options).await?)), journal: None })
     }
 
     /// The line of history that this state is on: it is another one after a failover of Postgres, and on another cluster. `None`: SQLite.
@@ -232,7 +264,7 @@ impl State {
             }
             Db::Postgres(server) => Inner::Postgres(server.read().await?),
         };
-        Ok(Tx { inner, later: Vec::new() })
+        Ok(self.tx(inner))
     }
 
     /// A transaction that writes. In SQLite callers queue for it, first come first served; hold it briefly. There it begins with its
@@ -247,7 +279,7 @@ impl State {
             }
             Db::Postgres(server) => Inner::Postgres(server.write().await?),
         };
-        Ok(Tx { inner, later: Vec::new() })
+        Ok(self.tx(inner))
     }
 
     /// A transaction of the node that decides, which it is until the transaction ends.
@@ -319,8 +351,11 @@ pub(crate) fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-#[expect(clippy::disallowed_methods, reason = "where lease time begins; it goes nowhere else")]
-fn unix_ms() -> i64 {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where lease time begins, and the day of the journal's file; it goes nowhere else"
+)]
+pub(crate) fn unix_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
@@ -413,7 +448,7 @@ where
 }
 
 impl Tx {
-    /// Makes everything durable.
+    /// Makes everything durable: in the database, and then in the journal.
     pub async fn commit(mut self) -> Result<(), StateError> {
         let operation = self.later.first().map_or("commit", |first| first.operation);
         if !self.has_the_only_writer() {
@@ -424,7 +459,11 @@ impl Tx {
             Inner::Sqlite(tx) => tx.commit(self.later).await,
             Inner::Postgres(tx) => tx.commit().await,
         };
-        done.map_err(|source| StateError::Query { operation, source })
+        done.map_err(|source| StateError::Query { operation, source })?;
+        if let Some(journal) = self.journal.filter(|_| !self.lines.is_empty()) {
+            journal::keep(journal, self.lines).await;
+        }
+        Ok(())
     }
 
     /// Takes everything back.

@@ -146,7 +146,9 @@ impl Keys {
         let (Some(hash), Some(log), Some(entry), false) = (hash, log, entry, tokens.is_empty()) else {
             return Err(missing);
         };
-        Ok(Some(Self { opened: Arc::new(Opened { hash, tokens, log, entry }) }))
+        let keys = Self { opened: Arc::new(Opened { hash, tokens, log, entry }) };
+        tx.introduce(&keys);
+        Ok(Some(keys))
     }
 
     /// How suppression knows an address: HMAC-SHA256 of its normalised form, in hex.
@@ -175,8 +177,8 @@ impl Keys {
         verify_slices_are_equal(self.return_proof(tag).as_bytes(), proof.as_bytes()).is_ok()
     }
 
-    /// How an erased person's id is known.
-    pub(crate) fn id_hash(&self, id: &str) -> String {
+    /// How a person's id is known to the journal, and once it is erased: HMAC-SHA256, in hex.
+    pub fn id_hash(&self, id: &str) -> String {
         self.keyed_hash("profile", id)
     }
 

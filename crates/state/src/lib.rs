@@ -18,6 +18,7 @@ pub mod enrollment;
 pub mod entering;
 mod error;
 pub mod fact;
+pub mod journal;
 pub mod keys;
 mod merkle;
 pub mod meta;

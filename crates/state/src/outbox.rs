@@ -25,6 +25,7 @@ use crate::{Node, StateError, Tx};
 mod doubt;
 mod hold;
 mod poison;
+mod replay;
 mod settle;
 
 pub(crate) use hold::{Held, hold};
@@ -32,6 +33,7 @@ pub use hold::{InHand, in_hand};
 
 pub use doubt::{As, armed_without_owner, in_doubt, redrive, resolve};
 pub use poison::{DEATHS_MAX, hold_orphans, release, void_leases};
+pub use replay::{last_armed, rearm};
 pub use settle::{Answer, Settlement, settle};
 
 /// A row under a lease.

@@ -8,6 +8,7 @@ use model::ProfileNumber;
 
 use crate::db::binds;
 use crate::dialect::{Rows, Sql, each, page};
+use crate::journal::Line;
 use crate::row;
 use crate::{Keys, StateError, Tx};
 
@@ -151,6 +152,28 @@ pub async fn count(tx: &mut Tx) -> Result<u64, StateError> {
     Ok(rows.first().map_or(0, |(count,)| row::count(*count)))
 }
 
+/// The last number that was given to anybody.
+pub async fn last_number(tx: &mut Tx) -> Result<ProfileNumber, StateError> {
+    let sql = Sql::same("SELECT value FROM counter WHERE name = 'profile'");
+    let rows: Vec<(i64,)> = tx.rows("read the counter of profiles", &sql, vec![]).await?;
+    row::number(rows.first().map_or(0, |(value,)| *value))
+}
+
+/// Gives nobody a number up to this one any more: somebody had it whom this state has forgotten.
+pub async fn skip_to(tx: &mut Tx, number: ProfileNumber) -> Result<(), StateError> {
+    let sql = Sql::same("UPDATE counter SET value = $1 WHERE name = 'profile' AND value < $1");
+    tx.execute("skip numbers", &sql, binds![i64::from(number.0)]).await?;
+    Ok(())
+}
+
+/// Remembers that somebody with this hash was erased; `false`: that is known.
+pub async fn remember_erased(tx: &mut Tx, id_hash: &str, at: Timestamp) -> Result<bool, StateError> {
+    let sql = Sql::same(
+        "INSERT INTO erased (id_hash, erased_at_ms) VALUES ($1, $2) ON CONFLICT (id_hash) DO NOTHING",
+    );
+    Ok(tx.execute("erase a profile", &sql, binds![id_hash, row::ms(at)]).await? > 0)
+}
+
 /// Forgets a person's id for good; a keyed hash of it stays, so that a later refresh does not bring the
 /// person back. `false`: nobody has that number. Suppressing what is left, and what else is to go, is the
 /// caller's.
@@ -161,10 +184,8 @@ pub async fn erase(
     now: Timestamp,
 ) -> Result<bool, StateError> {
     let Some(id) = ids_of(tx, &[number]).await?.remove(&number) else { return Ok(false) };
-    let sql = Sql::same(
-        "INSERT INTO erased (id_hash, erased_at_ms) VALUES ($1, $2) ON CONFLICT (id_hash) DO NOTHING",
-    );
-    tx.execute("erase a profile", &sql, binds![keys.id_hash(&id), row::ms(now)]).await?;
+    remember_erased(tx, &keys.id_hash(&id), now).await?;
+    tx.journal(Line::Erased { id_hash: keys.id_hash(&id), at_ms: row::ms(now) });
     let sql = Sql::same("DELETE FROM profile WHERE number = $1");
     tx.execute("erase a profile", &sql, binds![i64::from(number.0)]).await?;
     crate::record::erase(tx, number).await?;

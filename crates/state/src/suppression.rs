@@ -10,6 +10,7 @@ use crate::ask::Question;
 use crate::audience;
 use crate::db::binds;
 use crate::dialect::{Rows, Sql, page};
+use crate::journal::{Line, SuppressedLine, Who};
 use crate::outbox::{lock_addresses, lock_profiles};
 use crate::row;
 use crate::{StateError, Tx};
@@ -23,6 +24,17 @@ fn subject_words(subject: &SuppressionSubject) -> (&'static str, String) {
         SuppressionSubject::Profile(number) => (PROFILE, number.to_string()),
         SuppressionSubject::Address(hash) => (ADDRESS, hash.as_str().to_owned()),
     }
+}
+
+/// A subject, as the journal knows it.
+async fn journaled(
+    tx: &mut Tx,
+    subject: &SuppressionSubject,
+) -> Result<(Option<Who>, Option<String>), StateError> {
+    Ok(match subject {
+        SuppressionSubject::Profile(number) => (Some(tx.who(*number).await?), None),
+        SuppressionSubject::Address(hash) => (None, Some(hash.as_str().to_owned())),
+    })
 }
 
 /// Suppresses; `false`: it was so already, for that reason and as strictly. The person or address is locked
@@ -53,6 +65,18 @@ pub async fn suppress(tx: &mut Tx, suppression: &Suppression) -> Result<bool, St
         SuppressionSubject::Profile(number) => audience::doubt_profiles(tx, &[*number]),
         SuppressionSubject::Address(hash) => audience::doubt_address(tx, hash),
     }
+    if is_new && tx.is_journaled() {
+        let (who, address) = journaled(tx, &suppression.subject).await?;
+        tx.journal(Line::Suppressed(Box::new(SuppressedLine {
+            who,
+            address,
+            channel: row::channel_word(suppression.channel).to_owned(),
+            reason: suppression.reason.as_str().to_owned(),
+            source: row::bounded(&suppression.source, SOURCE_BYTES_MAX).to_owned(),
+            spares_transactional: suppression.spares_transactional,
+            at_ms: row::ms(suppression.since),
+        })));
+    }
     Ok(is_new)
 }
 
@@ -64,6 +88,16 @@ pub async fn unsuppress(
     channel: Option<Channel>,
     reason: Option<Reason>,
 ) -> Result<bool, StateError> {
+    if tx.is_journaled() {
+        let (who, address) = journaled(tx, subject).await?;
+        let channel = row::channel_word(channel).to_owned();
+        tx.journal(Line::Lifted {
+            who,
+            address,
+            channel,
+            reason: reason.map(|reason| reason.as_str().to_owned()),
+        });
+    }
     let (kind, subject) = subject_words(subject);
     let sql = Sql::same(
         "DELETE FROM suppression WHERE kind = $1 AND subject = $2 AND channel = $3 AND ($4 IS NULL OR reason = $4)",

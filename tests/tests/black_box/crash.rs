@@ -64,6 +64,7 @@ kills! {
     killed_before_a_claim_is_committed at "claim.before_commit"
     killed_after_a_claim_is_committed at "claim.after_commit"
     killed_before_arming_is_committed at "arm.before_commit"
+    killed_after_the_journal_is_written at "journal.after_append"
     killed_with_the_third_message_about_to_be_settled at "settle.before:3"
     killed_before_results_are_committed at "settle.before_commit:2"
     killed_after_results_are_committed at "settle.after_commit:2"

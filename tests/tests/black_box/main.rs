@@ -23,6 +23,7 @@ mod postgres;
 mod promises;
 mod providers;
 mod records;
+mod restore;
 mod services;
 mod shop;
 mod support;

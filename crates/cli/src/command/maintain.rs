@@ -1,8 +1,10 @@
-//! `backup`, `restore` and `migrate`.
+//! `backup`, `restore`, `reconcile` and `migrate`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use daemon::reconcile::Reconciled;
 use project::Project;
+use serde_json::{Value, json};
 use state::State;
 use state::backup::{Checked, Manifest, manifest_path};
 
@@ -83,9 +85,62 @@ pub(crate) async fn restore(context: &Context, from: &Path) -> Result<u8, Failur
     }
     say("What went out since then is not known in it, and would go again; opt-outs since then are missing.");
     say(
-        "Compare `drumbeat log` with the provider's, put in the opt-outs (`drumbeat suppress import`), then `drumbeat halt --lift`.",
+        "`drumbeat reconcile` puts in what the journal beside the state knows of that; look at `drumbeat in-doubt list`, then `drumbeat halt --lift`.",
     );
     Ok(code::DONE)
+}
+
+/// Puts in what the journal knows.
+pub(crate) async fn reconcile(context: &Context, others: &[PathBuf]) -> Result<u8, Failure> {
+    let project = context.project()?;
+    if let Some(missing) = others.iter().find(|folder| !folder.is_dir()) {
+        return Err(Failure::new(format!("there is no folder {}", missing.display())));
+    }
+    let state = context.state_to_write(&project).await?;
+    let keys = context.keys(&project, &state).await?;
+    let source = daemon::open::source(&project).await?;
+    let own = state.journal_folder().map(Path::to_owned);
+    let folders: Vec<PathBuf> = own.into_iter().chain(others.iter().cloned()).collect();
+    let done =
+        daemon::reconcile::reconcile(&project, &state, &keys, &source, &folders, context.now()).await?;
+    let holes: Vec<Value> =
+        done.holes.iter().map(|(from, to)| json!([from.to_string(), to.to_string()])).collect();
+    let json = json!({
+        "known": done.known, "accepted": done.accepted, "rejected": done.rejected, "in_doubt": done.in_doubt,
+        "not_taken": done.not_taken, "to_strangers": done.to_strangers, "ended": done.ended, "consents": done.consents,
+        "suppressions": done.suppressions, "erased": done.erased, "broken": done.broken, "holes": holes,
+    });
+    context.printer.object(&json, || told(&done))?;
+    for (from, to) in &done.holes {
+        say(&format!(
+            "from {from} to {to} the journal could not be written: what happened then is not in it"
+        ));
+    }
+    if done.broken > 0 {
+        say(&format!("{} lines of it are torn or were changed, and were left out", thousands(done.broken)));
+    }
+    let is_sure = done.in_doubt == 0 && done.to_strangers == 0;
+    Ok(if is_sure { code::DONE } else { code::IN_DOUBT })
+}
+
+fn told(done: &Reconciled) -> String {
+    let mut lines = vec![format!("{} messages of the journal are known here already", thousands(done.known))];
+    for (count, what) in [
+        (done.accepted, "messages went out that were not known here: accepted"),
+        (done.rejected, "messages were refused by their providers, which was not known here"),
+        (done.in_doubt, "messages went out, and nobody knows what became of them: `drumbeat in-doubt list`"),
+        (done.not_taken, "messages were not taken, and are tried again"),
+        (done.to_strangers, "messages went to people who are in neither the state nor the warehouse"),
+        (done.ended, "people came into a playbook since; their way through it ends with what they got"),
+        (done.consents, "times somebody gave or took back consent: in force again"),
+        (done.suppressions, "suppressions: in force again"),
+        (done.erased, "people were erased since, and are again"),
+    ] {
+        if count > 0 {
+            lines.push(format!("{} {what}", thousands(count)));
+        }
+    }
+    lines.join("\n")
 }
 
 /// Brings the schema up to date.

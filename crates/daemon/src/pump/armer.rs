@@ -11,11 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use engine::{Allowance, ArmFacts, LastLook};
 use jiff::Timestamp;
 use model::consent::Suppression;
+use model::fault::mutant;
 use model::id::{AddressHash, UnitHash};
 use model::policy::Policy;
 use model::{DeliveryId, EnrollmentId, ProfileNumber};
 use state::Tx;
 use state::delivery::DeliveryKey;
+use state::journal::{ArmedLine, Line, Who};
 use state::outbox::Back;
 use state::shared::Shared;
 use tokio::sync::{mpsc, oneshot};
@@ -139,6 +141,18 @@ pub(super) async fn arm(
         held.keep(tx);
     }
     settler::give_back_in(tx, &backs, now).await?;
+    if tx.is_journaled() && !mutant("armed_unjournaled") {
+        for one in requests {
+            let Ready { claimed, profile, address, .. } = &*one.ready;
+            let Some(attempt) = armed.iter().find(|armed| armed.delivery == claimed.delivery.id) else {
+                continue;
+            };
+            let id_hash = profile.as_ref().map(|profile| daemon.keys.id_hash(&profile.id));
+            let who = Who { number: claimed.delivery.profile.0, id_hash };
+            let line = ArmedLine::of(&claimed.delivery, who, attempt.attempt, address, now);
+            tx.journal(Line::Armed(Box::new(line)));
+        }
+    }
     let is_armed = |one: &&Request| armed.iter().any(|armed| armed.delivery == one.ready.claimed.delivery.id);
     let shared: Vec<Shared> = requests
         .iter()

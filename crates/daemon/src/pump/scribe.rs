@@ -164,6 +164,7 @@ async fn write_once(
         model::fault::point("arm.before_commit");
     }
     tx.commit().await?;
+    daemon.say_if_not_journaled();
     if settling {
         model::fault::point("settle.after_commit");
     }

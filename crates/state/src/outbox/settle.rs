@@ -10,6 +10,7 @@ use crate::db::binds;
 use crate::delivery::DeliveryKey;
 use crate::dialect::{Rows, Sql, each};
 use crate::enrollment::look_at;
+use crate::journal::Line;
 use crate::outbox::{Held, hold};
 use crate::row;
 use crate::{StateError, Tx};
@@ -130,6 +131,14 @@ pub async fn settle(
         if is_open {
             let detail = row::bounded(&settlement.detail, DETAIL_BYTES_MAX);
             writes.add(&held, &change, detail, now);
+            tx.journal(Line::Settled {
+                delivery: held.key.id.as_str().to_owned(),
+                attempt: held.attempts,
+                outcome: change.outcome.to_owned(),
+                reason: change.reason.as_str().to_owned(),
+                receipt: change.receipt.map(str::to_owned),
+                at_ms: row::ms(now),
+            });
             writes.changed.push(held.key);
         }
     }
