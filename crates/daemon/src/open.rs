@@ -63,13 +63,17 @@ pub async fn daemon(
     Ok(Daemon::new(project, state, source, Arc::new(keys), carriers, node).minding_its_disk())
 }
 
-/// Opens the state, to be changed.
+/// Opens the state, to be changed; what is done is kept in the journal.
 pub async fn to_write(project: &Project) -> Result<State, StateError> {
     let state = State::open(&project.settings.state, &project.dir, Access::Create).await?;
-    Ok(match &project.settings.journal {
-        Some(folder) => state.journaling_in(project.dir.join(folder)),
-        None => state,
-    })
+    let folder = match &project.settings.journal {
+        Some(folder) => project.dir.join(folder),
+        None => {
+            let beside = state.folder().map_or_else(|| project.dir.join(".drumbeat"), Path::to_owned);
+            beside.join("journal")
+        }
+    };
+    Ok(state.journaling_in(folder))
 }
 
 /// Opens the warehouse.

@@ -97,25 +97,20 @@ impl State {
     /// Among others [`StateError::Missing`], [`StateError::SchemaBehind`] (Postgres: `migrate` first), [`StateError::SchemaAhead`],
     /// [`StateError::SqliteTooOld`] and [`StateError::Standby`].
     pub async fn open(url: &Secret, dir: &Path, access: Access) -> Result<Self, StateError> {
-        let mut state = match place(url, dir)? {
-            Place::Sqlite(path) => Self::open_sqlite(path, access).await?,
+        match place(url, dir)? {
+            Place::Sqlite(path) => Self::open_sqlite(path, access).await,
             Place::Postgres(options) => {
                 let state = Self::connected(options).await?;
                 migrate::refuse_unless_current(&state).await?;
-                state
+                Ok(state)
             }
-        };
-        if access != Access::ReadOnly {
-            let beside = state.folder().map_or_else(|| dir.join(".drumbeat"), Path::to_owned);
-            state.journal = Some(Arc::new(Journal::new(beside.join("journal"))));
         }
-        Ok(state)
     }
 
-    /// The same, with the journal in a folder of its own.
+    /// The same, with a journal in this folder of what is done.
+    #[must_use]
     pub fn journaling_in(self, folder: PathBuf) -> Self {
-        let is_journaled = self.journal.is_some();
-        Self { journal: is_journaled.then(|| Arc::new(Journal::new(folder))), ..self }
+        Self { journal: Some(Arc::new(Journal::new(folder))), ..self }
     }
 
     /// Where the journal is; `None`: nothing is kept of what this process does.

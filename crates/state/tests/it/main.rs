@@ -76,6 +76,7 @@ conformance! {
         what_is_given_back_is_decided_or_refused
         a_dead_process_leaves_doubts_and_no_leases
         a_person_closes_a_doubt
+        an_attempt_that_was_forgotten_is_put_in_once
         a_scratch_state_is_a_copy_to_play_on;
     nodes:
         a_node_that_ends_is_buried_and_what_it_had_is_taken_over

@@ -390,3 +390,25 @@ pub(crate) async fn a_scratch_state_is_a_copy_to_play_on(state: &State) {
     let mut original = state.read().await.unwrap();
     assert_eq!(state_of(&mut original, &delivery).await.0, DeliveryState::Armed);
 }
+
+/// What a journal says of a row is put in, whatever the row is now; what is open of an attempt before it is in doubt.
+pub(crate) async fn an_attempt_that_was_forgotten_is_put_in_once(state: &State) {
+    let (mut tx, delivery) = armed(state).await;
+    let key = DeliveryKey::of(&delivery);
+    assert!(!outbox::rearm(&mut tx, &key, 1, &hash(), at(40)).await.unwrap(), "it is known");
+    assert!(outbox::rearm(&mut tx, &key, 2, &hash(), at(40)).await.unwrap());
+    assert!(!outbox::rearm(&mut tx, &key, 2, &hash(), at(40)).await.unwrap(), "a second time changes nothing");
+    let outcomes: Vec<Option<String>> =
+        outbox::attempts(&mut tx, &key).await.unwrap().into_iter().map(|attempt| attempt.outcome).collect();
+    assert_eq!(outcomes, [Some("in_doubt".to_owned()), None]);
+    assert_eq!(outbox::last_armed(&mut tx).await.unwrap(), Some(at(40)));
+    assert_eq!(settle(&mut tx, &delivery, 2, Answer::Accepted { receipt: "1".to_owned() }).await, 1);
+    assert_eq!(state_of(&mut tx, &delivery).await, (DeliveryState::Accepted, Reason::OkAccepted));
+    // One that nobody claimed: the state is of a time before.
+    let waiting = pending(2, "hello");
+    delivery::decide(&mut tx, std::slice::from_ref(&waiting), at(10)).await.unwrap();
+    assert!(outbox::rearm(&mut tx, &DeliveryKey::of(&waiting), 1, &hash(), at(41)).await.unwrap());
+    assert_eq!(settle(&mut tx, &waiting, 1, Answer::InDoubt).await, 1);
+    assert_eq!(state_of(&mut tx, &waiting).await.0, DeliveryState::InDoubt);
+    tx.commit().await.unwrap();
+}
