@@ -7,15 +7,21 @@
 //! | E, after a day without an echo; A, when the key is forgotten | taken for accepted | a person decides |
 //! | D, after three days without evidence | taken for accepted | a person decides |
 //!
+//! The first two lines are facts about providers. The last two are what `in_doubt` of the policy says of each class of messages, and the table
+//! is what holds unless it does: it may leave them to a person (`wait`), take them for accepted after another time (`assume`), or send those of
+//! class transactional again, once (`resend`). A second doubt of one that was sent again, by whomever, waits for a person.
+//!
 //! What is in doubt from before a destination was connected as it is now (another connector, account or key) is of class D: it is not the present
-//! provider that got it. Nothing of class D or E is ever sent again by itself. Who decides is the node that leads.
+//! provider that got it. Nothing of class D or E is sent again by itself unless somebody chose that. Who decides is the node that leads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use connector::{Idempotency, Outcome};
 use jiff::{SignedDuration, Timestamp};
+use model::delivery::Delivery;
 use model::fault::mutant;
-use model::{DeliveryId, DestinationName, MessageClass, Reason};
+use model::policy::Unsure;
+use model::{DeliveryId, DestinationName, Reason};
 use serde_json::json;
 use state::audit::Entry;
 use state::delivery::{DeliveryKey, LoggedDelivery};
@@ -47,22 +53,25 @@ enum Way {
     Ask,
     /// It is sent again.
     Again,
+    /// It is sent again although it may have arrived: the policy wants it rather twice than not at all.
+    Twice,
     /// It is taken for accepted.
     Assume,
 }
 
-fn way(class: Idempotency, message: MessageClass, age: SignedDuration) -> Way {
-    let assumed_after = |span| match message {
-        MessageClass::Marketing | MessageClass::Lifecycle if age >= span => Way::Assume,
-        MessageClass::Marketing | MessageClass::Lifecycle | MessageClass::Transactional => Way::Wait,
+fn way(class: Idempotency, unsure: Unsure, age: SignedDuration) -> Way {
+    let as_chosen = |usual| match unsure {
+        Unsure::Assume(after) if age >= after.unwrap_or(usual) => Way::Assume,
+        Unsure::ResendOnce(after) if age >= after => Way::Twice,
+        Unsure::Assume(_) | Unsure::ResendOnce(_) | Unsure::Wait => Way::Wait,
     };
     match class {
         Idempotency::Natural => Way::Again,
         Idempotency::Key if age < KEY_KNOWN => Way::Again,
         Idempotency::Lookup if age < SETTLES => Way::Wait,
         Idempotency::Lookup => Way::Ask,
-        Idempotency::Key | Idempotency::Echo => assumed_after(ECHOES),
-        Idempotency::Nothing => assumed_after(SHOWS),
+        Idempotency::Key | Idempotency::Echo => as_chosen(ECHOES),
+        Idempotency::Nothing => as_chosen(SHOWS),
     }
 }
 
@@ -71,17 +80,26 @@ fn way(class: Idempotency, message: MessageClass, age: SignedDuration) -> Way {
 pub struct Settled {
     /// The provider says that it has them.
     pub found: u64,
-    /// To be sent again.
+    /// To be sent again: the provider has none, or knows a repeat again.
     pub again: u64,
+    /// To be sent again although they may have arrived.
+    pub twice: u64,
     /// Taken for accepted.
     pub assumed: u64,
 }
 
 /// Looks at every doubt.
 pub async fn settle(daemon: &Daemon, now: Timestamp) -> Result<Settled, DaemonError> {
-    let doubts = {
+    let in_doubt = &daemon.project.policy.in_doubt;
+    let (doubts, resent) = {
         let mut tx = daemon.state.read().await?;
-        state::outbox::in_doubt(&mut tx, PAGE).await?
+        let doubts = state::outbox::in_doubt(&mut tx, PAGE).await?;
+        let may_go_twice =
+            |delivery: &&Delivery| matches!(in_doubt.of(delivery.traits.class), Unsure::ResendOnce(_));
+        let asked = doubts.iter().map(|doubt| &doubt.delivery).filter(may_go_twice);
+        let keys: Vec<DeliveryKey> = asked.map(DeliveryKey::of).collect();
+        let resent = state::outbox::resent(&mut tx, &keys).await?;
+        (doubts, resent)
     };
     let mut settled = Settled::default();
     if doubts.is_empty() {
@@ -101,11 +119,17 @@ pub async fn settle(daemon: &Daemon, now: Timestamp) -> Result<Settled, DaemonEr
         };
         // A key is known from the first attempt on, which was not before the row.
         let age = now.duration_since(if class == Idempotency::Key { delivery.created_at } else { since });
-        match way(class, delivery.traits.class, age) {
+        match way(class, in_doubt.of(delivery.traits.class), age) {
             Way::Wait => {}
             Way::Again => {
                 let why = "a repeat does no harm: the provider knows it again";
-                settled.again += u64::from(close(daemon, &delivery.id, As::Resend, why, now).await?);
+                settled.again += u64::from(close(daemon, &delivery.id, As::Repeat, why, now).await?);
+            }
+            // Once is all that was chosen.
+            Way::Twice if resent.contains(&delivery.id) => {}
+            Way::Twice => {
+                let why = "no evidence came that it was taken, and the policy wants it rather twice than not at all";
+                settled.twice += u64::from(close(daemon, &delivery.id, As::ResendOnce, why, now).await?);
             }
             Way::Assume => {
                 let why = "no evidence came that it was not taken";
@@ -192,7 +216,7 @@ fn not_found_key(id: &DeliveryId, attempt: u32) -> String {
     format!("not_found.{id}.{attempt}")
 }
 
-/// Closes a doubt as a person would; whether it was one still.
+/// Closes a doubt; whether it was one still.
 async fn close(
     daemon: &Daemon,
     id: &DeliveryId,
@@ -203,7 +227,12 @@ async fn close(
     let mut tx = daemon.deciding().await?;
     let closed = state::outbox::resolve(&mut tx, id, as_, "drumbeat", why, now).await?.is_some();
     if closed {
-        let word = if as_ == As::Resend { "sent again" } else { "accepted" };
+        let word = match as_ {
+            As::Accepted => "accepted",
+            As::Rejected => "not accepted",
+            As::Resend | As::Repeat => "sent again",
+            As::ResendOnce => "sent again, perhaps for the second time",
+        };
         let body = json!({ "delivery": id.as_str(), "as": word, "why": why, "actor": "drumbeat" });
         state::audit::append(&mut tx, &[Entry { kind: "doubt_resolved", at: now, body }]);
     }
@@ -237,6 +266,9 @@ async fn learn(
 
 #[cfg(test)]
 mod tests {
+    use model::MessageClass;
+    use model::policy::InDoubt;
+
     use super::*;
 
     #[test]
@@ -245,6 +277,7 @@ mod tests {
         use MessageClass::{Lifecycle, Marketing, Transactional};
         let hours = SignedDuration::from_hours;
         let (mins, days) = (SignedDuration::from_mins, |days: i64| hours(24 * days));
+        let usual = |message| InDoubt::default().of(message);
         for (class, message, age, expected) in [
             (I::Natural, Marketing, mins(0), Way::Again),
             (I::Natural, Transactional, days(30), Way::Again),
@@ -261,12 +294,36 @@ mod tests {
             (I::Nothing, Marketing, hours(72), Way::Assume),
             (I::Nothing, Transactional, days(30), Way::Wait),
         ] {
-            assert_eq!(way(class, message, age), expected, "{class:?} {message:?} {age:#}");
+            assert_eq!(way(class, usual(message), age), expected, "{class:?} {message:?} {age:#}");
         }
         for class in [I::Echo, I::Nothing] {
             for (message, age) in [(Marketing, days(400)), (Lifecycle, mins(0)), (Transactional, days(400))] {
-                assert_ne!(way(class, message, age), Way::Again);
+                let way = way(class, usual(message), age);
+                assert!(way != Way::Again && way != Way::Twice);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_safe_goes_before_what_was_chosen() {
+        use Idempotency as I;
+        let hours = SignedDuration::from_hours;
+        let (mins, resend) = (SignedDuration::from_mins, Unsure::ResendOnce(SignedDuration::from_mins(15)));
+        let longer = Unsure::Assume(Some(hours(24 * 7)));
+        for (class, unsure, age, expected) in [
+            (I::Natural, resend, hours(99), Way::Again),
+            (I::Key, resend, hours(22), Way::Again),
+            (I::Key, resend, hours(23), Way::Twice),
+            (I::Lookup, resend, hours(99), Way::Ask),
+            (I::Echo, resend, mins(14), Way::Wait),
+            (I::Echo, resend, mins(15), Way::Twice),
+            (I::Nothing, resend, mins(15), Way::Twice),
+            (I::Echo, longer, hours(24 * 7 - 1), Way::Wait),
+            (I::Nothing, longer, hours(24 * 7), Way::Assume),
+            (I::Natural, Unsure::Wait, mins(0), Way::Again),
+            (I::Echo, Unsure::Wait, hours(9_999), Way::Wait),
+        ] {
+            assert_eq!(way(class, unsure, age), expected, "{class:?} {unsure:?} {age:#}");
         }
     }
 }

@@ -403,12 +403,15 @@ async fn doubting(daemon: &Daemon, clock: Clock, mut stop: watch::Receiver<bool>
             doubts::settle(daemon, clock.now()).await
         };
         match settled.await {
-            Ok(Settled { found, again, assumed }) if found + again + assumed > 0 => tracing::info!(
-                found,
-                again,
-                assumed,
-                "Of deliveries in doubt the provider has {found}, {again} are sent again, and {assumed} are taken for accepted."
-            ),
+            Ok(Settled { found, again, twice, assumed }) if found + again + twice + assumed > 0 => {
+                tracing::info!(
+                    found,
+                    again,
+                    twice,
+                    assumed,
+                    "Of deliveries in doubt the provider has {found}, {again} are sent again, {twice} more although they may have arrived, and {assumed} are taken for accepted."
+                );
+            }
             Ok(_) | Err(DaemonError::State(StateError::NotLeading)) => {}
             Err(error) => {
                 tracing::warn!(error = %crate::stage::refresh::chain(&error), "Doubts could not be looked at; it is tried again.");

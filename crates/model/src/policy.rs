@@ -1,4 +1,4 @@
-//! What is allowed: purposes, permission, caps, quiet hours, the global holdout.
+//! What is allowed: purposes, permission, caps, quiet hours, the global holdout, guards, and what becomes of doubts.
 
 use std::collections::BTreeMap;
 
@@ -210,6 +210,47 @@ pub struct GlobalHoldout {
     pub rotate: Option<SignedDuration>,
 }
 
+/// What becomes of a message nobody can be sure of, where the provider cannot say and would not know a repeat again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsure {
+    /// A person decides.
+    Wait,
+    /// It is taken for accepted after so long without evidence. `None`: after a day where the provider would have told by then, else
+    /// after three.
+    Assume(Option<SignedDuration>),
+    /// After so long without evidence it is sent again, once: better twice than not at all.
+    ResendOnce(SignedDuration),
+}
+
+/// The same, by class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InDoubt {
+    /// Never [`Unsure::ResendOnce`].
+    pub marketing: Unsure,
+    /// Never [`Unsure::ResendOnce`].
+    pub lifecycle: Unsure,
+    /// What the person asked for.
+    pub transactional: Unsure,
+}
+
+impl InDoubt {
+    /// What becomes of messages of this class.
+    pub fn of(&self, class: MessageClass) -> Unsure {
+        match class {
+            MessageClass::Marketing => self.marketing,
+            MessageClass::Lifecycle => self.lifecycle,
+            MessageClass::Transactional => self.transactional,
+        }
+    }
+}
+
+impl Default for InDoubt {
+    fn default() -> Self {
+        let assume = Unsure::Assume(None);
+        Self { marketing: assume, lifecycle: assume, transactional: Unsure::Wait }
+    }
+}
+
 impl Policy {
     /// Whether a cap counts what several people share.
     pub fn counts_by(&self, unit: CapUnit) -> bool {
@@ -239,6 +280,8 @@ pub struct Policy {
     pub holdout: Option<GlobalHoldout>,
     /// What stops a campaign before it does harm.
     pub guards: Guards,
+    /// What becomes of a message nobody can be sure of.
+    pub in_doubt: InDoubt,
 }
 
 /// What stops a campaign before it does harm. In production a guard that trips holds; elsewhere it is only said.

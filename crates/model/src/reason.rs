@@ -149,7 +149,7 @@ reasons! {
     ReplyToInvalid = "content.reply_to_invalid" Fail Content "the address for answers is not one";
     OkDue = "ok.due" Defer Dispatch "every gate let it pass; it goes when its turn comes";
     OkAccepted = "ok.accepted" Accepted Dispatch "the provider took it";
-    OkAssumed = "ok.assumed" Accepted Dispatch "a person closed the doubt as accepted";
+    OkAssumed = "ok.assumed" Accepted Dispatch "no answer came; a person, or time, closed the doubt as accepted";
     OutcomeUnknown = "fail.outcome_unknown" Fail Dispatch "handed over, and no answer came: nobody knows";
     FailConnect = "fail.connect" Fail Dispatch "the provider could not be reached";
     FailTimeout = "fail.timeout_before_handoff" Fail Dispatch "the provider did not answer in time; nothing was handed over";

@@ -8,6 +8,7 @@ mod columns;
 mod condition;
 mod diagnostic;
 mod dkim;
+mod doubt;
 mod load;
 mod overlay;
 mod playbook;

@@ -7,6 +7,7 @@ use model::policy::{
     RuleZone, Scope,
 };
 
+use crate::doubt::in_doubt;
 use crate::playbook::hours;
 use crate::query::query;
 use crate::read::{At, Cx, Named};
@@ -55,6 +56,7 @@ pub(crate) fn policy(root: &mut Root, cx: &mut Cx<'_>) -> Policy {
             .map(|raw| holdout(raw.0, root.project.0.as_ref().map_or("", |project| &project.0)))
             .filter(|holdout| holdout.share != Share::NONE),
         guards: root.guards.take().map(guards).unwrap_or_default(),
+        in_doubt: root.in_doubt.take().map(|raw| in_doubt(raw, cx)).unwrap_or_default(),
     }
 }
 

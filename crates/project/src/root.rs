@@ -14,6 +14,7 @@ use model::settings::{Deliver, TimeEncoding};
 use serde_json::{Value as Json, json};
 
 use crate::dkim::RawDkim;
+use crate::doubt::RawInDoubt;
 use crate::query::{Columns, Sql, SqlFile};
 use crate::read::{At, Cx, Given, Needed, Read, Record as _, record};
 use crate::schema::Schemas;
@@ -72,6 +73,8 @@ record! {
         "holdout" holdout: Option<RawHoldout>,
         /// What stops a campaign before it does harm: held in production, said elsewhere.
         "guards" guards: Option<RawGuards>,
+        /// What becomes of a message that was handed over and not answered, where the provider can neither be asked nor knows a repeat again.
+        "in_doubt" in_doubt: Option<RawInDoubt>,
         /// Each laid over all other keys, when it is chosen.
         "environments" _environments: Option<Environments>,
     }

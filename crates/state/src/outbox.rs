@@ -31,7 +31,7 @@ mod settle;
 pub(crate) use hold::{Held, hold};
 pub use hold::{InHand, in_hand};
 
-pub use doubt::{As, armed_without_owner, in_doubt, redrive, resolve};
+pub use doubt::{As, armed_without_owner, in_doubt, redrive, resent, resolve};
 pub use poison::{DEATHS_MAX, hold_orphans, release, void_leases};
 pub use replay::{last_armed, rearm};
 pub use settle::{Answer, Settlement, settle};

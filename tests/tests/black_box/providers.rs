@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, POLICY, SETTINGS, project, reachable};
+use crate::support::{Folder, PLAYBOOK, POLICY, SETTINGS, TEMPLATE, project, reachable};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -94,6 +94,12 @@ fn run(folder: &Folder, now: &str) -> (i32, Value) {
     let ran = folder.run(&["--now", now, "--output", "json", "run", "--once"]);
     assert!([0, 1, 5].contains(&ran.code), "{} {}", ran.code, ran.err);
     (ran.code, ran.json())
+}
+
+/// A person says that a delivery in doubt shall go again.
+fn resend(folder: &Folder, doubt: &str, now: &str) {
+    let how = ["in-doubt", "resolve", doubt, "--as", "resend", "--reason", "they have none"];
+    folder.run(&[&["--now", now][..], &how[..]].concat()).code(0);
 }
 
 fn states(folder: &Folder) -> BTreeMap<String, usize> {
@@ -187,6 +193,26 @@ fn what_got_no_answer_does_not_go_again_once_its_key_is_forgotten() {
     assert_eq!((rows.len(), rows[0]["delivery"].as_str()), (1, Some(&*first)));
 }
 
+/// Where a policy leaves all doubts to a person, they are; and what the person says is done, whatever the provider has forgotten.
+#[test]
+fn a_person_may_send_again_what_no_key_protects_any_more() {
+    let server = Server::start(|_, count| (count > 1).then(|| (200, json!({ "id": format!("id-{count}") }))));
+    let base = format!("http://127.0.0.1:{}", server.port);
+    let folder =
+        sending(12, &format!("{{connector: resend, token: re_1, connections: 1, base_url: \"{base}\"}}"));
+    folder.write("policy.yml", &format!("{POLICY}in_doubt: {{marketing: wait}}\n"));
+    run(&folder, "2026-03-02T09:00:00Z");
+    let first = server.posts()[0].headers["idempotency-key"].clone();
+    let posts = || server.posts().iter().filter(|asked| asked.headers["idempotency-key"] == first).count();
+    for now in ["2026-03-03T09:30:00Z", "2026-03-03T12:30:00Z", "2026-03-03T12:40:00Z"] {
+        assert_eq!((run(&folder, now).0, posts()), (5, 1), "{now}");
+    }
+    resend(&folder, &first, "2026-03-03T12:50:00Z");
+    run(&folder, "2026-03-03T12:50:00Z");
+    assert_eq!(posts(), 2);
+    folder.run(&["in-doubt", "list"]).code(0);
+}
+
 /// What is in doubt from before a destination was connected as it is now is not sent again by what the present provider knows.
 #[test]
 fn a_doubt_of_another_provider_is_not_sent_again() {
@@ -267,6 +293,51 @@ fn a_lost_answer_stays_a_doubt_where_nobody_can_be_asked() {
         .filter(|asked| asked.body.contains(rows[0]["delivery"].as_str().unwrap()))
         .count();
     assert_eq!(first, 1, "of {expected}");
+}
+
+/// Class E, where the policy would rather have it twice than not at all: once more, and then a person decides.
+#[test]
+fn what_somebody_wants_rather_twice_goes_again_once() {
+    let to_one = |asked: &Asked| asked.body.contains("p1@example.test");
+    let server = Server::start(move |asked, count| if to_one(asked) { None } else { yes(asked, count) });
+    let ses =
+        "connector: ses, region: eu-central-1, access_key_id: AKID, secret_access_key: s, connections: 1";
+    let folder = sending(12, &format!("{{{ses}, base_url: \"http://127.0.0.1:{}\"}}", server.port));
+    folder
+        .write(
+            "policy.yml",
+            &format!(
+                "{}in_doubt: {{transactional: {{resend: 15m}}}}\n",
+                POLICY.replace(
+                    "purposes:\n",
+                    "purposes:\n  receipts: {title: Receipts, class: transactional}\n"
+                )
+            ),
+        )
+        .write("playbooks/hello.yml", &PLAYBOOK.replace("purpose: offers", "purpose: receipts"));
+    for template in ["templates/hello.mjml", "templates/again.mjml"] {
+        folder.write(template, &TEMPLATE.replace("<a href=\"{{ unsubscribe_url }}\">Unsubscribe</a>", ""));
+    }
+    let to_them = || server.posts().iter().filter(|asked| to_one(asked)).count();
+    for (now, expected) in [
+        ("2026-03-02T09:00:00Z", 1),
+        ("2026-03-02T09:14:00Z", 1),
+        ("2026-03-02T09:16:00Z", 2),
+        ("2026-03-02T09:40:00Z", 2),
+        ("2026-03-03T09:40:00Z", 2),
+    ] {
+        assert_eq!((run(&folder, now).0, to_them()), (5, expected), "{now}");
+    }
+    let audit = folder.run(&["--output", "ndjson", "audit", "export"]).code(0).out;
+    assert_eq!(audit.matches("sent again, perhaps for the second time").count(), 1);
+    let doubts = folder.run(&["--output", "ndjson", "in-doubt", "list"]).code(5).lines();
+    let doubt = doubts[0]["delivery"].as_str().unwrap();
+    let attempts = folder.run(&["--output", "ndjson", "in-doubt", "show", doubt]).code(5).lines();
+    let outcomes: Vec<&str> = attempts.iter().map(|attempt| attempt["outcome"].as_str().unwrap()).collect();
+    assert_eq!((doubts.len(), outcomes), (1, vec!["resent", "in_doubt"]));
+    // A person may, as often as they like.
+    resend(&folder, doubt, "2026-03-03T09:50:00Z");
+    assert_eq!((run(&folder, "2026-03-03T09:50:00Z").0, to_them()), (5, 3));
 }
 
 /// A webhook is signed as the standard says, and nothing goes to another machine outside production.

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::condition::{Condition, SegmentTest};
 use model::duration::Share;
 use model::playbook::{Action, Backfill, Reenter, Wait};
-use model::policy::{Canary, CapUnit, Channel, Guards, Permission};
+use model::policy::{Canary, CapUnit, Channel, Guards, InDoubt, Permission, Unsure};
 use model::segment::{Quantity, SegmentSource};
 use model::{BrandName, DestinationName, PlaybookName, PurposeName, SegmentName, Value};
 
@@ -75,6 +75,12 @@ fn policy_names_purposes_permission_caps_and_quiet_hours() {
         ..Guards::default()
     };
     assert_eq!(policy.guards, given);
+    let given = InDoubt {
+        marketing: Unsure::Wait,
+        lifecycle: Unsure::Assume(Some(SignedDuration::from_hours(5 * 24))),
+        transactional: Unsure::ResendOnce(SignedDuration::from_mins(15)),
+    };
+    assert_eq!(policy.in_doubt, given);
 }
 
 #[test]

@@ -294,4 +294,24 @@ pub(super) const IN_ROOT_FILES: &[(&str, &str, &str, &[&str])] = &[
             "E0105 policy.yml:16:61+1 `3` is not a share; a share is a percentage between 0% and 100%, such as `5%` or `0.5%`",
         ],
     ),
+    (
+        "policy.yml",
+        "marketing: wait",
+        "marketing: {resend: 15m}",
+        &[
+            "E0108 policy.yml:17:24+6 a message of class marketing is never sent twice by time = `{assume: 3d}` takes it for accepted, `wait` leaves it to a person",
+        ],
+    ),
+    (
+        "policy.yml",
+        "transactional: {resend: 15m}",
+        "transactional: {resend: 15m, assume: 3d}",
+        &["E0108 policy.yml:17:70+6 it is either taken for accepted or sent again"],
+    ),
+    (
+        "policy.yml",
+        "lifecycle: {assume: 5d}",
+        "lifecycle: never",
+        &["E0105 policy.yml:17:40+5 `never` is not what becomes of a doubt; one of `wait`"],
+    ),
 ];

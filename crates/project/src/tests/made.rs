@@ -80,6 +80,7 @@ quiet_hours:
   holy: {dates: [2026-12-24], where: {account.tier: gold}}
 holdout: {share: 5%, salt: acme-2026, rotate: 90d}
 guards: {growth: {times: 4}, in_doubt: 2%, rates: {bounced: 2.5%}, first_run: 800, canary: {soak: 5m}, per_hour: 3000}
+in_doubt: {marketing: wait, lifecycle: {assume: 5d}, transactional: {resend: 15m}}
 "#,
     ),
     (

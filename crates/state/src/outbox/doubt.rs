@@ -1,6 +1,9 @@
-//! Doubt: what was handed over without an answer. Only an answer or a person ends it.
+//! Doubt: what was handed over without an answer. Only an answer ends it, or whoever closes it.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use model::fault::mutant;
 use model::{DeliveryId, DeliveryState, ProfileNumber, Reason};
 
 use crate::db::binds;
@@ -12,7 +15,7 @@ use crate::outbox::hold;
 use crate::row;
 use crate::{Node, StateError, Tx};
 
-/// How a person closes a doubt.
+/// How a doubt is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum As {
     /// The provider has it.
@@ -21,6 +24,10 @@ pub enum As {
     Rejected,
     /// It does not, and it shall be sent again.
     Resend,
+    /// Nobody knows, and it is sent again all the same; not if it was before because of a doubt.
+    ResendOnce,
+    /// Nobody knows, and a repeat does no harm, as long as the provider knows its key.
+    Repeat,
 }
 
 /// What those had armed who are not among the living is in doubt now, and what `node` had, which has nothing under way. Returns those rows.
@@ -101,7 +108,24 @@ pub async fn redrive(
     Ok(rejected)
 }
 
-/// Closes a doubt; `None`: there is no such doubt. Who and why is kept with the attempt.
+/// Of these rows, those that were sent again before because of a doubt, by whomever.
+pub async fn resent(tx: &mut Tx, rows: &[DeliveryKey]) -> Result<BTreeSet<DeliveryId>, StateError> {
+    const SQL: Sql = page!(
+        "delivery",
+        "SELECT attempt.delivery FROM",
+        each,
+        "CROSS JOIN attempt WHERE attempt.profile = CAST(each.value ->> 0 AS BIGINT) AND attempt.delivery = each.value ->> 1
+            AND attempt.outcome = 'resent'"
+    );
+    if rows.is_empty() || mutant("resent_twice") {
+        return Ok(BTreeSet::new());
+    }
+    let found: Vec<(String,)> = tx.page("look for what was sent again", &SQL, binds![keys(rows)]).await?;
+    Ok(found.into_iter().map(|(id,)| DeliveryId::known(id)).collect())
+}
+
+/// Closes a doubt; `None`: there is no such doubt, or it was sent again before and is not to be so twice. Who and why is kept with the
+/// attempt.
 pub async fn resolve(
     tx: &mut Tx,
     id: &DeliveryId,
@@ -117,11 +141,18 @@ pub async fn resolve(
     );
     let doubts: Vec<(u32, String, i64)> = tx.page("look for a doubt", &DOUBT, binds![id.as_str()]).await?;
     let Some((profile, enrollment, attempt)) = doubts.into_iter().next() else { return Ok(None) };
+    let key = DeliveryKey { profile: ProfileNumber(profile), id: id.clone() };
+    // The row is ours by now: nobody sends it again meanwhile.
+    if resolved == As::ResendOnce && resent(tx, std::slice::from_ref(&key)).await?.contains(id) {
+        return Ok(None);
+    }
     let number = i64::from(profile);
     let (outcome, state, code, settled_at) = match resolved {
         As::Accepted => ("accepted", DeliveryState::Accepted, Reason::OkAssumed, Some(now)),
         As::Rejected => ("rejected", DeliveryState::Rejected, Reason::CancelOperator, Some(now)),
-        As::Resend => ("resent", DeliveryState::Pending, Reason::OutcomeUnknown, None),
+        // As if it had just been decided: what an earlier attempt came to is no reason any more to hold it back.
+        As::Resend | As::ResendOnce => ("resent", DeliveryState::Pending, Reason::OkDue, None),
+        As::Repeat => ("resent", DeliveryState::Pending, Reason::OutcomeUnknown, None),
     };
     let sql = Sql::same(
         "UPDATE attempt SET outcome = $4, detail = $5, finished_at_ms = $6 WHERE profile = $1 AND delivery = $2 AND n = $3",
@@ -146,5 +177,5 @@ pub async fn resolve(
     if settled_at.is_some() {
         look_at(tx, looks);
     }
-    Ok(Some(DeliveryKey { profile: ProfileNumber(profile), id: id.clone() }))
+    Ok(Some(key))
 }

@@ -77,6 +77,7 @@ conformance! {
         a_dead_process_leaves_doubts_and_no_leases
         a_person_closes_a_doubt
         an_attempt_that_was_forgotten_is_put_in_once
+        what_was_sent_again_is_not_so_a_second_time
         a_scratch_state_is_a_copy_to_play_on;
     nodes:
         a_node_that_ends_is_buried_and_what_it_had_is_taken_over

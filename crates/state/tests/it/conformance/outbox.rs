@@ -361,6 +361,33 @@ pub(crate) async fn a_person_closes_a_doubt(state: &State) {
     assert_eq!(arm(&mut tx, &claimed[0], 10).await, [Armed { delivery: all[2].id.clone(), attempt: 2 }]);
 }
 
+pub(crate) async fn what_was_sent_again_is_not_so_a_second_time(state: &State) {
+    let delivery = pending(1, "hello");
+    decide(state, std::slice::from_ref(&delivery)).await;
+    let key = DeliveryKey::of(&delivery);
+    for attempt in 1..=3 {
+        let mut tx = state.write().await.unwrap();
+        let (mail, node) = (destination(), Node::alone("node"));
+        let due = claiming(outbox::Due::Fresh, &mail, at(80), 10);
+        let claimed = outbox::claim(&mut tx, &due, &node).await.unwrap();
+        assert_eq!(arm(&mut tx, &claimed[0], 10).await, [Armed { delivery: delivery.id.clone(), attempt }]);
+        assert_eq!(settle(&mut tx, &delivery, attempt, Answer::InDoubt).await, 1);
+        let resent = outbox::resent(&mut tx, std::slice::from_ref(&key)).await.unwrap();
+        assert_eq!(resent.contains(&delivery.id), attempt > 1);
+        let mut close = async |as_| {
+            outbox::resolve(&mut tx, &delivery.id, as_, "drumbeat", "the policy", at(70)).await.unwrap()
+        };
+        let once = close(As::ResendOnce).await;
+        assert_eq!(once, (attempt == 1).then(|| key.clone()));
+        if once.is_none() {
+            assert!(close(As::Resend).await.is_some(), "a person may, as often as they like");
+        }
+        // It is a decision anew, and not what the last attempt came to.
+        assert_eq!(state_of(&mut tx, &delivery).await, (DeliveryState::Pending, Reason::OkDue));
+        tx.commit().await.unwrap();
+    }
+}
+
 pub(crate) async fn a_scratch_state_is_a_copy_to_play_on(state: &State) {
     let (tx, delivery) = armed(state).await;
     tx.commit().await.unwrap();
