@@ -33,9 +33,12 @@ pub async fn watch(daemon: &Daemon, now: Timestamp) -> Result<Vec<Trip>, DaemonE
     };
     let mut trips = Vec::new();
     for (playbook, tally) in tallies {
-        let Err(refusal) = engine::judge_playbook(&daemon.project.policy.guards, &tally) else {
-            continue;
+        let guards = &daemon.project.policy.guards;
+        let guards = match daemon.project.playbooks.get(&playbook) {
+            Some(present) => &present.guards.over(guards),
+            None => guards,
         };
+        let Err(refusal) = engine::judge_playbook(guards, &tally) else { continue };
         if mutant("guard_ignored") {
             continue;
         }

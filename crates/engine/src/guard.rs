@@ -12,7 +12,7 @@ const COMPLAINTS_OF: u64 = 1_000;
 const COMPLAINTS_FIRST: (u64, u64) = (3, 500);
 /// Fewer say nothing about opt-outs.
 const OPT_OUTS_OF: u64 = 500;
-/// Fewer say nothing about failures and doubts.
+/// Fewer say nothing about failures, doubts and values that are missing.
 const FAILURES_OF: u64 = 200;
 /// So few say something only where it glares: a canary is no larger.
 const FEW: u64 = 20;
@@ -59,6 +59,13 @@ pub fn judge_playbook(guards: &Guards, tally: &Tally) -> Result<(), Refusal> {
             guards.failed
         );
         return refuse(Reason::GuardFailures, saw);
+    }
+    if exceeds(tally.fallback.min(tried), tried, FAILURES_OF, guards.fallback) {
+        let saw = format!(
+            "{} of {tried} messages say something in place of a value that is missing, the guard is {}",
+            tally.fallback, guards.fallback
+        );
+        return refuse(Reason::GuardFallbacks, saw);
     }
     if tally.in_doubt > DOUBTS_MAX || exceeds(tally.in_doubt, tried, FAILURES_OF, guards.in_doubt) {
         let saw =
@@ -129,6 +136,8 @@ mod tests {
         assert_eq!(trips(Tally { accepted: 10, complained: 1, ..Tally::default() }), None, "one in a test");
         assert_eq!(trips(Tally { rejected: 200, ..good }), Some(Reason::GuardFailures));
         assert_eq!(trips(Tally { unmade: 200, ..good }), Some(Reason::GuardFailures));
+        assert_eq!(trips(Tally { fallback: 50, ..good }), Some(Reason::GuardFallbacks));
+        assert_eq!(trips(Tally { fallback: 20, ..good }), None, "2 % is what it may be");
         assert_eq!(trips(Tally { in_doubt: 51, ..good }), Some(Reason::GuardDoubts));
         assert_eq!(trips(Tally { in_doubt: 30, ..good }), Some(Reason::GuardDoubts));
     }
@@ -140,6 +149,7 @@ mod tests {
             None
         );
         assert_eq!(trips(Tally { accepted: 99, unsubscribed: 5, ..Tally::default() }), None);
+        assert_eq!(trips(Tally { accepted: 199, fallback: 8, ..Tally::default() }), None);
         // 4 of 110 is more than 3 %, and may be chance.
         assert_eq!(trips(Tally { accepted: 106, rejected: 4, bounced: 4, ..Tally::default() }), None);
     }
@@ -153,6 +163,12 @@ mod tests {
             unmade,
             ..Tally::default()
         };
+        assert_eq!(
+            trips(Tally { fallback: 10, ..canary(0, 0, 0) }),
+            Some(Reason::GuardFallbacks),
+            "a merge field that is missing for one in five"
+        );
+        assert_eq!(trips(Tally { fallback: 2, ..canary(0, 0, 0) }), None, "4 % may be chance");
         assert_eq!(trips(canary(50, 50, 0)), Some(Reason::GuardBounces));
         assert_eq!(trips(canary(8, 8, 0)), Some(Reason::GuardBounces));
         assert_eq!(trips(canary(20, 0, 0)), Some(Reason::GuardFailures));
@@ -205,6 +221,7 @@ mod tests {
                                 unmade: draw(50, size),
                                 unsubscribed: draw(50, size),
                                 complained: draw(1, size),
+                                fallback: draw(60, size),
                             }
                         }
                         _ => Tally::default(),

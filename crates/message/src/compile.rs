@@ -15,7 +15,7 @@ use crate::mistake::Mistake;
 use crate::pieces::{self, Piece};
 use crate::shield::{Restored, Shield, join, prepend};
 use crate::source::{FileName, Kind, Sources};
-use crate::{html, locale, text};
+use crate::{html, locale, names, text};
 
 /// A template, ready to be filled in. Cheap to share, not to copy.
 #[derive(Clone)]
@@ -436,6 +436,10 @@ pub(crate) fn environment() -> Environment<'static> {
     environment.add_filter("date", filters::date);
     environment.add_filter("number", filters::number);
     environment.add_filter("money", filters::money);
+    for (written, preset) in names::PRESETS {
+        environment.add_filter(written, filters::default);
+        environment.add_filter(preset, filters::preset);
+    }
     environment.add_function("skip", filters::skip);
     environment
 }
@@ -540,10 +544,11 @@ impl Compiled {
     fn template(
         &mut self,
         name: String,
-        template: Restored,
+        mut template: Restored,
         files: &[File<'_>],
         mistakes: &mut BTreeSet<Mistake>,
     ) -> String {
+        lint::tell_presets_apart(&mut template.text);
         let failed = mistakes.iter().any(|mistake| !mistake.warning);
         if let Err(error) = self.environment.add_template_owned(name.clone(), template.text.clone())
             && !failed

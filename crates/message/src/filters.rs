@@ -3,11 +3,12 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering as AtomicOrdering};
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use minijinja::value::{DynObject, Object, ObjectRepr, Value, ValueKind};
+use minijinja::value::{DynObject, Object, ObjectRepr, Rest, Value, ValueKind};
 use minijinja::{AutoEscape, Error, ErrorKind, Output, State};
 
 use crate::date::{Language, Pattern};
@@ -124,6 +125,38 @@ fn reader<T>(state: &State<'_, '_>, with: impl FnOnce(&Reader) -> T) -> Result<T
         Some(reader) => Ok(with(reader)),
         None => Err(wrong("there is no reader")),
     }
+}
+
+/// Whether a default stood in for a value that the reader's data lack, in any part of the message that is being made.
+#[derive(Debug, Default)]
+pub(crate) struct Fallback(AtomicBool);
+
+impl Fallback {
+    pub(crate) fn was_used(&self) -> bool {
+        self.0.load(AtomicOrdering::Relaxed)
+    }
+}
+
+impl Object for Fallback {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+}
+
+/// `| default("there")`: the engine's own, and that it was needed is noted.
+pub(crate) fn default(state: &State<'_, '_>, value: Value, args: Rest<Value>) -> Result<Value, Error> {
+    if value.is_undefined() {
+        let noted = state.lookup(names::FALLBACK);
+        if let Some(noted) = noted.as_ref().and_then(Value::downcast_object_ref::<Fallback>) {
+            noted.0.store(true, AtomicOrdering::Relaxed);
+        }
+    }
+    minijinja::filters::default(state, &value, args)
+}
+
+/// The same for what is the same for all readers: nothing is missing in anybody's data.
+pub(crate) fn preset(state: &State<'_, '_>, value: Value, args: Rest<Value>) -> Result<Value, Error> {
+    minijinja::filters::default(state, &value, args)
 }
 
 /// The value, unless it is not there: then the error of the engine, which knows what it was called.

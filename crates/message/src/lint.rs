@@ -33,6 +33,18 @@ pub struct Used {
 /// A longer range would only burn fuel.
 const RANGE_MAX: u64 = 10_000;
 
+/// Writes `preset_` for `default`, and `p` for `d`, where what is asked for is the same for all readers, so that the engine can tell the two
+/// apart. A text that cannot be read stays as it is.
+pub(crate) fn tell_presets_apart(text: &mut String) {
+    let found = look(Text { file: "", whole: text, text, from: 0, exact: true });
+    for (at, name) in found.presets {
+        let preset = names::PRESETS.iter().find(|(written, _)| *written == name).map(|(_, preset)| *preset);
+        if let (Some(preset), true) = (preset, text.get(at..).is_some_and(|rest| rest.starts_with(&name))) {
+            text.replace_range(at..at + name.len(), preset);
+        }
+    }
+}
+
 /// A text of a template that is checked: a whole file after its front matter, or a value in the front matter.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Text<'s> {
@@ -54,6 +66,8 @@ pub(crate) struct Found {
     /// Names the text gives values to.
     pub(crate) assigned: BTreeSet<String>,
     mentions: Vec<Mention>,
+    /// Filters that give a default to what is the same for all readers: where they stand in the text, and how they are written.
+    presets: Vec<(usize, String)>,
     /// What is wrong in any case.
     pub(crate) mistakes: Vec<Mistake>,
 }
@@ -442,6 +456,10 @@ impl Visitor<'_> {
             }
             _ => {}
         }
+        let is_preset = filter.expr.as_ref().and_then(root).is_some_and(names::is_the_same_for_all);
+        if is_preset && matches!(name, "default" | "d") && self.text.exact {
+            self.found.presets.push((span.start_offset as usize, name.to_owned()));
+        }
         if let Some(expr) = &filter.expr {
             self.expr(
                 expr,
@@ -501,6 +519,27 @@ impl Visitor<'_> {
                 | CallArg::KwargSplat(expr) => self.expr(expr, false),
             }
         }
+    }
+}
+
+/// What a value is a part of: `with` in `with.subject`, and in `with.subject | trim`.
+fn root<'e>(expr: &'e Expr<'_>) -> Option<&'e str> {
+    match expr {
+        Expr::Var(var) => Some(var.id),
+        Expr::GetAttr(get) => root(&get.expr),
+        Expr::GetItem(get) => root(&get.expr),
+        Expr::Filter(filter) => filter.expr.as_ref().and_then(root),
+        Expr::Const(_)
+        | Expr::Slice(_)
+        | Expr::UnaryOp(_)
+        | Expr::BinOp(_)
+        | Expr::Compare(_)
+        | Expr::IfExpr(_)
+        | Expr::Test(_)
+        | Expr::Call(_)
+        | Expr::List(_)
+        | Expr::Tuple(_)
+        | Expr::Map(_) => None,
     }
 }
 

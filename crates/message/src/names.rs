@@ -132,8 +132,21 @@ pub(crate) const ENGINE: &[&str] = &["loop", "caller", "super", "self"];
 pub(crate) const OWN_PREFIX: &str = "__drumbeat_";
 /// The reader: language and zone, for filters.
 pub(crate) const READER: &str = "__drumbeat_reader";
+/// Where it is noted that a default stood in for a value.
+pub(crate) const FALLBACK: &str = "__drumbeat_fallback";
 /// The rendered preheader.
 pub(crate) const PREHEADER: &str = "__drumbeat_preheader";
+
+/// What is known of the reader: where it is missing, it is missing in their data.
+const OF_THE_READER: [&str; 3] = ["profile", "account", "entry"];
+
+/// Whether a default for a part of this root is the template's or the project's own setting, and does not depend on who reads.
+pub(crate) fn is_the_same_for_all(root: &str) -> bool {
+    is_root(root) && !OF_THE_READER.contains(&root)
+}
+
+/// Filters that are written `default` and `d`, where [`is_the_same_for_all`]; as long, so that places in the text stay what they are.
+pub(crate) const PRESETS: [(&str, &str); 2] = [("default", "preset_"), ("d", "p")];
 
 /// Days from today of `today_plus_4d` and `today_minus_2w`; `None` if it is not such a name.
 pub(crate) fn days_from_today(name: &str) -> Option<i32> {

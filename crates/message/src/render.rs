@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
@@ -13,7 +14,7 @@ use model::{Reason, Refusal, Value};
 
 use crate::compile::{Compiled, Needs, Variant};
 use crate::date::Language;
-use crate::filters::{Moment, Reader, Stop};
+use crate::filters::{Fallback, Moment, Reader, Stop};
 use crate::mail::{checked, refusal};
 use crate::mistake::line_column;
 use crate::scope::Scope;
@@ -36,6 +37,8 @@ pub struct Rendered {
     pub reply_to: Option<String>,
     /// The template's own headers, in its order.
     pub headers: Vec<(String, String)>,
+    /// Whether a `default` stood in for a value that the person's data lack, in any part. What is asked about with `if` is not meant.
+    pub fallback: bool,
 }
 
 impl fmt::Debug for Rendered {
@@ -62,7 +65,8 @@ impl Compiled {
                 "the message is not written in the reader's language, nor in the default one",
             )
         })?;
-        let root = self.root(scope);
+        let fallback = Arc::new(Fallback::default());
+        let root = self.root(scope).with(names::FALLBACK, Shown::from_dyn_object(Arc::clone(&fallback)));
         let values = Shown::from_object(root.clone());
         let line = |name: &Option<String>, what: &str| -> Result<Option<String>, Refusal> {
             let Some(name) = name else { return Ok(None) };
@@ -91,7 +95,8 @@ impl Compiled {
         if html.is_none() && text.trim().is_empty() {
             return Err(refusal(Reason::ContentEmpty, "the message has no text"));
         }
-        Ok(Rendered { subject, preheader, html, text, from, reply_to, headers })
+        let fallback = fallback.was_used();
+        Ok(Rendered { subject, preheader, html, text, from, reply_to, headers, fallback })
     }
 
     /// The message for the reader: by locale, language, without a language, and at last in the default one.
@@ -258,11 +263,11 @@ impl fmt::Debug for Root {
 }
 
 impl Object for Root {
-    fn get_value(self: &std::sync::Arc<Self>, key: &Shown) -> Option<Shown> {
+    fn get_value(self: &Arc<Self>, key: &Shown) -> Option<Shown> {
         self.get_value_by_str(key.as_str()?)
     }
 
-    fn get_value_by_str(self: &std::sync::Arc<Self>, key: &str) -> Option<Shown> {
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Shown> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
     }
 }

@@ -163,6 +163,8 @@ pub struct Tally {
     pub unsubscribed: u64,
     /// It was reported as spam.
     pub complained: u64,
+    /// Of those tried: a default stood in for a value that the person's data lack.
+    pub fallback: u64,
 }
 
 impl Tally {
@@ -175,6 +177,7 @@ impl Tally {
         self.unmade += other.unmade;
         self.complained += other.complained;
         self.unsubscribed += other.unsubscribed;
+        self.fallback += other.fallback;
     }
 }
 

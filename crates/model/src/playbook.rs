@@ -8,6 +8,7 @@ use jiff::civil::{Time, Weekday};
 use crate::condition::{Condition, ValueOf};
 use crate::duration::Share;
 use crate::name::{DestinationName, PlaybookName, PurposeName, SegmentName, StepId, TemplateName};
+use crate::policy::OwnGuards;
 use crate::value::Value;
 
 /// playbooks/NAME.yml.
@@ -47,6 +48,8 @@ pub struct Playbook {
     pub per_run: Option<u64>,
     /// Its messages in an hour of the clock; those beyond wait.
     pub per_hour: Option<u64>,
+    /// What stops it before it does harm, where it is not as the policy has it.
+    pub guards: OwnGuards,
     /// Local times at which its sends may go; a step's own comes before it.
     pub window: Option<SendWindow>,
     /// Shelf life of its sends; a step's own comes before it.

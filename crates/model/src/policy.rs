@@ -299,6 +299,8 @@ pub struct Guards {
     pub unsubscribed: Share,
     /// Of those tried, or that could not be made.
     pub failed: Share,
+    /// Of those tried: a default stood in for a value that the person's data lack.
+    pub fallback: Share,
     /// Of those tried.
     pub in_doubt: Share,
     /// So many people may enter at the first run of a version without a second person's word.
@@ -309,6 +311,38 @@ pub struct Guards {
     pub per_hour: u64,
     /// Of those in an audience, so many may be removed in one sync, besides who opted out.
     pub removal: Share,
+}
+
+/// What a playbook says of its own guards: as the policy has it where it says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnGuards {
+    /// See [`Guards::bounced`].
+    pub bounced: Option<Share>,
+    /// See [`Guards::complained`].
+    pub complained: Option<Share>,
+    /// See [`Guards::unsubscribed`].
+    pub unsubscribed: Option<Share>,
+    /// See [`Guards::failed`].
+    pub failed: Option<Share>,
+    /// See [`Guards::fallback`].
+    pub fallback: Option<Share>,
+    /// See [`Guards::in_doubt`].
+    pub in_doubt: Option<Share>,
+}
+
+impl OwnGuards {
+    /// What holds for the playbook.
+    pub fn over(&self, guards: &Guards) -> Guards {
+        Guards {
+            bounced: self.bounced.unwrap_or(guards.bounced),
+            complained: self.complained.unwrap_or(guards.complained),
+            unsubscribed: self.unsubscribed.unwrap_or(guards.unsubscribed),
+            failed: self.failed.unwrap_or(guards.failed),
+            fallback: self.fallback.unwrap_or(guards.fallback),
+            in_doubt: self.in_doubt.unwrap_or(guards.in_doubt),
+            ..guards.clone()
+        }
+    }
 }
 
 /// The first messages of a version, which show whether something is wrong with it.
@@ -339,6 +373,7 @@ impl Default for Guards {
             complained: Share::hundredths(8),
             unsubscribed: Share::hundredths(150),
             failed: Share::percent(10),
+            fallback: Share::percent(2),
             in_doubt: Share::percent(1),
             first_run: 500,
             canary: Canary { share: Share::percent(1), min: 50, soak: SignedDuration::from_mins(15) },

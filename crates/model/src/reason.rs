@@ -169,6 +169,7 @@ reasons! {
     GuardComplaints = "guard.complaint_rate" Hold System "too many people report it as spam";
     GuardOptOuts = "guard.unsub_rate" Hold System "too many people opt out";
     GuardFailures = "guard.failed_rate" Hold System "too many messages are refused, or cannot be made";
+    GuardFallbacks = "guard.fallback_rate" Hold System "too many messages say something in place of what is missing";
     GuardDoubts = "guard.in_doubt_level" Hold System "too many messages are in doubt";
     CanaryWait = "guard.canary_wait" Defer System "the first messages of a version are out; the others wait for what becomes of them";
     HourlyBudget = "guard.hourly_budget" Hold System "the project has sent as many messages this hour as it may";

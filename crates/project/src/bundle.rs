@@ -16,7 +16,7 @@ use crate::{templates, yaml};
 /// A version of a playbook, ready to run.
 #[derive(Debug)]
 pub struct Pinned {
-    /// The playbook: steps, waits, purpose, exit, goal and holdout of the version; priority and limits as they are now.
+    /// The playbook: steps, waits, purpose, exit, goal and holdout of the version; priority, limits and guards as they are now.
     pub playbook: Playbook,
     /// The templates of the version.
     pub compiled: BTreeMap<TemplateName, Arc<message::Compiled>>,
@@ -36,7 +36,7 @@ pub fn bundle(project: &Project, playbook: &PlaybookName) -> String {
     json!({"format": 1, "name": playbook.as_str(), "text": project.files.text(file), "templates": templates, "destinations": destinations}).to_string()
 }
 
-/// Reads a version back. What is live (destinations, purposes, priority, limits) is that of the project as it is now.
+/// Reads a version back. What is live (destinations, purposes, priority, limits, guards) is that of the project as it is now.
 ///
 /// # Errors
 /// Says why the version cannot go on: a purpose it speaks for is gone, or the text is not a bundle.
@@ -99,6 +99,7 @@ pub fn from_bundle(project: &Project, bundle: &str) -> Result<Pinned, String> {
     if let Some(present) = project.playbooks.get(&name) {
         (playbook.priority, playbook.per_run) = (present.priority, present.per_run);
         playbook.per_hour = present.per_hour;
+        playbook.guards = present.guards.clone();
     }
     Ok(Pinned { playbook, compiled })
 }

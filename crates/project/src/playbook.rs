@@ -14,7 +14,9 @@ use model::policy::Channel;
 use serde_json::{Value as Json, json};
 
 use crate::Can;
+use crate::policy::own_guards;
 use crate::read::{Asking, At, Cx, Given, Named, Needed, Read, record};
+use crate::root::RawOwnGuards;
 use crate::schema::Schemas;
 use crate::segment::{canonical, top};
 use crate::source::Span;
@@ -53,6 +55,8 @@ record! {
         "holdout" holdout: Option<RawHoldout>,
         /// Beyond which the run is held.
         "limits" limits: Option<RawLimits>,
+        /// What stops it before it does harm, where it is not as in policy.yml: `{rates: {fallback: 40%}}` where many lack what a default stands for.
+        "guards" guards: Option<RawOwnGuards>,
         /// Local times at which its sends may go.
         "window" window: Option<RawWindow>,
         /// Shelf life of its sends; 3d unless given.
@@ -60,7 +64,7 @@ record! {
         /// In order.
         "steps" steps: Needed<Steps>,
     }
-    not_yet { "at", "schedule", "one_per", "extends", "guards" }
+    not_yet { "at", "schedule", "one_per", "extends" }
 }
 
 /// `segment.NAME`
@@ -364,6 +368,7 @@ pub(crate) fn read(
         priority: raw.priority.and_then(|priority| u8::try_from(priority.0).ok()).unwrap_or(50),
         per_run: limits.0.map(|per_run| per_run.0),
         per_hour: limits.1.map(|per_hour| per_hour.0),
+        guards: raw.guards.map(|guards| own_guards(guards.in_doubt, guards.rates)).unwrap_or_default(),
         window: raw.window.map(|window| window.0),
         expires: raw.expires.map_or(SignedDuration::from_hours(72), |expires| expires.0),
         steps,

@@ -3,15 +3,15 @@
 use model::duration::Share;
 use model::name::{BrandName, CapName, PurposeName, QuietHoursName};
 use model::policy::{
-    Canary, Cap, CapUnit, Channel, GlobalHoldout, Guards, MessageClass, OnHit, Policy, Purpose, QuietHours,
-    RuleZone, Scope,
+    Canary, Cap, CapUnit, Channel, GlobalHoldout, Guards, MessageClass, OnHit, OwnGuards, Policy, Purpose,
+    QuietHours, RuleZone, Scope,
 };
 
 use crate::doubt::in_doubt;
 use crate::playbook::hours;
 use crate::query::query;
 use crate::read::{At, Cx, Named};
-use crate::root::{HoldoutMap, RawCap, RawGuards, RawPurpose, RawQuiet, Root};
+use crate::root::{HoldoutMap, RawCap, RawGuards, RawPurpose, RawQuiet, RawRates, Root};
 use crate::values::{Some1, Thing};
 
 /// The policy, of the keys that concern it.
@@ -63,17 +63,10 @@ pub(crate) fn policy(root: &mut Root, cx: &mut Cx<'_>) -> Policy {
 fn guards(raw: RawGuards) -> Guards {
     let default = Guards::default();
     let (times, above) = raw.growth.map_or((None, None), |growth| (growth.times, growth.above));
-    let (bounced, complained, unsubscribed, failed) = raw.rates.map_or((None, None, None, None), |rates| {
-        (rates.bounced, rates.complained, rates.unsubscribed, rates.failed)
-    });
-    Guards {
+    let own = own_guards(raw.in_doubt, raw.rates);
+    let guards = Guards {
         growth_times: times.map_or(default.growth_times, |times| times.0),
         growth_above: above.map_or(default.growth_above, |above| above.0),
-        bounced: bounced.unwrap_or(default.bounced),
-        complained: complained.unwrap_or(default.complained),
-        unsubscribed: unsubscribed.unwrap_or(default.unsubscribed),
-        failed: failed.unwrap_or(default.failed),
-        in_doubt: raw.in_doubt.unwrap_or(default.in_doubt),
         first_run: raw.first_run.map_or(default.first_run, |first_run| first_run.0),
         canary: raw.canary.map_or(default.canary.clone(), |canary| Canary {
             share: canary.share.unwrap_or(default.canary.share),
@@ -82,7 +75,24 @@ fn guards(raw: RawGuards) -> Guards {
         }),
         per_hour: raw.per_hour.map_or(default.per_hour, |per_hour| per_hour.0),
         removal: raw.removal.unwrap_or(default.removal),
-    }
+        ..default
+    };
+    own.over(&guards)
+}
+
+/// Those that a playbook may have of its own.
+pub(crate) fn own_guards(in_doubt: Option<Share>, rates: Option<RawRates>) -> OwnGuards {
+    rates.map_or_else(
+        || OwnGuards { in_doubt, ..OwnGuards::default() },
+        |rates| OwnGuards {
+            bounced: rates.bounced,
+            complained: rates.complained,
+            unsubscribed: rates.unsubscribed,
+            failed: rates.failed,
+            fallback: rates.fallback,
+            in_doubt,
+        },
+    )
 }
 
 /// A purpose speaks for a brand, and a brand that advertises says who it is and how to be rid of it.

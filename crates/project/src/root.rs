@@ -505,8 +505,20 @@ record! {
         "unsubscribed" unsubscribed: Option<Share>,
         /// It is refused for another cause, or cannot be made; 10% unless given.
         "failed" failed: Option<Share>,
+        /// A default stood in for a value that the person's data lack; 2% unless given. What a template asks about with `if` is meant.
+        "fallback" fallback: Option<Share>,
     }
-    not_yet { "fallback" }
+}
+
+record! {
+    /// What stops this playbook before it does harm; as in policy.yml unless given.
+    pub(crate) struct RawOwnGuards ("a map of guards") {
+        /// What of its messages of a day may be in doubt.
+        "in_doubt" in_doubt: Option<Share>,
+        /// What may become of its messages of a day.
+        "rates" rates: Option<RawRates>,
+    }
+    not_yet { "growth", "first_run", "canary" }
 }
 
 record! {

@@ -14,8 +14,8 @@ use model::playbook::{
     Action, Arm, Backfill, ExitRule, Goal, Holdout, Playbook, Reenter, Send, SendWindow, Step, Wait,
 };
 use model::policy::{
-    Cap, CapUnit, GlobalHoldout, Guards, Localized, OnHit, Permission, Policy, Purpose, QuietHours, RuleZone,
-    Scope,
+    Cap, CapUnit, GlobalHoldout, Guards, Localized, OnHit, OwnGuards, Permission, Policy, Purpose,
+    QuietHours, RuleZone, Scope,
 };
 use model::{
     BrandName, CapName, Channel, DestinationName, MessageClass, PlaybookName, PurposeName, QuietHoursName,
@@ -285,6 +285,7 @@ fn playbook(name: &str, segment: &str, purpose: &str, dice: Dice) -> Playbook {
         }),
         per_run: None,
         per_hour: None,
+        guards: OwnGuards::default(),
         window: None,
         expires: hours(24 * dice.of("expires").between(1, 4)),
         steps: Vec::new(),

@@ -23,22 +23,23 @@ pub fn add(tx: &mut Tx, node: &Node, counts: &BTreeMap<PlaybookName, Tally>, now
     let mut rows = Rows::new();
     for (playbook, counts) in counts {
         let row = rows.row().text(playbook.as_str());
-        let Tally { accepted, rejected, bounced, in_doubt, unmade, unsubscribed, complained } = *counts;
-        for count in [accepted, rejected, bounced, in_doubt, unmade, unsubscribed, complained] {
+        let Tally { accepted, rejected, bounced, in_doubt, unmade, unsubscribed, complained, fallback } =
+            *counts;
+        for count in [accepted, rejected, bounced, in_doubt, unmade, unsubscribed, complained, fallback] {
             row.integer(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
     const ADD: Sql = each!(
-        "INSERT INTO tally (hour_ms, playbook, node, accepted, rejected, bounced, in_doubt, unmade, unsubscribed, complained)
+        "INSERT INTO tally (hour_ms, playbook, node, accepted, rejected, bounced, in_doubt, unmade, unsubscribed, complained, fallback)
         SELECT $2, each.value ->> 0, $3, CAST(each.value ->> 1 AS BIGINT), CAST(each.value ->> 2 AS BIGINT),
             CAST(each.value ->> 3 AS BIGINT), CAST(each.value ->> 4 AS BIGINT), CAST(each.value ->> 5 AS BIGINT),
-            CAST(each.value ->> 6 AS BIGINT), CAST(each.value ->> 7 AS BIGINT) FROM",
+            CAST(each.value ->> 6 AS BIGINT), CAST(each.value ->> 7 AS BIGINT), CAST(each.value ->> 8 AS BIGINT) FROM",
         "WHERE TRUE
         ON CONFLICT (hour_ms, playbook, node) DO UPDATE SET
             accepted = tally.accepted + excluded.accepted, rejected = tally.rejected + excluded.rejected,
             bounced = tally.bounced + excluded.bounced, in_doubt = tally.in_doubt + excluded.in_doubt,
             unmade = tally.unmade + excluded.unmade, unsubscribed = tally.unsubscribed + excluded.unsubscribed,
-            complained = tally.complained + excluded.complained"
+            complained = tally.complained + excluded.complained, fallback = tally.fallback + excluded.fallback"
     );
     tx.later("count messages", &ADD, binds![rows.finish(), hour_ms(now), node.id()]);
 }
@@ -48,22 +49,23 @@ fn hour_ms(at: Timestamp) -> i64 {
     ms - ms.rem_euclid(3_600_000)
 }
 
-type Counted = (String, u64, u64, u64, u64, u64, u64, u64);
+type Counted = (String, u64, u64, u64, u64, u64, u64, u64, u64);
 
 /// What was counted from the hour of `since` on, by all nodes together.
 pub async fn since(tx: &mut Tx, since: Timestamp) -> Result<BTreeMap<PlaybookName, Tally>, StateError> {
     const SQL: Sql = page!(
-        "playbook, accepted, rejected, bounced, in_doubt, unmade, unsubscribed, complained",
+        "playbook, accepted, rejected, bounced, in_doubt, unmade, unsubscribed, complained, fallback",
         "SELECT playbook, CAST(SUM(accepted) AS BIGINT) AS accepted, CAST(SUM(rejected) AS BIGINT) AS rejected,
             CAST(SUM(bounced) AS BIGINT) AS bounced, CAST(SUM(in_doubt) AS BIGINT) AS in_doubt, CAST(SUM(unmade) AS BIGINT) AS unmade,
             CAST(SUM(unsubscribed) AS BIGINT) AS unsubscribed,
-            CAST(SUM(complained) AS BIGINT) AS complained
+            CAST(SUM(complained) AS BIGINT) AS complained, CAST(SUM(fallback) AS BIGINT) AS fallback
         FROM tally WHERE hour_ms >= $1 GROUP BY playbook"
     );
     let rows: Vec<Counted> = tx.page("read what was counted", &SQL, binds![hour_ms(since)]).await?;
     let counts = rows.into_iter().map(
-        |(playbook, accepted, rejected, bounced, in_doubt, unmade, unsubscribed, complained)| {
-            let counts = Tally { accepted, rejected, bounced, in_doubt, unmade, unsubscribed, complained };
+        |(playbook, accepted, rejected, bounced, in_doubt, unmade, unsubscribed, complained, fallback)| {
+            let counts =
+                Tally { accepted, rejected, bounced, in_doubt, unmade, unsubscribed, complained, fallback };
             (PlaybookName::known(playbook), counts)
         },
     );

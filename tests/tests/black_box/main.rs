@@ -17,6 +17,7 @@ mod crash;
 mod dead_letters;
 mod demo;
 mod disk;
+mod guards;
 mod mail;
 mod mistakes;
 mod postgres;

@@ -406,11 +406,11 @@ impl Worker {
                         detail: refusal.saw.clone(),
                     };
                     pumped.halted.insert(self.destination.clone(), refusal);
-                    return self.settler.settle(claimed, &ready.address, again, when, pumped).await;
+                    return self.settler.settle(ready, again, when, pumped).await;
                 }
                 self.halt(claimed, refusal, pumped).await
             }
-            other => self.settler.settle(claimed, &ready.address, other, when, pumped).await,
+            other => self.settler.settle(ready, other, when, pumped).await,
         }
     }
 

@@ -7,6 +7,7 @@ use connector::{Bounce, Outcome};
 use jiff::{SignedDuration, Timestamp};
 use model::consent::{Suppression, SuppressionSubject};
 use model::delivery::Tally;
+use model::fault::mutant;
 use model::id::AddressHash;
 use model::{DeliveryState, DestinationName, PlaybookName, Reason, Refusal};
 use serde_json::json;
@@ -17,6 +18,7 @@ use state::fact::{Fact, FactKind};
 use state::outbox::{Answer, Back, Claimed, Settlement};
 use tokio::sync::mpsc;
 
+use super::Ready;
 use super::armer::BackRow;
 use super::prepare::{gates, refused};
 use crate::daemon::{Daemon, DaemonError};
@@ -28,9 +30,15 @@ pub(super) const BATCH_MAX: usize = 256;
 /// A result.
 pub(super) enum Job {
     /// An answer to what was armed.
-    Settle { settlement: Settlement, playbook: PlaybookName, bounce: Option<Bounced> },
+    Settle { settlement: Settlement, playbook: PlaybookName, bounce: Option<Bounced>, fallback: bool },
     /// A row that was not armed: it goes back, and an answer it got before is told.
-    GiveBack { claimed: Box<Claimed>, back: Back, told: Option<Entry>, bounce: Option<Bounced> },
+    GiveBack {
+        claimed: Box<Claimed>,
+        back: Back,
+        told: Option<Entry>,
+        bounce: Option<Bounced>,
+        fallback: bool,
+    },
     /// A destination is used too fast, and wants to be let alone for so long.
     SlowDown { destination: DestinationName, pause: Option<Duration> },
 }
@@ -58,12 +66,13 @@ impl Handle {
     /// Hands in a result, and counts it.
     pub(super) async fn settle(
         &self,
-        claimed: &Claimed,
-        address: &AddressHash,
+        ready: &Ready,
         outcome: Outcome,
         when: When,
         pumped: &mut Pumped,
     ) -> Result<(), DaemonError> {
+        let (claimed, address) = (&ready.claimed, &ready.address);
+        let fallback = ready.rendered.fallback && !mutant("fallback_unseen");
         // Tries before arming are counted by their leases.
         let attempt = if when == When::Armed { claimed.attempts + 1 } else { claimed.lease_count.max(1) };
         let (result, detail, bounce) = match outcome {
@@ -104,7 +113,8 @@ impl Handle {
         let settlement = Settlement { delivery: DeliveryKey::of(&claimed.delivery), attempt, result, detail };
         let job = match when {
             When::Armed => {
-                Job::Settle { settlement, playbook: claimed.delivery.traits.playbook.clone(), bounce }
+                let playbook = claimed.delivery.traits.playbook.clone();
+                Job::Settle { settlement, playbook, bounce, fallback }
             }
             When::Unarmed => {
                 let refusal = |reason: Reason| Refusal { reason, saw: settlement.detail.clone() };
@@ -124,7 +134,7 @@ impl Handle {
                     }
                 };
                 let told = Some(entry(&settlement, when, self.now));
-                Job::GiveBack { claimed: Box::new(claimed.clone()), back, told, bounce }
+                Job::GiveBack { claimed: Box::new(claimed.clone()), back, told, bounce, fallback }
             }
         };
         // A closed channel: the task has failed and says so itself. The row stays as it is, and becomes a doubt at worst.
@@ -141,7 +151,8 @@ impl Handle {
     /// Puts a row back that was not tried.
     pub(super) async fn give_back(&self, claimed: &Claimed, due_at: Timestamp) -> Result<(), DaemonError> {
         let back = Back::Pending { due_at };
-        let job = Job::GiveBack { claimed: Box::new(claimed.clone()), back, told: None, bounce: None };
+        let claimed = Box::new(claimed.clone());
+        let job = Job::GiveBack { claimed, back, told: None, bounce: None, fallback: false };
         drop(self.sender.send(job).await);
         Ok(())
     }
@@ -177,7 +188,7 @@ pub(super) async fn write(
     let mut tally: BTreeMap<PlaybookName, Tally> = BTreeMap::new();
     for job in jobs {
         match job {
-            Job::Settle { settlement, playbook, bounce } => {
+            Job::Settle { settlement, playbook, bounce, fallback } => {
                 let counts = tally.entry(playbook.clone()).or_default();
                 match &settlement.result {
                     Answer::Accepted { .. } => counts.accepted += 1,
@@ -185,14 +196,18 @@ pub(super) async fn write(
                     Answer::InDoubt => counts.in_doubt += 1,
                     Answer::Retry { .. } => {}
                 }
+                // What is tried again is counted once, when it is over.
+                let is_over = !matches!(settlement.result, Answer::Retry { .. });
+                counts.fallback += u64::from(*fallback && is_over);
                 counts.bounced += u64::from(bounce.is_some());
                 settlements.push(settlement.clone());
                 bounced.extend(bounce);
             }
-            Job::GiveBack { claimed, back, told, bounce } => {
+            Job::GiveBack { claimed, back, told, bounce, fallback } => {
                 if told.is_some() && matches!(back, Back::Refused { state: DeliveryState::Rejected, .. }) {
                     let counts = tally.entry(claimed.delivery.traits.playbook.clone()).or_default();
                     counts.rejected += 1;
+                    counts.fallback += u64::from(*fallback);
                     counts.bounced += u64::from(bounce.is_some());
                 }
                 backs.push((DeliveryKey::of(&claimed.delivery), claimed.fence, back.clone()));

@@ -13,8 +13,8 @@ use model::playbook::{
     Action, Arm, Backfill, ExitRule, Goal, Holdout, Playbook, Reenter, Send, SendWindow, Step, Wait,
 };
 use model::policy::{
-    Cap, CapUnit, Channel, GlobalHoldout, Localized, MessageClass, OnHit, Policy, Purpose, QuietHours,
-    RuleZone, Scope, Traits,
+    Cap, CapUnit, Channel, GlobalHoldout, Localized, MessageClass, OnHit, OwnGuards, Policy, Purpose,
+    QuietHours, RuleZone, Scope, Traits,
 };
 use model::profile::Profile;
 use model::{
@@ -243,6 +243,7 @@ pub(crate) fn playbook(steps: Vec<Step>) -> Playbook {
         holdout: None,
         per_run: None,
         per_hour: None,
+        guards: OwnGuards::default(),
         window: None,
         expires: span("3d"),
         steps,

@@ -140,6 +140,7 @@ fn mail(signer: Option<&Signer>, subject: &str, html: &str, text: &str) -> Vec<u
         from: None,
         reply_to: None,
         headers: vec![("X-Campaign".to_owned(), "spring".to_owned())],
+        fallback: false,
     };
     let letter = Letter {
         rendered: &rendered,

@@ -340,6 +340,7 @@ proptest! {
             from: (!from.is_empty()).then_some(from),
             reply_to: None,
             headers: vec![("X-Word".to_owned(), word.clone())],
+            fallback: false,
         };
         if let Ok(mail) = write(&rendered, Some(&name)) {
             let names = header_names(&mail);

@@ -12,6 +12,7 @@ fn rendered() -> Rendered {
         from: None,
         reply_to: None,
         headers: Vec::new(),
+        fallback: false,
     }
 }
 

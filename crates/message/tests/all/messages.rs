@@ -499,3 +499,40 @@ fn what_is_used_is_told_with_its_place() {
         ]
     );
 }
+
+/// A default that stood for what a person's data lack, wherever it stood; one that is the template's own setting, or a question, does not
+/// count.
+#[test]
+fn a_default_that_was_needed_is_said_of_the_message() {
+    let mut reader =
+        Reader::new(&[("plan", text("team")), ("first_name", text("")), ("cart", Value::Json(json!([{}])))]);
+    reader.with = values(&[("headline", text("Hello"))]);
+    for (template, expected) in [
+        ("{{ profile.first_name | default('there') }}", true),
+        ("{{ profile['first_name']|d('there') }}", true),
+        ("{{ profile.first_name | default }}", true),
+        ("{{ profile.plan | default('none') }}", false),
+        ("{{ entry.last_seen | default('long ago') }}", true),
+        ("{{ account.name | default('your company') | upper }}", true),
+        ("{% set name = profile.first_name | default('there') %}{{ name }}", true),
+        ("{% for item in profile.cart %}{{ item.sku | default('?') }}{% endfor %}", true),
+        (
+            "{{ with.headline | default('Hi') }} {{ with.other | default('x') }} {{ with['more'] | d('y') }}",
+            false,
+        ),
+        ("{{ with.other | default(profile.first_name | default('z')) }}", true),
+        ("{{ brand.title | default('x') }} {{ preferences_url | default('x') }}", false),
+        ("{% if profile.first_name %}{{ profile.first_name }}{% else %}there{% endif %}", false),
+        ("{{ profile.first_name or 'there' }}{{ 'x' if profile.first_name }}", false),
+        ("a{% if profile.plan == 'solo' %}{{ profile.first_name | default('there') }}{% endif %}", false),
+    ] {
+        let compiled = text_message(template).unwrap_or_else(|mistakes| panic!("{template}: {mistakes:#?}"));
+        assert_eq!(reader.render(&compiled).unwrap().fallback, expected, "{template}");
+    }
+    let subject = |default: &str| {
+        let file = format!("---\nsubject: \"{{{{ {default}('Hello') }}}}\"\n---\nHi.");
+        reader.render(&compiled(&[("m.md", &file)]).unwrap()).unwrap().fallback
+    };
+    assert!(subject("profile.first_name | default"), "a subject counts as the text does");
+    assert!(!subject("with.subject | default"));
+}

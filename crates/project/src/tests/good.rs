@@ -128,6 +128,10 @@ fn playbooks_have_steps_with_ids_given_and_made() {
         (win_back.backfill, win_back.reenter),
         (Backfill::Since(SignedDuration::from_hours(720)), Reenter::After(SignedDuration::from_hours(2160)))
     );
+    // What the playbook does not say is as the policy has it.
+    let guards = win_back.guards.over(&project.policy.guards);
+    assert_eq!((guards.fallback, guards.in_doubt), (Share::percent(40), Share::percent(3)));
+    assert_eq!((guards.bounced, guards.first_run), (Share::parse("2.5%").unwrap(), 800));
     let sends = win_back.sends();
     let (_, offer) = sends[1];
     assert_eq!((offer.purpose.as_str(), offer.destination.as_str()), ("product", "mail"));
@@ -161,6 +165,7 @@ fn a_version_changes_with_what_it_pins_and_with_nothing_else() {
         ("playbooks/win_back.yml", "title: Win back", "title: \"Win them back\" # better"),
         ("playbooks/win_back.yml", "priority: 60", "priority: 70"),
         ("playbooks/win_back.yml", "per_run: 5000", "per_run: 1, per_hour: 9"),
+        ("playbooks/win_back.yml", "fallback: 40%", "fallback: 50%"),
         ("playbooks/win_back.yml", "backfill: 30d", "backfill: none"),
         (
             "playbooks/win_back.yml",

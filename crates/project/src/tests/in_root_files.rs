@@ -283,12 +283,6 @@ pub(super) const IN_ROOT_FILES: &[(&str, &str, &str, &[&str])] = &[
     (
         "policy.yml",
         "bounced: 2.5%",
-        "fallback: 2.5%",
-        &["E0901 policy.yml:16:52+8 not yet: `fallback` is not built yet"],
-    ),
-    (
-        "policy.yml",
-        "bounced: 2.5%",
         "bounced: 3",
         &[
             "E0105 policy.yml:16:61+1 `3` is not a share; a share is a percentage between 0% and 100%, such as `5%` or `0.5%`",

@@ -148,6 +148,7 @@ steps:
       - steps:
           - exit: "no plan"
   - exit: done
+guards: {rates: {fallback: 40%}, in_doubt: 3%}
 "#,
     ),
     (

@@ -10,7 +10,7 @@ use daemon::tick::Refresh;
 use jiff::{SignedDuration, Timestamp};
 use model::consent::{ConsentEvent, ConsentOrigin, ConsentStatus};
 use model::playbook::{Action, Backfill, ExitRule, Playbook, Reenter, Send, Step, Wait};
-use model::policy::{Localized, Policy, Purpose};
+use model::policy::{Localized, OwnGuards, Policy, Purpose};
 use model::{
     BrandName, Channel, DestinationName, MessageClass, PlaybookName, ProfileNumber, PurposeName, Secret,
     SegmentName, StepId, TemplateName, Value,
@@ -259,6 +259,7 @@ fn rules(waits: &[SignedDuration]) -> Rules {
         holdout: None,
         per_run: None,
         per_hour: None,
+        guards: OwnGuards::default(),
         window: None,
         expires: SignedDuration::from_hours(72),
         steps,

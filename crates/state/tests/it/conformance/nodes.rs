@@ -88,7 +88,7 @@ pub(crate) async fn one_that_leaves_gives_back_what_it_had(state: &State) {
 pub(crate) async fn what_each_counts_is_added_up(state: &State) {
     use std::collections::BTreeMap;
     let name = model::PlaybookName::known;
-    let counts = |accepted, bounced| Tally { accepted, bounced, ..Tally::default() };
+    let counts = |accepted, bounced| Tally { accepted, bounced, fallback: 2 * accepted, ..Tally::default() };
     let hour = |hour: i64| at(hour * 3_600 + 5);
     let mut tx = state.write().await.unwrap();
     let (one, two) = (Node::alone("one"), Node::alone("two"));

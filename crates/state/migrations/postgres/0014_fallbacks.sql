@@ -1,0 +1,2 @@
+-- Messages in which a default stood in for a value that the person's data lack.
+ALTER TABLE tally ADD COLUMN fallback BIGINT NOT NULL DEFAULT 0;
