@@ -129,7 +129,8 @@ pub async fn crowd_of(
 
 /// A delivery as caps see it.
 fn seen(touch: state::delivery::Touch) -> Touch {
-    Touch { delivery: touch.delivery, at: touch.at, traits: touch.traits, state: touch.state }
+    let state::delivery::Touch { profile: _, delivery, at, traits, state, content } = touch;
+    Touch { delivery, at, traits, state, content }
 }
 
 /// The facts of some people.
@@ -300,7 +301,7 @@ pub fn matches(suppression: &Suppression, number: ProfileNumber, address: Option
     }
 }
 
-/// How far back a cap looks at most.
+/// How far back a cap looks at most, or who says nothing twice.
 pub fn looks_back_to(policy: &Policy, now: Timestamp) -> Timestamp {
     now.checked_sub(longest_window(policy)).unwrap_or(Timestamp::MIN)
 }
@@ -317,8 +318,7 @@ fn longest_window(policy: &Policy) -> SignedDuration {
             Window::Calendar { count, unit: CalendarUnit::Week } => days(count, 7),
             Window::Calendar { count, unit: CalendarUnit::Month } => days(count, 31),
         })
-        .max()
-        .unwrap_or(SignedDuration::ZERO)
+        .fold(engine::SAME_WORDS, SignedDuration::max)
 }
 
 /// A person's standing in one playbook.

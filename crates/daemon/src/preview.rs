@@ -161,6 +161,7 @@ fn delivery(
         },
         destination: send.destination.clone(),
         template: send.template.clone(),
+        content: None,
         priority: 0,
         state: DeliveryState::Pending,
         reason: Reason::OkAccepted,

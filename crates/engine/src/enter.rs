@@ -151,6 +151,7 @@ pub(crate) fn entry_row(
         traits: version.traits(world, first.map_or(&playbook.purpose, |send| &send.purpose)),
         destination: first.map_or_else(|| DestinationName::known("none"), |send| send.destination.clone()),
         template: first.map_or_else(|| TemplateName::known("none"), |send| send.template.clone()),
+        content: None,
         priority: playbook.priority,
         state: match reason.class() {
             ReasonClass::Cancel => DeliveryState::Cancelled,

@@ -79,6 +79,7 @@ pub fn last_look(world: &World<'_>, delivery: &Delivery, facts: &ArmFacts<'_>, n
         traits: &delivery.traits,
         destination: &delivery.destination,
         window: facts.window,
+        content: delivery.content.as_ref(),
         own: Some(&delivery.id),
         beside: &[],
         holdout: None,

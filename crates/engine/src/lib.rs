@@ -31,6 +31,7 @@ pub use audience::{Planned, judge_removal, may_be_member, plan_entries};
 pub use breaker::{BREAKER_PAUSE, Breaker};
 pub use condition::{Subject, holds};
 pub use enter::{Entered, enter};
+pub use gate::cap::SAME_WORDS;
 pub use gate::gates;
 pub use guard::{judge_growth, judge_playbook};
 pub use invariant::Invariant;

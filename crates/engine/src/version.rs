@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use model::condition::Condition;
+use model::id::ContentHash;
 use model::playbook::{Action, Playbook, Send, SendWindow, Step, Wait};
 use model::policy::{Channel, MessageClass, Traits};
 use model::{BrandName, StepId};
@@ -67,6 +68,11 @@ impl Version {
     /// The shelf life of a send: its own, or else the playbook's.
     pub fn expires(&self, step: &StepId) -> SignedDuration {
         self.send(step).map_or(self.playbook.expires, |send| self.expires_of(send))
+    }
+
+    /// What a send says; `None` where it is not known, or is no send.
+    pub(crate) fn content(&self, step: &StepId) -> Option<&ContentHash> {
+        self.playbook.contents.get(step)
     }
 
     pub(crate) fn send(&self, step: &StepId) -> Option<&Send> {

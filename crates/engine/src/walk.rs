@@ -271,8 +271,13 @@ impl<'a> Walk<'a> {
         let decided = self.decide(step, send, since, id, row);
         let (state, due_at) = (decided.state, decided.due_at);
         let outcome = state.step_outcome(decided.reason);
-        let touch =
-            Touch { delivery: decided.id.clone(), at: self.now, traits: decided.traits.clone(), state };
+        let touch = Touch {
+            delivery: decided.id.clone(),
+            at: self.now,
+            traits: decided.traits.clone(),
+            state,
+            content: decided.content.clone(),
+        };
         if !(mutant("lost_candidate") && state == DeliveryState::Skipped) {
             self.decided.push(decided);
         }
@@ -309,6 +314,7 @@ impl<'a> Walk<'a> {
             traits: &traits,
             destination: &send.destination,
             window: self.version.window_of(send),
+            content: self.version.content(&step.id),
             own: Some(&id),
             beside: &self.touches,
             holdout: self.enrollment.holdout,
@@ -329,6 +335,7 @@ impl<'a> Walk<'a> {
             profile: self.person.number,
             destination: send.destination.clone(),
             template: send.template.clone(),
+            content: self.version.content(&step.id).cloned(),
             priority: playbook.priority,
             state,
             reason,

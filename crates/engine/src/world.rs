@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use model::consent::{Consents, Suppression};
+use model::id::ContentHash;
 use model::policy::{Policy, Traits};
 use model::profile::Profile;
 use model::{DeliveryId, DeliveryState, DestinationName, PlaybookName, ProfileNumber, SegmentName};
@@ -86,6 +87,8 @@ pub struct Touch {
     pub traits: Traits,
     /// Where it is.
     pub state: DeliveryState,
+    /// What it says.
+    pub content: Option<ContentHash>,
 }
 
 /// The latest enrollment of a person in a playbook.

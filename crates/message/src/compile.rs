@@ -32,6 +32,7 @@ pub struct Compiled {
     pub(crate) places: BTreeMap<String, Restored>,
     pub(crate) files: Vec<(String, String)>,
     pub(crate) digest: String,
+    pub(crate) words: String,
     pub(crate) warnings: Vec<Mistake>,
 }
 
@@ -112,7 +113,8 @@ pub fn compile(sources: &Sources, name: &TemplateName, locales: &[String]) -> Re
         used: std::mem::take(&mut compiler.used),
         places: BTreeMap::new(),
         files: files.iter().map(|file| (file.name.to_owned(), file.text.to_owned())).collect(),
-        digest: digest(&closure),
+        digest: digest(closure.0.iter().map(|(name, text)| (name.as_str(), text.as_str()))),
+        words: digest(closure.0.iter().map(|(file, text)| (ending(file, name), text.as_str()))),
         warnings: Vec::new(),
     };
     compiled.gather_needs();
@@ -409,9 +411,14 @@ fn printed(template: &str) -> BTreeSet<&'static str> {
     ASKED.into_iter().filter(|name| found.prints(name)).collect()
 }
 
-fn digest(sources: &Sources) -> String {
+/// What is left of the name of a template's own file without the template's name: `.de.mjml`. Layouts and parts keep theirs.
+fn ending<'f>(file: &'f str, template: &TemplateName) -> &'f str {
+    file.strip_prefix(template.as_str()).filter(|rest| rest.starts_with('.')).unwrap_or(file)
+}
+
+fn digest<'f>(files: impl Iterator<Item = (&'f str, &'f str)>) -> String {
     let mut all = String::new();
-    for (name, text) in &sources.0 {
+    for (name, text) in files {
         all.push_str(&format!("{}\u{1f}{}\u{1f}{name}\u{1f}{text}\u{1e}", name.len(), text.len()));
     }
     model::id::sha256_hex(all.as_bytes())
@@ -486,6 +493,11 @@ impl Compiled {
     /// Content hash (SHA-256, hex) of all files the template is made of.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Hash of what the template says, whatever it is called: a copy under another name has the same.
+    pub fn words(&self) -> &str {
+        &self.words
     }
 
     /// Whether the message prints `unsubscribe_url` where a reader sees it: in every language, as HTML and as text.

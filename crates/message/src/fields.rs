@@ -190,6 +190,7 @@ impl Compiled {
             places: BTreeMap::new(),
             files: Vec::new(),
             digest: String::new(),
+            words: String::new(),
             warnings: Vec::new(),
         }
     }

@@ -9,7 +9,7 @@
 use jiff::Timestamp;
 
 use crate::condition::{StepOutcome, words};
-use crate::id::{DeliveryId, EnrollmentId, ProfileNumber};
+use crate::id::{ContentHash, DeliveryId, EnrollmentId, ProfileNumber};
 use crate::name::{DestinationName, StepId, TemplateName};
 use crate::policy::Traits;
 use crate::reason::{Gate, Reason};
@@ -128,6 +128,8 @@ pub struct Delivery {
     pub destination: DestinationName,
     /// What it says.
     pub template: TemplateName,
+    /// The same, by its words. `None`: it is not known, or there are none.
+    pub content: Option<ContentHash>,
     /// Of the playbook, when it was decided.
     pub priority: u8,
     /// Where it is.

@@ -1,10 +1,12 @@
 //! Ids, all of them derived: doing a thing twice gives the same id, and a unique key makes it once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
 use crate::name::{PlaybookName, StepId};
+use crate::value::Value;
 
 /// A person inside: the row number of the table `profile`, never reused. The warehouse's id stays in that table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,7 +69,23 @@ macro_rules! texts {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdentityHash(String);
 
-texts! { EnrollmentId DeliveryId AddressHash UnitHash IdentityHash }
+/// Hash of what a message says to everybody: the text of its template, and what its step tells it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContentHash(String);
+
+texts! { EnrollmentId DeliveryId AddressHash UnitHash IdentityHash ContentHash }
+
+impl ContentHash {
+    /// Of the words of a template (a hash of them) and of what the step tells it. 80 bits: it is compared with the few messages of one person.
+    pub fn derive(words: &str, with: &BTreeMap<String, Value>) -> Self {
+        let told: Vec<String> = with.values().map(Value::to_string).collect();
+        let mut parts = vec!["drumbeat.1", "content", words];
+        for (name, value) in with.keys().zip(&told) {
+            parts.extend([name.as_str(), value.as_str()]);
+        }
+        Self(base32(&stable_hash(&parts)[..10]))
+    }
+}
 
 impl EnrollmentId {
     /// The id of the enrollment that `trigger` (the segment run) began for a person.

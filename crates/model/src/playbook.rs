@@ -7,6 +7,7 @@ use jiff::civil::{Time, Weekday};
 
 use crate::condition::{Condition, ValueOf};
 use crate::duration::Share;
+use crate::id::ContentHash;
 use crate::name::{DestinationName, PlaybookName, PurposeName, SegmentName, StepId, TemplateName};
 use crate::policy::OwnGuards;
 use crate::value::Value;
@@ -56,6 +57,8 @@ pub struct Playbook {
     pub expires: SignedDuration,
     /// In order.
     pub steps: Vec<Step>,
+    /// What each send says, by its step, as the version pins it.
+    pub contents: BTreeMap<StepId, ContentHash>,
 }
 
 /// What becomes of those who are in the segment when the playbook is activated.

@@ -134,6 +134,7 @@ reasons! {
     CapChannel = "cap.channel" Skip Cap "too many messages on the channel already";
     CapAccount = "cap.account" Skip Cap "too many messages to the account already";
     CapAddress = "cap.address" Skip Cap "too many messages to the address already, which several people share";
+    CapSameContent = "cap.same_content" Skip Cap "the person got the same words less than a day ago, or is to get them";
     CapDeferred = "cap.deferred" Defer Cap "waits until a cap has room";
     CapWaitExpired = "cap.wait_expired" Skip Cap "a cap had no room in time";
     QuietHours = "time.quiet_policy" Defer Time "quiet hours";

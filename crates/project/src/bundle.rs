@@ -96,6 +96,7 @@ pub fn from_bundle(project: &Project, bundle: &str) -> Result<Pinned, String> {
         return Err(first_mistake(&cx));
     }
     playbook.version = version(&playbook, &written.pinned, &sources);
+    playbook.contents = templates::contents(&playbook, &compiled);
     if let Some(present) = project.playbooks.get(&name) {
         (playbook.priority, playbook.per_run) = (present.priority, present.per_run);
         playbook.per_hour = present.per_hour;

@@ -227,9 +227,9 @@ fn read_with(
         refuse_accounts(&compiled, cx);
     }
     let mut pinned = BTreeMap::new();
-    for written in playbooks {
-        let mut playbook = written.playbook;
-        playbook.version = version(&playbook, &written.pinned, &sources);
+    for Written { mut playbook, pinned: text, .. } in playbooks {
+        playbook.version = version(&playbook, &text, &sources);
+        playbook.contents = templates::contents(&playbook, &compiled);
         pinned.insert(playbook.name.clone(), playbook);
     }
     Some(Project {

@@ -372,6 +372,7 @@ pub(crate) fn read(
         window: raw.window.map(|window| window.0),
         expires: raw.expires.map_or(SignedDuration::from_hours(72), |expires| expires.0),
         steps,
+        contents: BTreeMap::new(),
     };
     let sends = sends.into_iter().map(|(id, span, _)| (id, span)).collect();
     Some(Written { playbook, sends, pinned: pinned(node) })

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use message::{Compiled, Mistake, Scope, Sources};
-use model::name::TemplateName;
+use model::id::ContentHash;
+use model::name::{StepId, TemplateName};
 use model::playbook::{Playbook, Send};
 use model::policy::{MessageClass, Policy};
 use model::value::ValueType;
@@ -114,6 +115,18 @@ pub(crate) fn compile(
         }
     }
     compiled
+}
+
+/// What each send of a playbook says, as far as its template could be compiled.
+pub(crate) fn contents(
+    playbook: &Playbook,
+    compiled: &BTreeMap<TemplateName, Arc<Compiled>>,
+) -> BTreeMap<StepId, ContentHash> {
+    let sends = playbook.sends().into_iter();
+    let of = |(id, send): (&StepId, &Send)| {
+        Some((id.clone(), ContentHash::derive(compiled.get(&send.template)?.words(), &send.with)))
+    };
+    sends.filter_map(of).collect()
 }
 
 /// What advertises says who it is and how to be rid of it.

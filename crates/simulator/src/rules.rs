@@ -289,6 +289,7 @@ fn playbook(name: &str, segment: &str, purpose: &str, dice: Dice) -> Playbook {
         window: None,
         expires: hours(24 * dice.of("expires").between(1, 4)),
         steps: Vec::new(),
+        contents: BTreeMap::new(),
     }
 }
 

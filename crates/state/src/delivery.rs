@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use model::delivery::Delivery;
+use model::id::ContentHash;
 use model::policy::{MessageClass, Traits};
 use model::{DeliveryId, DeliveryState, DestinationName, EnrollmentId, PlaybookName, ProfileNumber, Reason};
 use serde::Deserialize;
@@ -53,6 +54,8 @@ pub struct Touch {
     pub traits: Traits,
     /// Where it is.
     pub state: DeliveryState,
+    /// What it says.
+    pub content: Option<ContentHash>,
 }
 
 /// Which deliveries. Nothing given: all.
@@ -139,6 +142,7 @@ fn write(rows: &mut Rows, delivery: &Delivery, now: Timestamp) {
         .integer(row::ms(delivery.decided_at))
         .integer(row::ms(delivery.due_at))
         .integer(row::ms(delivery.expires_at))
+        .maybe_text(delivery.content.as_ref().map(ContentHash::as_str))
         .maybe_integer(delivery.state.is_settled().then(|| row::ms(now)))
         .integer(claim_rank(delivery));
 }
@@ -167,14 +171,14 @@ pub async fn decide(tx: &mut Tx, deliveries: &[Delivery], now: Timestamp) -> Res
                         each.value ->> 9, each.value ->> 10, each.value ->> 11, CAST(each.value ->> 12 AS BIGINT),
                         each.value ->> 13, each.value ->> 14, each.value ->> 15, CAST(each.value ->> 16 AS BIGINT),
                         CAST(each.value ->> 17 AS BIGINT), CAST(each.value ->> 18 AS BIGINT),
-                        CAST(each.value ->> 19 AS BIGINT), CAST(each.value ->> 20 AS BIGINT),
-                        CAST(each.value ->> 21 AS BIGINT)
+                        CAST(each.value ->> 19 AS BIGINT), each.value ->> 20, CAST(each.value ->> 21 AS BIGINT),
+                        CAST(each.value ->> 22 AS BIGINT)
                     FROM"
                 ),
                 concat!(
                     "WHERE true ON CONFLICT (profile, id) DO UPDATE SET
                         channel = excluded.channel, class = excluded.class, purpose = excluded.purpose, brand = excluded.brand,
-                        destination = excluded.destination, template = excluded.template, priority = excluded.priority,
+                        destination = excluded.destination, template = excluded.template, content = excluded.content, priority = excluded.priority,
                         claim_rank = excluded.claim_rank, state = excluded.state, reason = excluded.reason,
                         gates = excluded.gates, decided_at_ms = excluded.decided_at_ms, due_at_ms = excluded.due_at_ms,
                         expires_at_ms = excluded.expires_at_ms, settled_at_ms = excluded.settled_at_ms
@@ -189,15 +193,15 @@ pub async fn decide(tx: &mut Tx, deliveries: &[Delivery], now: Timestamp) -> Res
     tx.execute("keep decisions", sql, binds![rows.finish()]).await
 }
 
-pub(crate) type TouchRow = (u32, String, i64, String, String, String, String, String, String);
+pub(crate) type TouchRow = (u32, String, i64, String, String, String, String, String, String, Option<String>);
 
 /// What counts against these people's caps when something is decided, since a time. The caller leaves out
 /// what does not count when arming.
 pub fn touches(numbers: &[ProfileNumber], since: Timestamp) -> Question<Vec<Touch>> {
     const SQL: Sql = page!(
-        "profile, id, at_ms, channel, class, purpose, brand, playbook, state",
+        "profile, id, at_ms, channel, class, purpose, brand, playbook, state, content",
         "SELECT delivery.profile, delivery.id, COALESCE(settled_at_ms, armed_at_ms, due_at_ms) AS at_ms,
-            channel, class, purpose, brand, playbook, state FROM",
+            channel, class, purpose, brand, playbook, state, content FROM",
         each,
         "CROSS JOIN delivery WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT)
         AND state IN ('pending', 'leased', 'armed', 'accepted', 'in_doubt', 'withheld')
@@ -215,7 +219,7 @@ fn read_touches(rows: Vec<TouchRow>) -> Result<Vec<Touch>, StateError> {
 }
 
 pub(crate) fn read_touch(
-    (profile, id, at, channel, class, purpose, brand, playbook, state): TouchRow,
+    (profile, id, at, channel, class, purpose, brand, playbook, state, content): TouchRow,
 ) -> Result<Touch, StateError> {
     Ok(Touch {
         profile: ProfileNumber(profile),
@@ -223,6 +227,7 @@ pub(crate) fn read_touch(
         at: row::time(at)?,
         traits: read::traits(&channel, &class, purpose, brand, playbook)?,
         state: row::word(DeliveryState::parse(&state), "a delivery's state")?,
+        content: content.map(ContentHash::known),
     })
 }
 

@@ -40,6 +40,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(10, "0010_audiences"),
     migration!(11, "0011_records"),
     migration!(14, "0014_fallbacks"),
+    migration!(15, "0015_content"),
 ];
 
 const HAS_TABLE: Sql = Sql {

@@ -44,14 +44,14 @@ pub fn keep(tx: &mut Tx, rows: &[Shared]) {
     tx.later("keep shared touches", &KEEP, binds![written.finish()]);
 }
 
-type Row = (String, u32, String, i64, String, String, String, String, String, String);
+type Row = (String, u32, String, i64, String, String, String, String, String, String, Option<String>);
 
 /// The touches of each unit that are no older than `since`.
 pub fn touches(units: &[UnitHash], since: Timestamp) -> Question<Vec<(UnitHash, Touch)>> {
     const SQL: Sql = page!(
-        "unit, profile, id, at_ms, channel, class, purpose, brand, playbook, state",
+        "unit, profile, id, at_ms, channel, class, purpose, brand, playbook, state, content",
         "SELECT shared_touch.unit, delivery.profile, delivery.id, COALESCE(settled_at_ms, armed_at_ms, due_at_ms) AS at_ms,
-            channel, class, purpose, brand, playbook, state FROM",
+            channel, class, purpose, brand, playbook, state, content FROM",
         each,
         "CROSS JOIN shared_touch CROSS JOIN delivery
         WHERE shared_touch.unit = each.value ->> 0
@@ -69,8 +69,9 @@ pub fn touches(units: &[UnitHash], since: Timestamp) -> Question<Vec<(UnitHash, 
     Question::new("read shared touches", &SQL, binds![asked.finish(), row::ms(since)], |rows: Vec<Row>| {
         let mut touches = rows
             .into_iter()
-            .map(|(unit, profile, id, at, channel, class, purpose, brand, playbook, state)| {
-                let touch = read_touch((profile, id, at, channel, class, purpose, brand, playbook, state))?;
+            .map(|(unit, profile, id, at, channel, class, purpose, brand, playbook, state, content)| {
+                let row = (profile, id, at, channel, class, purpose, brand, playbook, state, content);
+                let touch = read_touch(row)?;
                 Ok((UnitHash::known(unit), touch))
             })
             .collect::<Result<Vec<_>, StateError>>()?;

@@ -78,3 +78,42 @@ fn what_is_meant_trips_nothing_and_what_is_not_is_said() {
         }
     }
 }
+
+/// Whatever playbook and whatever the template is called. What the step tells the template is a part of the words, and what a person asked
+/// for is said as often as they ask.
+#[test]
+fn nobody_gets_the_same_words_twice_in_a_day() {
+    let people = 30;
+    let folder = project(people);
+    let one = PLAYBOOK.replace("  - wait: 2d\n  - {id: again, send: again}\n", "");
+    let receipt = one.replace("purpose: offers", "purpose: receipts").replace("send: hello", "send: receipt");
+    folder
+        .write(
+            "policy.yml",
+            "purposes:\n  offers: {title: Offers, class: lifecycle}\n  receipts: {title: Receipts, class: transactional}\n",
+        )
+        .write("templates/copy.mjml", TEMPLATE)
+        .write("playbooks/hello.yml", &one)
+        .write(
+            "templates/receipt.mjml",
+            &TEMPLATE.replace("<a href=\"{{ unsubscribe_url }}\">Unsubscribe</a>", ""),
+        )
+        .write("playbooks/receipt.yml", &receipt)
+        .write("playbooks/receipt_twin.yml", &receipt)
+        .write("playbooks/twin.yml", &one.replace("send: hello", "send: copy"))
+        .write("playbooks/with.yml", &one.replace("send: hello", "send: {template: copy, with: {much: 10}}"));
+    folder.run(&["check"]).code(0);
+    folder.run(&["--now", NOW, "run", "--once"]).code(0);
+    let all = people - people / 10;
+    let many = |playbook: &str, options: &[&str]| {
+        let which = ["--output", "ndjson", "log", "--playbook", playbook];
+        folder.run(&[&which[..], options].concat()).code(0).lines().len()
+    };
+    for playbook in ["hello", "receipt", "receipt_twin", "with"] {
+        assert_eq!(many(playbook, &["--state", "accepted"]), all, "{playbook}");
+    }
+    assert_eq!(many("twin", &["--state", "accepted"]), 0);
+    assert_eq!(many("twin", &["--state", "skipped", "--reason", "cap.same_content"]), all);
+    let why = folder.run(&["explain", "--profile", "1", "--playbook", "twin"]).code(0).out;
+    assert!(why.contains("the same words 2026-03-02T"), "{why}");
+}

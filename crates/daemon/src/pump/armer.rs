@@ -269,6 +269,7 @@ fn armed(delivery: &model::delivery::Delivery, now: Timestamp) -> engine::Touch 
         at: now,
         traits: delivery.traits.clone(),
         state: model::DeliveryState::Armed,
+        content: delivery.content.clone(),
     }
 }
 

@@ -63,6 +63,7 @@ impl Page {
                 at: delivery.due_at,
                 traits: delivery.traits.clone(),
                 state: delivery.state,
+                content: delivery.content.clone(),
             };
             crowd.count(&units, &touch);
             self.shared.extend(units.iter().map(|unit| Shared {

@@ -1,7 +1,7 @@
-//! The gate of caps: not too often. Every cap that covers the message must have room; what stands already counts.
+//! The gate of caps: not too often, and not the same words twice. Every cap that covers the message must have room; what stands already counts.
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use model::duration::Window;
 use model::fault::mutant;
 use model::policy::{Cap, CapUnit, OnHit, RuleZone};
@@ -9,8 +9,11 @@ use model::profile::Profile;
 use model::{DeliveryState, Gate, Reason};
 
 use super::{Case, Opinion, Phase};
-use crate::time::{counts, frees_at, window_start};
+use crate::time::{counts, frees_at, minus, window_start};
 use crate::world::Touch;
+
+/// Nobody gets the same words twice within this time, from whatever playbook or step.
+pub const SAME_WORDS: SignedDuration = SignedDuration::from_hours(24);
 
 /// Not too often.
 pub(super) fn cap(case: &Case<'_>) -> Opinion {
@@ -46,6 +49,11 @@ pub(super) fn cap(case: &Case<'_>) -> Opinion {
             (OnHit::Defer, Some(frees)) => wake = wake.max(Some(frees)),
         }
     }
+    if let Some(at) = said_at(case) {
+        saw.push_str(if saw.is_empty() { "" } else { "; " });
+        saw.push_str(&format!("the same words {at}"));
+        refused = refused.filter(|reason| *reason != Reason::CapWaitExpired).or(Some(Reason::CapSameContent));
+    }
     match (refused, wake) {
         (Some(reason), _) => Opinion::refuse(DeliveryState::Skipped, reason, saw),
         (None, Some(wake)) => Opinion::defer(wake, Reason::CapDeferred, saw),
@@ -67,22 +75,33 @@ fn zone<'a>(case: &'a Case<'_>, cap: &Cap) -> &'a TimeZone {
 
 /// The times of the touches that a cap counts in the window that began at `start`.
 fn counted(case: &Case<'_>, cap: &Cap, start: Timestamp) -> Vec<Timestamp> {
-    let stands = |touch: &&Touch| {
-        let state = match case.phase {
-            Phase::Decide => touch.state.counts_when_deciding(),
-            Phase::Arm => touch.state.counts_when_arming(),
-        };
-        state
-            && Some(&touch.delivery) != case.own
-            && counts(cap.per, start, touch.at)
-            && cap.scope.covers(&touch.traits)
+    let is_counted = |touch: &&Touch| {
+        stands(case, touch) && counts(cap.per, start, touch.at) && cap.scope.covers(&touch.traits)
     };
     let touches = match cap.unit {
         CapUnit::Profile => case.person.touches,
         CapUnit::Account => case.person.shared.account,
         CapUnit::Address => case.person.shared.address,
     };
-    touches.iter().chain(case.beside).filter(stands).map(|touch| touch.at).collect()
+    touches.iter().chain(case.beside).filter(is_counted).map(|touch| touch.at).collect()
+}
+
+/// Whether another touch counts.
+fn stands(case: &Case<'_>, touch: &Touch) -> bool {
+    let state = match case.phase {
+        Phase::Decide => touch.state.counts_when_deciding(),
+        Phase::Arm => touch.state.counts_when_arming(),
+    };
+    state && Some(&touch.delivery) != case.own
+}
+
+/// When the person last got, or is to get, what this message says, if that is too near. What the person asked for is said as often as asked.
+fn said_at(case: &Case<'_>) -> Option<Timestamp> {
+    let content = case.content.filter(|_| !case.is_transactional() && !mutant("words_twice"))?;
+    let since = minus(case.now, SAME_WORDS);
+    let touches = case.person.touches.iter().chain(case.beside);
+    let same = |touch: &&Touch| touch.content.as_ref() == Some(content) && touch.at > since;
+    touches.filter(same).filter(|touch| stands(case, touch)).map(|touch| touch.at).max()
 }
 
 /// `email_day 0 of 1 since 2026-03-02T00:00:00+01:00[Europe/Berlin]`

@@ -2,13 +2,14 @@
 //!
 //! A gate is a function of a [`Case`]. What it saw is text for people, with values, and never an address.
 
-mod cap;
+pub(crate) mod cap;
 mod clock;
 mod rules;
 
 use jiff::{SignedDuration, Timestamp};
 use model::delivery::GateRecord;
 use model::enrollment::{Enrollment, HoldoutKind, Progress};
+use model::id::ContentHash;
 use model::playbook::SendWindow;
 use model::policy::{MessageClass, Traits};
 use model::{DeliveryId, DeliveryState, DestinationName, Gate, Reason, Refusal, StepId};
@@ -37,6 +38,8 @@ pub(crate) struct Case<'a> {
     pub(crate) traits: &'a Traits,
     pub(crate) destination: &'a DestinationName,
     pub(crate) window: Option<&'a SendWindow>,
+    /// What it says.
+    pub(crate) content: Option<&'a ContentHash>,
     /// Its own row, which does not stand in its own way.
     pub(crate) own: Option<&'a DeliveryId>,
     /// Touches decided a moment ago, which are not among the person's yet.
@@ -180,6 +183,7 @@ pub(crate) fn member_gates(
         traits,
         destination,
         window: None,
+        content: None,
         own: None,
         beside: &[],
         // Without an id, nothing is drawn: who is in was not held out when they were added.
@@ -234,6 +238,7 @@ pub fn gates(
         traits: &traits,
         destination: &send.destination,
         window: version.window_of(send),
+        content: version.content(step),
         own: own.as_ref(),
         beside: &[],
         holdout,

@@ -4,13 +4,15 @@ use jiff::civil::{Date, ISOWeekDate};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
 use model::duration::{CalendarUnit, Window};
+use model::id::ContentHash;
+use model::playbook::Playbook;
 use model::policy::{Cap, CapUnit, Channel, MessageClass, OnHit, RuleZone};
-use model::{BrandName, DeliveryId, DeliveryState, PlaybookName, PurposeName, Reason};
+use model::{BrandName, DeliveryId, DeliveryState, Gate, PlaybookName, PurposeName, Reason, StepId};
 use proptest::prelude::*;
 
 use super::made::*;
-use crate::Touch;
 use crate::time::{counts, frees_at, window_start};
+use crate::{Touch, Version};
 
 const NOON: &str = "2026-03-02T11:00:00Z";
 
@@ -34,6 +36,89 @@ fn what_stands_already_counts_and_what_was_refused_does_not() {
     }
 }
 
+/// A playbook whose only send says that.
+fn saying(content: &str, purpose: &str) -> Version {
+    let contents = [(StepId::known("nudge"), ContentHash::known(content))].into();
+    Version::new(Playbook { contents, ..playbook(vec![send_for("nudge", purpose)]) })
+}
+
+#[test]
+fn nobody_gets_the_same_words_twice_within_a_day() {
+    use DeliveryState as S;
+    let made = Made::new();
+    let heard = |words: Option<&str>, when: &str, state| {
+        let mut someone = Someone::new(1);
+        someone.touch(when, state);
+        someone.touches[0].content = words.map(ContentHash::known);
+        someone
+    };
+    let say = |made: &Made, someone: &Someone, purpose: &str| {
+        let row = made.enter(&saying("words", purpose), someone, NOON).deliveries.remove(0);
+        (row.state, row.reason)
+    };
+    let (goes, refused) = ((S::Pending, Reason::OkDue), (S::Skipped, Reason::CapSameContent));
+    for (_, state) in S::ALL {
+        let someone = heard(Some("words"), "2026-03-02T08:00:00Z", *state);
+        let wanted = if state.counts_when_deciding() { refused } else { goes };
+        assert_eq!(say(&made, &someone, "offers"), wanted, "{state:?}");
+    }
+    for (words, when, purpose, wanted) in [
+        (Some("others"), "2026-03-02T10:59:59Z", "offers", goes),
+        (None, "2026-03-02T10:59:59Z", "offers", goes),
+        (Some("words"), "2026-03-01T11:00:01Z", "offers", refused),
+        (Some("words"), "2026-03-01T11:00:00Z", "offers", goes),
+        (Some("words"), "2026-03-03T08:00:00Z", "offers", refused),
+        (Some("words"), "2026-03-02T10:59:59Z", "product", refused),
+        (Some("words"), "2026-03-02T10:59:59Z", "service", goes),
+    ] {
+        let someone = heard(words, when, S::Accepted);
+        assert_eq!(say(&made, &someone, purpose), wanted, "{words:?} {when} {purpose}");
+    }
+    // What is not known to be the same is not taken for it.
+    let someone = heard(None, "2026-03-02T10:00:00Z", S::Accepted);
+    assert_eq!(decided(&made, &someone, NOON).0, S::Pending);
+}
+
+#[test]
+fn the_same_words_are_not_put_off_and_are_asked_for_once_more_before_they_go() {
+    let mut made = Made::new();
+    made.policy.caps = vec![cap("day", 1, "1 calendar day", OnHit::Defer)];
+    let mut someone = Someone::new(1);
+    someone.touch("2026-03-02T08:00:00Z", DeliveryState::Accepted);
+    someone.touches[0].content = Some(ContentHash::known("words"));
+    let row = made.enter(&saying("words", "offers"), &someone, NOON).deliveries.remove(0);
+    assert_eq!((row.state, row.reason), (DeliveryState::Skipped, Reason::CapSameContent));
+    let saw = &row.gates.iter().find(|record| record.gate == Gate::Cap).unwrap().saw;
+    assert!(saw.ends_with("; the same words 2026-03-02T08:00:00Z"), "{saw}");
+    made.policy.caps[0].on_hit = OnHit::Skip;
+    let row = made.enter(&saying("words", "offers"), &someone, NOON).deliveries.remove(0);
+    assert_eq!(row.reason, Reason::CapPerson, "a cap that skips is asked first");
+
+    made.policy.caps.clear();
+    someone.touches.clear();
+    let row = made.enter(&saying("words", "offers"), &someone, NOON).deliveries.remove(0);
+    for (state, arms) in
+        [(DeliveryState::Leased, true), (DeliveryState::Armed, false), (DeliveryState::InDoubt, false)]
+    {
+        someone.touches.clear();
+        someone.touch("2026-03-02T10:59:59Z", state);
+        someone.touches[0].content = row.content.clone();
+        // Its own row, from an attempt before, does not stand in its way.
+        someone.touches.push(Touch {
+            delivery: row.id.clone(),
+            at: at(NOON),
+            traits: row.traits.clone(),
+            state: DeliveryState::Armed,
+            content: row.content.clone(),
+        });
+        let look = made.last_look(&row, &someone, NOON);
+        assert_eq!(look == crate::LastLook::Arm, arms, "{state:?} {look:?}");
+        if let crate::LastLook::Refuse { state, refusal } = look {
+            assert_eq!((state, refusal.reason), (DeliveryState::Skipped, Reason::CapSameContent));
+        }
+    }
+}
+
 #[test]
 fn what_people_share_is_counted_together() {
     let mut made = Made::new();
@@ -42,6 +127,7 @@ fn what_people_share_is_counted_together() {
         at: at("2026-03-02T08:00:00Z"),
         traits: traits("offers", MessageClass::Marketing),
         state: DeliveryState::Accepted,
+        content: None,
     };
     let cases = [(CapUnit::Account, Reason::CapAccount), (CapUnit::Address, Reason::CapAddress)];
     for (unit, reason) in cases {
@@ -115,7 +201,7 @@ fn a_rolling_window_has_room_when_the_oldest_in_the_way_falls_out() {
     made.policy.caps = vec![cap("week", 2, "7d", OnHit::Defer)];
     let mut book = playbook(vec![send("nudge")]);
     book.expires = span("30d");
-    let version = crate::Version::new(book);
+    let version = Version::new(book);
     let mut someone = Someone::new(1);
     for when in
         ["2026-02-23T11:00:00Z", "2026-02-24T10:00:00Z", "2026-02-27T10:00:00Z", "2026-02-28T10:00:00Z"]
@@ -125,7 +211,7 @@ fn a_rolling_window_has_room_when_the_oldest_in_the_way_falls_out() {
     let row = made.enter(&version, &someone, NOON).deliveries.remove(0);
     assert_eq!((row.state, row.reason), (DeliveryState::Deferred, Reason::CapDeferred));
     assert_eq!(row.due_at, at("2026-03-06T10:00:00Z"), "two of the three must go");
-    let seen = row.gates.iter().find(|record| record.gate == model::Gate::Cap).unwrap();
+    let seen = row.gates.iter().find(|record| record.gate == Gate::Cap).unwrap();
     assert_eq!(seen.saw, "week 3 of 2 since 2026-02-23T11:00:00Z", "what is exactly a week old is out");
 }
 
@@ -288,7 +374,7 @@ proptest! {
             prop_assert_eq!(row.state == DeliveryState::Pending, room);
             if row.state == DeliveryState::Pending {
                 let delivery = DeliveryId::known(format!("t{number}"));
-                someone.touches.push(Touch { delivery, at: now, traits: row.traits, state: DeliveryState::Accepted });
+                someone.touches.push(Touch { delivery, at: now, traits: row.traits, state: DeliveryState::Accepted, content: None });
             }
         }
     }

@@ -401,6 +401,7 @@ fn arming_counts_only_what_is_irrevocable_and_never_itself() {
         at: at(NOON),
         traits: row.traits.clone(),
         state: DeliveryState::Armed,
+        content: None,
     });
     assert_eq!(made.last_look(&row, &someone, NOON), LastLook::Arm);
     someone.touch("2026-03-02T10:00:00Z", DeliveryState::Armed);

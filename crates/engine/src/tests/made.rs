@@ -182,7 +182,7 @@ impl Someone {
     pub(crate) fn touch(&mut self, when: &str, state: DeliveryState) {
         let delivery = DeliveryId::known(format!("touch{}", self.touches.len()));
         let traits = traits("offers", MessageClass::Marketing);
-        self.touches.push(Touch { delivery, at: at(when), traits, state });
+        self.touches.push(Touch { delivery, at: at(when), traits, state, content: None });
     }
     pub(crate) fn shared(&self) -> Shared<'_> {
         Shared { account: &self.others.0, address: &self.others.1 }
@@ -247,6 +247,7 @@ pub(crate) fn playbook(steps: Vec<Step>) -> Playbook {
         window: None,
         expires: span("3d"),
         steps,
+        contents: BTreeMap::new(),
     }
 }
 

@@ -137,6 +137,7 @@ fn play(made: &Made, version: &Version, mut one: Someone, tick: i64, days: i64) 
                     at: now,
                     traits: row.traits.clone(),
                     state: row.state,
+                    content: None,
                 });
             }
             story.rows.insert(row.id.clone(), row);
@@ -152,6 +153,7 @@ fn play(made: &Made, version: &Version, mut one: Someone, tick: i64, days: i64) 
                     at: now,
                     traits: row.traits.clone(),
                     state: row.state,
+                    content: None,
                 });
             }
             let before = story.rows.get(&row.id).map(|row| row.state);
@@ -292,6 +294,7 @@ proptest! {
             at: at("2026-03-04T11:00:00Z"),
             traits: traits("offers", MessageClass::Marketing),
             state: DeliveryState::InDoubt,
+            content: None,
         });
         let now = at("2026-03-01T00:00:00Z").checked_add(SignedDuration::from_mins(minutes)).unwrap();
         if let Entered::Enrolled(advanced) = enter(&made.world(), &version, &one.person(), "run1", BTreeMap::new(), now) {

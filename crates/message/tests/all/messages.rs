@@ -536,3 +536,24 @@ fn a_default_that_was_needed_is_said_of_the_message() {
     assert!(subject("profile.first_name | default"), "a subject counts as the text does");
     assert!(!subject("with.subject | default"));
 }
+
+/// The words of a template are known again under another name, and those of its layout are a part of them.
+#[test]
+fn a_copy_says_the_same_and_another_layout_does_not() {
+    let own = "---\nsubject: Hello\n---\n{% extends \"_layout.mjml\" %}{% block body %}<mj-text>Hi.</mj-text>{% endblock %}\n";
+    let of = |name: &str, files: &[(&str, &str)]| {
+        let name = model::TemplateName::known(name);
+        let compiled = message::compile(&crate::given::sources(&with_layout(files)), &name, &locales());
+        let compiled = compiled.unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+        (compiled.words().to_owned(), compiled.digest().to_owned())
+    };
+    let both = [("m.mjml", own), ("m_copy.mjml", own)];
+    let ((words, digest), (copied, other)) = (of("m", &both), of("m_copy", &both));
+    assert_eq!(words, copied);
+    assert_ne!(digest, other);
+    let changed = own.replace("Hi.", "Hey.");
+    assert_ne!(of("m", &[("m.mjml", &changed)]).0, words);
+    let german = [("m.mjml", own), ("m.de.mjml", &*changed)];
+    assert_ne!(of("m", &german).0, words);
+    assert_ne!(of("m", &[("m.mjml", own), ("_layout.mjml", &LAYOUT.replace("Nothing.", "None."))]).0, words);
+}

@@ -128,6 +128,9 @@ fn playbooks_have_steps_with_ids_given_and_made() {
         (win_back.backfill, win_back.reenter),
         (Backfill::Since(SignedDuration::from_hours(720)), Reenter::After(SignedDuration::from_hours(2160)))
     );
+    // The same template, told something else, says something else.
+    let says = |step| win_back.contents.get(&model::StepId::known(step));
+    assert!(says("nudge").is_some() && says("offer").is_some() && says("nudge") != says("offer"));
     // What the playbook does not say is as the policy has it.
     let guards = win_back.guards.over(&project.policy.guards);
     assert_eq!((guards.fallback, guards.in_doubt), (Share::percent(40), Share::percent(3)));

@@ -263,6 +263,7 @@ fn rules(waits: &[SignedDuration]) -> Rules {
         window: None,
         expires: SignedDuration::from_hours(72),
         steps,
+        contents: BTreeMap::new(),
     };
     Rules {
         zone: zone("Europe/Berlin"),

@@ -299,6 +299,7 @@ impl Pure<'_> {
             at: row.settled_at.unwrap_or(row.delivery.due_at),
             traits: row.delivery.traits.clone(),
             state: row.delivery.state,
+            content: row.delivery.content.clone(),
         });
         let standings = kept.latest.values().filter_map(|id| self.enrollments.get(id)).map(standing);
         Facts {

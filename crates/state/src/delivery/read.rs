@@ -1,6 +1,7 @@
 //! A delivery's row, read and written: its columns, and the JSON of its gates.
 
 use model::delivery::{Delivery, GateRecord};
+use model::id::ContentHash;
 use model::policy::{Channel, MessageClass, Traits};
 use model::reason::Gate;
 use model::{
@@ -18,7 +19,7 @@ use crate::row;
 macro_rules! columns {
     () => {
         "profile, id, enrollment, version, step, channel, class, purpose, brand, playbook, destination, template, priority, \
-        state, reason, gates, created_at_ms, decided_at_ms, due_at_ms, expires_at_ms"
+        state, reason, gates, created_at_ms, decided_at_ms, due_at_ms, expires_at_ms, content"
     };
 }
 
@@ -26,7 +27,7 @@ macro_rules! columns {
 macro_rules! logged_columns {
     () => {
         "profile, id, enrollment, version, step, channel, class, purpose, brand, playbook, destination, template, priority, \
-        state, reason, gates, created_at_ms, decided_at_ms, due_at_ms, expires_at_ms, armed_at_ms, settled_at_ms, receipt, \
+        state, reason, gates, created_at_ms, decided_at_ms, due_at_ms, expires_at_ms, content, armed_at_ms, settled_at_ms, receipt, \
         attempts"
     };
 }
@@ -35,7 +36,7 @@ macro_rules! logged_columns {
 macro_rules! leased_columns {
     () => {
         "profile, id, enrollment, version, step, channel, class, purpose, brand, playbook, destination, template, priority, \
-        state, reason, gates, created_at_ms, decided_at_ms, due_at_ms, expires_at_ms, fence, lease_count, attempts, claim_rank"
+        state, reason, gates, created_at_ms, decided_at_ms, due_at_ms, expires_at_ms, content, fence, lease_count, attempts, claim_rank"
     };
 }
 
@@ -77,6 +78,7 @@ macro_rules! read_row {
             decided_at_ms: i64,
             due_at_ms: i64,
             expires_at_ms: i64,
+            content: Option<String>,
             $($more: $kind,)*
         }
 
@@ -92,6 +94,7 @@ macro_rules! read_row {
                     traits: traits(&self.channel, &self.class, self.purpose, self.brand, self.playbook)?,
                     destination: DestinationName::known(self.destination),
                     template: TemplateName::known(self.template),
+                    content: self.content.map(ContentHash::known),
                     priority: self.priority,
                     state: row::word(DeliveryState::parse(&self.state), "a delivery's state")?,
                     reason: row::reason(&self.reason)?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::delivery::{Delivery, GateRecord};
 use model::enrollment::{Enrollment, Progress};
+use model::id::ContentHash;
 use model::policy::{Channel, MessageClass, Traits};
 use model::reason::Gate;
 use model::{
@@ -159,6 +160,7 @@ pub(crate) fn delivery(profile: u32, step: &str) -> Delivery {
         },
         destination: destination(),
         template: TemplateName::known("hello"),
+        content: Some(ContentHash::known("words")),
         priority: 50,
         state: DeliveryState::Pending,
         reason: Reason::OkAccepted,

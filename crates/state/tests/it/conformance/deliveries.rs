@@ -95,7 +95,8 @@ pub(crate) async fn touches_are_what_counts(state: &State) {
         touches.into_iter().map(|touch| (touch.profile.0, touch.at, touch.state)).collect()
     };
     let touches = tx.ask(delivery::touches(&asked, at(0))).await.unwrap();
-    assert_eq!(touches[0].traits, pending(1, "pending").traits);
+    let row = pending(1, "pending");
+    assert_eq!((&touches[0].traits, &touches[0].content), (&row.traits, &row.content));
     // Withheld counts from when it was, pending from when it is due.
     let (withheld, due) = ((1, at(5), Withheld), (1, at(10), DeliveryState::Pending));
     assert_eq!(told(touches), [withheld, due, (2, at(10), DeliveryState::Pending)]);
