@@ -41,25 +41,31 @@ pub fn manifest_path(copy: &Path) -> PathBuf {
 }
 
 impl Manifest {
+    /// As it is written. It has a sum of its own: a copy that is taken to be of another time would be put back with the wrong word.
     fn text(&self) -> String {
-        let value = json!({
-            "format": 1, "made_at_ms": self.made_at.as_millisecond(), "bytes": self.bytes, "sha256": self.sha256, "rows": self.rows,
+        let mut value = json!({
+            "format": 2, "made_at_ms": self.made_at.as_millisecond(), "bytes": self.bytes, "sha256": self.sha256, "rows": self.rows,
         });
+        value["check"] = json!(hex(&Sha256::digest(value.to_string())));
         format!("{value:#}\n")
     }
 
+    /// Reads one. Of the first format, which had no sum, it must be all that there was.
     fn parse(text: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(text).ok()?;
-        if value["format"] != 1 {
-            return None;
-        }
         let rows = value["rows"].as_object()?.iter();
-        Some(Self {
+        let manifest = Self {
             made_at: Timestamp::from_millisecond(value["made_at_ms"].as_i64()?).ok()?,
             bytes: value["bytes"].as_u64()?,
             sha256: value["sha256"].as_str()?.to_owned(),
             rows: rows.map(|(table, count)| Some((table.clone(), count.as_u64()?))).collect::<Option<_>>()?,
-        })
+        };
+        let is_whole = match value["format"].as_u64()? {
+            1 => value.as_object()?.len() == 5,
+            2 => manifest.text() == text,
+            _ => false,
+        };
+        is_whole.then_some(manifest)
     }
 }
 
@@ -112,8 +118,9 @@ pub(crate) async fn copy_sqlite(original: &Path, to: &Path) -> Result<(), StateE
 pub async fn verify(copy: &Path) -> Result<(Manifest, Checked), StateError> {
     let bad = |what: String| StateError::BadBackup { path: copy.to_owned(), what };
     let beside = manifest_path(copy);
-    let text = std::fs::read_to_string(&beside).map_err(|source| file("read", &beside, source))?;
-    let manifest = Manifest::parse(&text).ok_or_else(|| bad("its manifest cannot be read".to_owned()))?;
+    let read = std::fs::read(&beside).map_err(|source| file("read", &beside, source))?;
+    let manifest = Manifest::parse(&String::from_utf8_lossy(&read))
+        .ok_or_else(|| bad("its manifest cannot be read".to_owned()))?;
     let (bytes, sha256) = digest(copy)?;
     if bytes != manifest.bytes {
         return Err(bad(format!("it has {bytes} bytes, the manifest says {}", manifest.bytes)));

@@ -224,6 +224,20 @@ async fn a_backup_is_checked_to_the_last_byte() {
     std::fs::write(&copy, &good).unwrap();
     std::fs::write(&beside, &manifest[..manifest.len() / 2]).unwrap();
     assert!(matches!(state::backup::verify(&copy).await, Err(StateError::BadBackup { .. })));
+    for n in 0..manifest.len() {
+        let mut bad = manifest.clone();
+        bad[n] ^= 1 << (n % 8);
+        std::fs::write(&beside, &bad).unwrap();
+        assert!(matches!(state::backup::verify(&copy).await, Err(StateError::BadBackup { .. })), "{n}");
+    }
+    // One that was written before manifests had a sum.
+    let mut first: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    first["format"] = 1.into();
+    std::fs::write(&beside, first.to_string()).unwrap();
+    assert!(matches!(state::backup::verify(&copy).await, Err(StateError::BadBackup { .. })));
+    first.as_object_mut().unwrap().remove("check");
+    std::fs::write(&beside, first.to_string()).unwrap();
+    assert_eq!(state::backup::verify(&copy).await.unwrap().0, made);
     std::fs::remove_file(&beside).unwrap();
     assert!(matches!(state::backup::verify(&copy).await, Err(StateError::File { .. })));
 }
