@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::fault;
 
 /// Where campaign time comes from.
 #[derive(Debug, Clone, Copy, Default)]
@@ -15,12 +16,13 @@ pub struct Clock {
 impl Clock {
     /// The machine's time.
     pub fn system() -> Self {
-        Self::default()
+        Self { shift: SignedDuration::from_secs(fault::skew_seconds()) }
     }
 
-    /// A clock that shows `now` at this moment, and goes on from there.
+    /// A clock that shows `now` at this moment, and goes on from there; on a machine whose clock is wrong, as wrong.
     pub fn showing(now: Timestamp) -> Self {
-        Self { shift: now.duration_since(Self::system().now()) }
+        let Self { shift } = Self::system();
+        Self { shift: now.duration_since(Self::default().now()) + shift }
     }
 
     /// Campaign time, in whole milliseconds, as state keeps it.

@@ -3,7 +3,7 @@
 //! Both exist only where debug assertions do. They are chosen by environment variables, so that one development build
 //! runs them all: `DRUMBEAT_MUTANT=name`, and `DRUMBEAT_FAILPOINT=name` or `name:3` (at the third pass). And
 //! `DRUMBEAT_POISON=ID` is a person whose message nobody can make and live, `DRUMBEAT_PANIC=ID` one whose message panics; with `DRUMBEAT_HASTE=10` nodes are taken for dead ten times
-//! sooner.
+//! sooner, and with `DRUMBEAT_SKEW=-3600` the machine's clock is an hour slow.
 
 /// Whether the mutant of that name is chosen. Constant `false` in a release build.
 #[cfg(not(debug_assertions))]
@@ -33,11 +33,18 @@ pub const fn hastened(time: std::time::Duration) -> std::time::Duration {
     time
 }
 
+/// The clock is right.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub const fn skew_seconds() -> i64 {
+    0
+}
+
 /// Told the name of each failpoint that is passed.
 pub type Watcher = Box<dyn FnMut(&'static str)>;
 
 #[cfg(debug_assertions)]
-pub use chosen::{hastened, mutant, point, poison, watch};
+pub use chosen::{hastened, mutant, point, poison, skew_seconds, watch};
 
 #[cfg(debug_assertions)]
 #[expect(
@@ -56,6 +63,7 @@ mod chosen {
     static POISON: OnceLock<Option<String>> = OnceLock::new();
     static PANIC: OnceLock<Option<String>> = OnceLock::new();
     static HASTE: OnceLock<Option<u32>> = OnceLock::new();
+    static SKEW: OnceLock<Option<i64>> = OnceLock::new();
     static PASSES: AtomicU64 = AtomicU64::new(0);
 
     thread_local! {
@@ -77,6 +85,11 @@ mod chosen {
     pub fn hastened(time: Duration) -> Duration {
         let haste = HASTE.get_or_init(|| env::var("DRUMBEAT_HASTE").ok()?.parse().ok());
         time / haste.unwrap_or(1).max(1)
+    }
+
+    /// How far the machine's clock is off, as `DRUMBEAT_SKEW` says: positive if it is fast.
+    pub fn skew_seconds() -> i64 {
+        SKEW.get_or_init(|| env::var("DRUMBEAT_SKEW").ok()?.parse().ok()).unwrap_or(0)
     }
 
     /// Panics if this is who `DRUMBEAT_PANIC` names. Ends the process at once if this is who `DRUMBEAT_POISON` names: a row that nobody can handle.

@@ -206,7 +206,9 @@ async fn halt(fresh: &Path, manifest: &Manifest, now: Timestamp) -> Result<u64, 
     );
     control::lift(&mut tx, &HaltScope::All).await?;
     let halt = Halt { scope: HaltScope::All, reason: reason.clone(), actor: "drumbeat".to_owned(), at: now };
-    control::halt(&mut tx, &halt).await?;
+    if !mutant("restore_unhalted") {
+        control::halt(&mut tx, &halt).await?;
+    }
     let body = json!({ "scope": "everything", "why": reason, "actor": "drumbeat", "backup_of": manifest.made_at.to_string(), "due": due });
     crate::audit::append(&mut tx, &[Entry { kind: "restore", at: now, body }]);
     tx.commit().await?;

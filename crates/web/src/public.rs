@@ -277,6 +277,13 @@ async fn opt_out(
         let tally = BTreeMap::from([(row.delivery.traits.playbook, counts)]);
         state::tally::add(&mut tx, &site.daemon.node(), &tally, now);
     }
+    if model::fault::mutant("answered_first") {
+        tokio::spawn(async move {
+            daemon::clock::sleep(std::time::Duration::from_millis(100)).await;
+            tx.commit().await
+        });
+        return Ok(());
+    }
     model::fault::point("optout.before_commit");
     tx.commit().await?;
     model::fault::point("optout.after_commit");

@@ -63,8 +63,8 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "promises",
-        arguments: "[--runs N]",
-        does: "kill it again and again, and count",
+        arguments: "[--runs N | --page]",
+        does: "try what is promised again and again, and count",
         run: promises::main,
     },
     Command { name: "tidy", arguments: "", does: "the rules of the house that are a test", run: tidy::main },

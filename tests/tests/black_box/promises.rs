@@ -1,5 +1,5 @@
 //! P1 and P2: killed at any point and at any instant, no message goes twice, none is lost, and every doubt is listed. P5 (`cluster`):
-//! the same of five nodes on one Postgres.
+//! the same of five nodes on one Postgres. What else is promised and can be tried again and again has a file each.
 //!
 //! A run is a seed: a project of its own, a provider that counts what it takes and outlives what is killed, some processes that are
 //! killed, one that ends by itself, and the oracle, which compares what the provider has with what the log says. How many seeds,
@@ -7,18 +7,23 @@
 
 mod caps;
 mod cluster;
+mod copies;
 mod link;
+mod nodes;
+mod opt_outs;
 mod oracle;
 mod provider;
 mod record;
 mod stage;
+mod stops;
+mod ticks;
 
 use std::process::Stdio;
 use std::time::Duration;
 
 use self::oracle::{Bounds, Found, look};
 use self::provider::Provider;
-use self::record::Tally;
+use self::record::{Tally, try_seeds};
 use self::stage::{CONNECTIONS, Stage, Store};
 use crate::support::NOW;
 
@@ -191,55 +196,43 @@ fn one_hook(store: &Store, seed: u64, death: fn(u64, u64) -> Death, tally: &mut 
     tally.add(killed, &format!("seed {seed}, {planned:?}"), &found);
 }
 
-fn hook_promise(store: fn() -> Option<Store>, name: &'static str, death: fn(u64, u64) -> Death) {
-    let Some(store) = store() else { return };
-    let mut tally = Tally::new(name, store.name());
-    for seed in record::seeds().step_by(4) {
-        one_hook(&store, seed, death, &mut tally);
-    }
-    tally.done();
-}
-
-fn promise(name: &'static str, store: fn() -> Option<Store>, death: fn(u64, u64) -> Death) {
-    let Some(store) = store() else { return };
-    let mut tally = Tally::new(name, store.name());
-    for seed in record::seeds() {
-        one(&store, seed, death, &mut tally);
-    }
-    tally.done();
-}
-
 #[test]
 fn killed_at_any_point_over_sqlite() {
-    promise("P1", Store::sqlite, Death::at_a_point);
+    try_seeds("P1", Store::sqlite, 1, |store, seed, tally| one(store, seed, Death::at_a_point, tally));
 }
 
 #[test]
 fn killed_at_any_point_over_postgres() {
-    promise("P1", Store::postgres, Death::at_a_point);
+    try_seeds("P1", Store::postgres, 1, |store, seed, tally| one(store, seed, Death::at_a_point, tally));
 }
 
 #[test]
 fn killed_at_any_instant_over_sqlite() {
-    promise("P2", Store::sqlite, Death::at_an_instant);
+    try_seeds("P2", Store::sqlite, 1, |store, seed, tally| one(store, seed, Death::at_an_instant, tally));
 }
 
 #[test]
 fn killed_at_any_instant_over_postgres() {
-    promise("P2", Store::postgres, Death::at_an_instant);
+    try_seeds("P2", Store::postgres, 1, |store, seed, tally| one(store, seed, Death::at_an_instant, tally));
 }
 
 #[test]
 fn killed_at_any_point_of_a_hook_over_sqlite() {
-    hook_promise(Store::sqlite, "P1 (HTTP)", Death::at_a_point_of_a_hook);
+    try_seeds("P1 (HTTP)", Store::sqlite, 4, |store, seed, tally| {
+        one_hook(store, seed, Death::at_a_point_of_a_hook, tally)
+    });
 }
 
 #[test]
 fn killed_at_any_point_of_a_hook_over_postgres() {
-    hook_promise(Store::postgres, "P1 (HTTP)", Death::at_a_point_of_a_hook);
+    try_seeds("P1 (HTTP)", Store::postgres, 4, |store, seed, tally| {
+        one_hook(store, seed, Death::at_a_point_of_a_hook, tally)
+    });
 }
 
 #[test]
 fn killed_at_any_instant_of_a_hook_over_sqlite() {
-    hook_promise(Store::sqlite, "P2 (HTTP)", Death::at_an_instant);
+    try_seeds("P2 (HTTP)", Store::sqlite, 4, |store, seed, tally| {
+        one_hook(store, seed, Death::at_an_instant, tally)
+    });
 }

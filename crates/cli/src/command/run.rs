@@ -11,6 +11,7 @@ use daemon::plan::Plan;
 use daemon::report::{Pumped, Ticked};
 use daemon::run::{Passed, Progress, run_once, serve};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use model::fault::mutant;
 use model::playbook::{Backfill, Playbook};
 use model::{PlaybookName, Reason};
 use project::Project;
@@ -155,6 +156,10 @@ async fn forever(context: &Context, daemon: Arc<daemon::Daemon>) -> Result<u8, F
     );
     tokio::spawn(async move {
         let name = signalled().await;
+        if mutant("drain_cut") {
+            #[expect(clippy::exit, reason = "it is what must not be done")]
+            std::process::exit(0);
+        }
         tracing::info!("{name}: no more is claimed; what is handed over is finished.");
         if stop.send(true).is_err() {
             return;

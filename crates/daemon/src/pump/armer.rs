@@ -230,6 +230,9 @@ fn look(
             },
             now,
         );
+        if mutant("unlooked") {
+            look = LastLook::Arm;
+        }
         // Nothing is taken for what does not go.
         if look == LastLook::Arm
             && let Some(Err(refusal)) = allowance.as_mut().map(|allowance| allowance.take(delivery, now))

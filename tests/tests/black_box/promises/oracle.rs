@@ -32,6 +32,8 @@ pub enum Found {
     DoesNotEnd(String),
     /// The audit log does not verify.
     Audit(String),
+    /// What no provider can tell, in words.
+    Otherwise(String),
 }
 
 /// What there may be after so many deaths.

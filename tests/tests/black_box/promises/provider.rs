@@ -11,6 +11,18 @@ use super::derived;
 /// What it took: how often, by delivery.
 pub type Took = BTreeMap<String, u64>;
 
+/// A message that it took.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    pub delivery: String,
+    /// When it said that it may be sent: whoever sends it takes a last look after that.
+    pub began: Instant,
+    /// When it had come.
+    pub ended: Instant,
+    /// The path of the link that opts out with one click, if there is one.
+    pub way_out: Option<String>,
+}
+
 #[derive(Debug, Default)]
 struct Book {
     took: Took,
@@ -20,8 +32,8 @@ struct Book {
     ended: u64,
     /// Of these, taken without an answer.
     cut: u64,
-    /// When each message was taken.
-    times: Vec<Instant>,
+    /// Each message that was taken, in order.
+    taken: Vec<Taken>,
     /// Nobody comes any more.
     closed: bool,
 }
@@ -31,21 +43,37 @@ pub struct Provider {
     shared: Arc<(Mutex<Book>, Condvar)>,
 }
 
+/// How it treats what comes.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    /// What it does with which message.
+    seed: u64,
+    /// Whether it loses one answer in forty, and puts off as many.
+    fails: bool,
+    /// How long it takes over a message.
+    takes: Duration,
+}
+
 /// How it speaks on one connection.
-type Serve = fn(&TcpStream, u64, &(Mutex<Book>, Condvar)) -> std::io::Result<()>;
+type Serve = fn(&TcpStream, Manner, &(Mutex<Book>, Condvar)) -> std::io::Result<()>;
 
 impl Provider {
     /// A mail server.
     pub fn start(seed: u64) -> Self {
-        Self::serving(seed, serve)
+        Self::serving(Manner { seed, fails: true, takes: Duration::ZERO }, serve)
+    }
+
+    /// A mail server that never fails, and takes so long over each message.
+    pub fn slow(seed: u64, takes: Duration) -> Self {
+        Self::serving(Manner { seed, fails: false, takes }, serve)
     }
 
     /// A receiver of webhooks, which knows a message again by its id, as it must, and acts on it once.
     pub fn hook(seed: u64) -> Self {
-        Self::serving(seed, serve_hooks)
+        Self::serving(Manner { seed, fails: true, takes: Duration::ZERO }, serve_hooks)
     }
 
-    fn serving(seed: u64, serve: Serve) -> Self {
+    fn serving(manner: Manner, serve: Serve) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let provider = Self { port: listener.local_addr().unwrap().port(), shared: Arc::default() };
         let shared = Arc::clone(&provider.shared);
@@ -56,7 +84,7 @@ impl Provider {
                 }
                 let shared = Arc::clone(&shared);
                 // A client that dies in the middle ends its conversation, and nothing else.
-                std::thread::spawn(move || drop(serve(&stream, seed, &shared)));
+                std::thread::spawn(move || drop(serve(&stream, manner, &shared)));
             }
         });
         provider
@@ -77,9 +105,17 @@ impl Provider {
         self.shared.0.lock().unwrap().took.clone()
     }
 
-    /// When each message was taken that was answered so.
-    pub fn times(&self) -> Vec<Instant> {
-        self.shared.0.lock().unwrap().times.clone()
+    /// Each message that was taken, in order.
+    pub fn taken(&self) -> Vec<Taken> {
+        self.shared.0.lock().unwrap().taken.clone()
+    }
+
+    /// Waits until so many messages were taken, and no longer than that; how many there are.
+    pub fn wait_for(&self, count: usize, at_most: Duration) -> usize {
+        let (book, changed) = &*self.shared;
+        let wanted = |book: &mut Book| book.taken.len() < count;
+        let (book, _) = changed.wait_timeout_while(book.lock().unwrap(), at_most, wanted).unwrap();
+        book.taken.len()
     }
 
     /// Messages that were taken without an answer.
@@ -97,7 +133,7 @@ impl Drop for Provider {
 }
 
 /// HTTP/1.1, one request after the other.
-fn serve_hooks(stream: &TcpStream, seed: u64, shared: &(Mutex<Book>, Condvar)) -> std::io::Result<()> {
+fn serve_hooks(stream: &TcpStream, manner: Manner, shared: &(Mutex<Book>, Condvar)) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let (mut line, mut length, mut delivery) = (String::new(), 0, String::new());
@@ -120,7 +156,7 @@ fn serve_hooks(stream: &TcpStream, seed: u64, shared: &(Mutex<Book>, Condvar)) -
         reader.read_exact(&mut body)?;
         let mut book = shared.0.lock().unwrap();
         book.ended += 1;
-        let status = match derived(seed, 1_000 + book.ended) % 40 {
+        let status = match derived(manner.seed, 1_000 + book.ended) % 40 {
             1 => "503 Later",
             outcome => {
                 book.took.insert(delivery, 1);
@@ -141,10 +177,10 @@ fn serve_hooks(stream: &TcpStream, seed: u64, shared: &(Mutex<Book>, Condvar)) -
     }
 }
 
-fn serve(stream: &TcpStream, seed: u64, shared: &(Mutex<Book>, Condvar)) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, manner: Manner, shared: &(Mutex<Book>, Condvar)) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream);
     let say = |text: &str| (&mut &*stream).write_all(format!("{text}\r\n").as_bytes());
-    let pipelining = derived(seed, 2) % 2 == 0;
+    let pipelining = derived(manner.seed, 2) % 2 == 0;
     say("220 counting")?;
     let mut line = String::new();
     loop {
@@ -160,28 +196,28 @@ fn serve(stream: &TcpStream, seed: u64, shared: &(Mutex<Book>, Condvar)) -> std:
             "EHLO" if pipelining => say("250-counting\r\n250 PIPELINING")?,
             "EHLO" => say("250 counting")?,
             "DATA" => {
+                let began = Instant::now();
                 say("354 go ahead")?;
-                let Some(delivery) = message(&mut lines)? else { return Ok(()) };
+                let Some((delivery, way_out)) = message(&mut lines)? else { return Ok(()) };
                 let mut book = shared.0.lock().unwrap();
                 book.ended += 1;
-                match derived(seed, 1_000 + book.ended) % 40 {
-                    0 => {
-                        // Taken, and nobody is told.
-                        book.cut += 1;
-                        *book.took.entry(delivery).or_default() += 1;
-                        return Ok(());
-                    }
-                    1 => {
-                        drop(book);
-                        say("451 4.3.0 try again later")?;
-                    }
-                    _ => {
-                        *book.took.entry(delivery).or_default() += 1;
-                        book.times.push(Instant::now());
-                        drop(book);
-                        say("250 2.0.0 taken")?;
-                    }
+                let outcome = if manner.fails { derived(manner.seed, 1_000 + book.ended) % 40 } else { 2 };
+                if outcome == 1 {
+                    drop(book);
+                    say("451 4.3.0 try again later")?;
+                    continue;
                 }
+                *book.took.entry(delivery.clone()).or_default() += 1;
+                book.taken.push(Taken { delivery, began, ended: Instant::now(), way_out });
+                shared.1.notify_all();
+                if outcome == 0 {
+                    // Taken, and nobody is told.
+                    book.cut += 1;
+                    return Ok(());
+                }
+                // The others are served meanwhile.
+                drop(shared.1.wait_timeout_while(book, manner.takes, |book| !book.closed).unwrap());
+                say("250 2.0.0 taken")?;
             }
             "QUIT" => return say("221 bye"),
             _ => say("250 ok")?,
@@ -189,19 +225,26 @@ fn serve(stream: &TcpStream, seed: u64, shared: &(Mutex<Book>, Condvar)) -> std:
     }
 }
 
-/// Reads a message to its end; its delivery, of which the Message-ID tells. `None`: it had no end.
-fn message(lines: &mut BufReader<&TcpStream>) -> std::io::Result<Option<String>> {
-    let (mut delivery, mut line) = (String::new(), String::new());
+/// Reads a message to its end: its delivery, of which the Message-ID tells, and its way out. `None`: it had no end.
+fn message(lines: &mut BufReader<&TcpStream>) -> std::io::Result<Option<(String, Option<String>)>> {
+    const WAY_OUT: &str = "/u/";
+    let (mut delivery, mut way_out, mut line) = (String::new(), None, String::new());
+    let mut is_list = false;
     loop {
         line.clear();
         if lines.read_line(&mut line)? == 0 {
             return Ok(None);
         }
         if line == ".\r\n" {
-            return Ok(Some(delivery));
+            return Ok(Some((delivery, way_out)));
         }
         if let Some(id) = line.strip_prefix("Message-ID: <") {
             id.split('@').next().unwrap_or_default().clone_into(&mut delivery);
+        }
+        // A header that is long goes on in the next line.
+        is_list = line.starts_with("List-Unsubscribe:") || (is_list && line.starts_with([' ', '\t']));
+        if let Some(at) = line.find(WAY_OUT).filter(|_| is_list && way_out.is_none()) {
+            way_out = line[at..].split('>').next().map(|path| path.trim_end().to_owned());
         }
     }
 }

@@ -83,6 +83,10 @@ impl Stage<'_> {
         self.folder.write("drumbeat.yml", &settings.replace(before, &hook));
     }
 
+    pub fn is_postgres(&self) -> bool {
+        self.database.is_some()
+    }
+
     /// Where its database in Postgres is.
     pub fn url(&self) -> String {
         self.database.as_ref().map_or_else(String::new, |(cluster, name)| cluster.url(name))
