@@ -14,7 +14,7 @@ use model::playbook::{
     Action, Arm, Backfill, ExitRule, Goal, Holdout, Playbook, Reenter, Send, SendWindow, Step, Wait,
 };
 use model::policy::{
-    Cap, CapUnit, GlobalHoldout, Guards, Localized, OnHit, OwnGuards, Permission, Policy, Purpose,
+    Cap, CapUnit, GlobalHoldout, Guards, InDoubt, Localized, OnHit, OwnGuards, Permission, Policy, Purpose,
     QuietHours, RuleZone, Scope,
 };
 use model::{
@@ -116,6 +116,7 @@ fn policy(dice: Dice) -> Policy {
         quiet_hours: quiet_hours(dice.of("quiet")),
         holdout,
         guards: Guards::default(),
+        in_doubt: InDoubt::default(),
     }
 }
 

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use model::consent::{ConsentEvent, ConsentOrigin, ConsentStatus, Suppression, SuppressionSubject};
 use model::delivery::Delivery;
-use model::id::{AddressHash, sha256_hex};
+use model::id::{AddressHash, ContentHash, sha256_hex};
 use model::policy::{Channel, MessageClass, Traits};
 use model::{
     BrandName, DeliveryId, DeliveryState, DestinationName, EnrollmentId, PlaybookName, ProfileNumber,
@@ -67,6 +67,8 @@ pub struct ArmedLine {
     pub destination: String,
     /// What it said.
     pub template: String,
+    /// The same, by its words.
+    pub content: Option<String>,
     /// Of the playbook.
     pub priority: u8,
     /// When it was first considered, was due, and would have been too old.
@@ -188,6 +190,7 @@ impl ArmedLine {
             ],
             destination: delivery.destination.as_str().to_owned(),
             template: delivery.template.as_str().to_owned(),
+            content: delivery.content.as_ref().map(|content| content.as_str().to_owned()),
             priority: delivery.priority,
             times_ms: [delivery.created_at, delivery.due_at, delivery.expires_at].map(row::ms),
             at_ms: row::ms(at),
@@ -216,6 +219,7 @@ impl ArmedLine {
             },
             destination: DestinationName::known(&self.destination),
             template: TemplateName::known(&self.template),
+            content: self.content.as_ref().map(ContentHash::known),
             priority: self.priority,
             state: DeliveryState::Pending,
             reason: Reason::OkDue,

@@ -31,7 +31,7 @@ use crate::support::NOW;
 const PEOPLE: usize = 60;
 
 /// Every failpoint on the way of a mail, and how often a run passes it, at least.
-const POINTS: [(&str, u64); 17] = [
+const POINTS: [(&str, u64); 18] = [
     ("segment.before_commit", 1),
     ("segment.after_commit", 1),
     ("enter.before_commit", 1),
@@ -43,6 +43,7 @@ const POINTS: [(&str, u64); 17] = [
     ("connect.after", CONNECTIONS),
     ("smtp.before_arm", 30),
     ("arm.before_commit", 6),
+    ("journal.after_append", 6),
     ("send.before_terminator", 30),
     ("send.after_terminator", 30),
     ("reply.after_read", 30),

@@ -6,7 +6,7 @@ use crate::support::{Folder, SETTINGS, outbox};
 
 const SEGMENT: &str = "title: All\nowner: o@shop.test\nwhy: \"Test.\"\nsql: \"select id from people\"\n";
 const PLAYBOOK: &str = "title: Hello\nowner: o@shop.test\nwhy: \"Test.\"\nenter: segment.all\nbackfill: all\npurpose: tips\nreenter: always\n\
-steps:\n  - {id: hello, send: hello}\n  - wait: 1d\n  - {id: again, send: hello}\n";
+steps:\n  - {id: hello, send: hello}\n  - wait: 1d\n  - {id: again, send: again}\n";
 const TEMPLATE: &str = "---\nsubject: Hello\n---\n<p>Hello</p><p>{{ postal_address }} <a href=\"{{ unsubscribe_url }}\">Unsubscribe</a></p>\n";
 
 /// A playbook that everybody in the warehouse enters, with a second message a day after the first.
@@ -21,7 +21,8 @@ fn shop() -> Folder {
         .write("policy.yml", "purposes: {tips: {title: Tips, class: lifecycle}}\n")
         .write("segments/all.yml", SEGMENT)
         .write("playbooks/hello.yml", PLAYBOOK)
-        .write("templates/hello.html", TEMPLATE);
+        .write("templates/hello.html", TEMPLATE)
+        .write("templates/again.html", &TEMPLATE.replace("Hello", "Again"));
     folder.sql("warehouse.db", "create table people(id text primary key, email text);");
     folder
 }
