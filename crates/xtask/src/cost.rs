@@ -105,8 +105,33 @@ fn measure(target: &Path) -> Result<f64> {
 
 /// CPU-seconds, in user and kernel mode, of all children of ours that have ended and were waited for, and of theirs.
 pub(crate) fn children_seconds() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
-    let ticks = children_ticks(&stat).context("/proc/self/stat has another form than proc(5) says")?;
+    of_process("self", &CHILDREN)
+}
+
+/// CPU-seconds of a process that runs.
+pub(crate) fn seconds(pid: u32) -> Result<f64> {
+    of_process(&pid.to_string(), &ITSELF)
+}
+
+/// The same, with those of its children that have ended.
+pub(crate) fn seconds_with_children(pid: u32) -> Result<f64> {
+    Ok(seconds(pid)? + of_process(&pid.to_string(), &CHILDREN)?)
+}
+
+/// Who started a process, if it still runs.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    field(&stat, 4)?.parse().ok()
+}
+
+/// `utime` and `stime` of proc(5)'s stat, and `cutime` and `cstime`.
+const ITSELF: [usize; 2] = [14, 15];
+const CHILDREN: [usize; 2] = [16, 17];
+
+fn of_process(name: &str, fields: &[usize]) -> Result<f64> {
+    let path = format!("/proc/{name}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let ticks = ticks(&stat, fields).with_context(|| format!("{path} has another form than proc(5) says"))?;
     Ok(ticks / ticks_per_second()?)
 }
 
@@ -116,13 +141,16 @@ fn ticks_per_second() -> Result<f64> {
     text.trim().parse().context("`getconf CLK_TCK` printed no number")
 }
 
-/// `cutime` and `cstime` together: fields 16 and 17 of proc(5)'s stat, counted from 1. The second field, the program's name in
-/// brackets, may hold blanks and brackets itself.
-fn children_ticks(stat: &str) -> Option<f64> {
+/// The sum of some fields.
+fn ticks(stat: &str, fields: &[usize]) -> Option<f64> {
+    fields.iter().map(|number| field(stat, *number)?.parse::<f64>().ok()).sum()
+}
+
+/// A field of proc(5)'s stat, counted from 1; from the third on. The second, the program's name in brackets, may hold blanks and
+/// brackets itself.
+fn field(stat: &str, number: usize) -> Option<&str> {
     let (_, after_name) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
-    let field = |number: usize| fields.get(number.checked_sub(3)?)?.parse::<f64>().ok();
-    Some(field(16)? + field(17)?)
+    after_name.split_ascii_whitespace().nth(number.checked_sub(3)?)
 }
 
 #[cfg(test)]
@@ -132,8 +160,10 @@ mod tests {
     #[test]
     fn ticks_are_read_past_a_name_with_brackets_and_blanks() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 11 12 13 14 100 20 3000 400 20 0 1 0 5";
-        assert_eq!(children_ticks(stat), Some(3400.0));
-        assert_eq!(children_ticks("7 (short) S 1"), None);
+        assert_eq!(ticks(stat, &CHILDREN), Some(3400.0));
+        assert_eq!(ticks(stat, &ITSELF), Some(120.0));
+        assert_eq!(field(stat, 4), Some("1"));
+        assert_eq!(ticks("7 (short) S 1", &CHILDREN), None);
     }
 
     #[test]

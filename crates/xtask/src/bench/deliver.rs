@@ -1,5 +1,5 @@
 //! Delivery: a project whose whole audience gets one message through SMTP on loopback, with all gates, arming and audit, against
-//! `smtp-source -d` sending messages of the same size into the same `smtp-sink` over as many connections.
+//! `smtp-source -d` sending messages of the same size into the same `smtp-sink` over as many connections. With state in SQLite, and in Postgres.
 //!
 //! What is measured is a whole run, and what of it comes after deciding: the whole less a run of the same project whose destination
 //! is halted, which starts, refreshes and decides, and hands over nothing.
@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::measure::{self, Took, round};
+use super::measure::{self, Goal, Took, round};
+use super::postgres::Server;
 use crate::process;
 
 /// The size of a message, in bytes, headers included.
@@ -21,7 +22,21 @@ const MESSAGE_BYTES: usize = 4_096;
 /// As many as a destination has if nothing is said, and many.
 const CONNECTIONS: [u32; 2] = [8, 64];
 /// A Monday morning in Berlin, where everybody here lives: nobody is asleep.
-const NOW: &str = "2026-03-02T09:00:00Z";
+pub(super) const NOW: &str = "2026-03-02T09:00:00Z";
+
+/// State in a file in the project's folder.
+pub(super) const SQLITE: &str = "sqlite://.drumbeat/state.db";
+
+/// What is delivered, and with what.
+struct Work<'a> {
+    binary: &'a Path,
+    project: &'a Path,
+    source: &'a Path,
+    sink: SocketAddr,
+    items: u64,
+    bytes: usize,
+    filler: usize,
+}
 
 pub(super) fn run(items: u64) -> Result<Value> {
     let (source, sink) = (program("smtp-source")?, program("smtp-sink")?);
@@ -29,55 +44,98 @@ pub(super) fn run(items: u64) -> Result<Value> {
     let folder = process::target_dir()?.join("bench/deliver");
     let filler = MESSAGE_BYTES.saturating_sub(message_bytes(&binary, &folder, 0)?);
     let bytes = message_bytes(&binary, &folder, filler)?;
-    let sink = Sink::start(&sink)?;
+    let (sink, postgres) = (Sink::start(&sink)?, Server::start()?);
     let project = folder.join("project");
-    let mut over = Vec::new();
-    for connections in CONNECTIONS {
-        println!("{items} messages of {bytes} bytes over {connections} connections");
-        let limit = || -> Result<Took> {
-            let mut command = Command::new(&source);
-            command.args([
-                "-d",
-                "-s",
-                &connections.to_string(),
-                "-m",
-                &items.to_string(),
-                "-l",
-                &bytes.to_string(),
-            ]);
-            command.args(["-f", "bench@shop.test", "-t", "customer@example.test", &sink.address.to_string()]);
-            measure::took(&mut command)
-        };
-        let mail = format!(
-            "{{connector: smtp, host: 127.0.0.1, port: {}, tls: none, connections: {connections}, messages_per_connection: 1000000}}",
-            sink.address.port()
-        );
-        let before = limit()?;
-        make(&project, items, &mail, filler)?;
+    let work = Work {
+        binary: &binary,
+        project: &project,
+        source: &source,
+        sink: sink.address,
+        items,
+        bytes,
+        filler,
+    };
+    let (mut over, mut goals) = (Vec::new(), Vec::new());
+    for (state, server, goal) in [("SQLite", None, 0.5), ("Postgres", Some(&postgres), 0.4)] {
+        for connections in CONNECTIONS {
+            println!("{items} messages of {bytes} bytes over {connections} connections, state in {state}");
+            let (ratio, figures) = work.measure(connections, state, server)?;
+            let what = format!("ratio to smtp-source, state in {state}, {connections} connections");
+            goals.push(Goal::AtLeast(goal).of(&what, ratio));
+            over.push(figures);
+        }
+    }
+    Ok(json!({ "items": items, "bytes": bytes, "over": over, "goals": goals }))
+}
+
+impl Work<'_> {
+    /// How fast, as a share of the limit; and everything.
+    fn measure(&self, connections: u32, state: &str, server: Option<&Server>) -> Result<(f64, Value)> {
+        let items = self.items;
+        let before = self.limit(connections)?;
+        self.make(connections, server.map(|server| server.database(&format!("deciding_{connections}"))))?;
         let halt = ["halt", "--scope", "destination.mail", "--reason", "to measure what comes before"];
-        process::output(Command::new(&binary).arg("-C").arg(&project).args(halt))?;
-        let (deciding, _) = measure::pass(&binary, &project, NOW)?;
-        make(&project, items, &mail, filler)?;
-        let (whole, report) = measure::pass(&binary, &project, NOW)?;
+        process::output(measure::drumbeat(self.binary, self.project).args(halt))?;
+        let (deciding, deciding_postgres, _) = self.pass(server)?;
+        self.make(connections, server.map(|server| server.database(&format!("delivering_{connections}"))))?;
+        let (whole, whole_postgres, report) = self.pass(server)?;
         let accepted = report.pointer("/deliveries/accepted").and_then(Value::as_u64);
         if accepted != Some(items) {
             bail!("{items} messages were to be accepted, and the report says: {report}");
         }
-        let after = limit()?;
+        let after = self.limit(connections)?;
         // The machine may have been busy during one of the two.
         let best = if before.wall < after.wall { before } else { after };
-        let delivering = Took { wall: whole.wall - deciding.wall, cpu: whole.cpu - deciding.cpu };
-        over.push(json!({
+        let delivering = whole - deciding;
+        let ratio = best.wall / delivering.wall;
+        let mut figures = json!({
+            "state": state,
             "connections": connections,
             "per_second": round(measure::per(items) / delivering.wall),
-            "ratio_to_smtp_source": round(best.wall / delivering.wall),
+            "ratio_to_smtp_source": round(ratio),
             "ratio_of_the_whole_run": round(best.wall / whole.wall),
             "delivering": delivering.figures(items),
             "whole_run": whole.figures(items),
             "smtp_source": best.figures(items),
-        }));
+        });
+        if server.is_some() {
+            let cpu = whole_postgres - deciding_postgres;
+            figures["cpu_us_per_item_of_postgres"] = json!(round(cpu * 1e6 / measure::per(items)));
+        }
+        Ok((ratio, figures))
     }
-    Ok(json!({ "items": items, "bytes": bytes, "over": over }))
+
+    fn limit(&self, connections: u32) -> Result<Took> {
+        let mut command = Command::new(self.source);
+        let (connections, items, bytes) =
+            (connections.to_string(), self.items.to_string(), self.bytes.to_string());
+        command.args(["-d", "-s", &connections, "-m", &items, "-l", &bytes]);
+        command.args(["-f", "bench@shop.test", "-t", "customer@example.test", &self.sink.to_string()]);
+        measure::took(&mut command)
+    }
+
+    /// The project, and its state where that is not made by itself.
+    fn make(&self, connections: u32, database: Option<Result<String>>) -> Result<()> {
+        let database = database.transpose()?;
+        let mail = format!(
+            "{{connector: smtp, host: 127.0.0.1, port: {}, tls: none, connections: {connections}, messages_per_connection: 1000000}}",
+            self.sink.port()
+        );
+        let state = database.as_deref().unwrap_or(SQLITE);
+        make(self.project, self.items, &mail, self.filler, state)?;
+        if database.is_some() {
+            process::output(measure::drumbeat(self.binary, self.project).arg("migrate"))?;
+        }
+        Ok(())
+    }
+
+    /// A pass; what it took, what Postgres took for it, and what it reports.
+    fn pass(&self, server: Option<&Server>) -> Result<(Took, f64, Value)> {
+        let cpu = || server.map_or(Ok(0.0), Server::cpu);
+        let before = cpu()?;
+        let (took, report) = measure::pass(self.binary, self.project, NOW)?;
+        Ok((took, cpu()? - before, report))
+    }
 }
 
 fn program(name: &str) -> Result<std::path::PathBuf> {
@@ -87,7 +145,7 @@ fn program(name: &str) -> Result<std::path::PathBuf> {
 /// How large the message to one person becomes with so much text added, as the file connector writes it.
 fn message_bytes(binary: &Path, folder: &Path, filler: usize) -> Result<usize> {
     let project = folder.join("probe");
-    make(&project, 1, "{connector: file, path: outbox, format: eml}", filler)?;
+    make(&project, 1, "{connector: file, path: outbox, format: eml}", filler, SQLITE)?;
     measure::pass(binary, &project, NOW)?;
     let outbox = project.join("outbox");
     let mut written = fs::read_dir(&outbox).with_context(|| format!("cannot list {}", outbox.display()))?;
@@ -96,14 +154,14 @@ fn message_bytes(binary: &Path, folder: &Path, filler: usize) -> Result<usize> {
 }
 
 /// A project with so many people, all of them reachable, and one message for each.
-fn make(folder: &Path, people: u64, mail: &str, filler: usize) -> Result<()> {
+pub(super) fn make(folder: &Path, people: u64, mail: &str, filler: usize, state: &str) -> Result<()> {
     // Lines that need no encoding; what is added appears once, in the HTML part, for the text is given.
     let filler = "a line that is there to be long\n".repeat(filler / 32);
     let files = [
         (
             "drumbeat.yml",
             format!(
-                "version: 1\nproject: bench\ntimezone: Europe/Berlin\nlocales: [en]\ndeliver: local\nstate: sqlite://.drumbeat/state.db\n\
+                "version: 1\nproject: bench\ntimezone: Europe/Berlin\nlocales: [en]\ndeliver: local\nstate: \"{state}\"\n\
                  warehouse: {{url: \"sqlite://warehouse.db\"}}\nbrands:\n  shop: {{title: Shop, from: \"Shop <shop@shop.test>\", \
                  postal_address: \"Shop, Street 1\", public_url: \"http://127.0.0.1:7701\"}}\ndestinations:\n  mail: {mail}\n"
             ),
