@@ -66,7 +66,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         println!("==> {}", bench.name);
         let load = load();
         let mut figures = (bench.run)(items.unwrap_or(bench.items)).with_context(|| bench.name)?;
-        figures["load_before"] = json!(load);
+        figures["machine"] = machine(load)?;
         println!("{figures:#}");
         for goal in figures.get("goals").and_then(Value::as_array).into_iter().flatten() {
             println!("{}", measure::told(goal));
@@ -93,25 +93,25 @@ fn keep(name: &str, figures: Value) -> Result<()> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {RECORD}")),
     };
     all.insert(name.to_owned(), figures);
-    all.insert("machine".to_owned(), machine()?);
     fs::write(&path, format!("{:#}\n", Value::Object(all))).with_context(|| format!("cannot write {RECORD}"))
 }
 
-/// Where, and of what, the figures are: those of another machine are not to be compared with them, but as ratios.
-fn machine() -> Result<Value> {
+/// Where, and of what, figures are: those of another machine are not to be compared with them, but as ratios.
+fn machine(load: Option<f64>) -> Result<Value> {
     let first = |path: &str, key: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
         line.split_once(':').map_or_else(String::new, |(_, value)| value.trim().to_owned())
     };
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let root = process::root()?;
-    let commit = process::output(Command::new("git").current_dir(root).args(["rev-parse", "HEAD"]))?;
+    let mut git = Command::new("git");
+    let commit = process::output(git.current_dir(process::root()?).args(["rev-parse", "HEAD"]))?;
     Ok(json!({
         "cpu": first("/proc/cpuinfo", "model name"),
         "cores": cores,
         "memory": first("/proc/meminfo", "MemTotal"),
         "system": process::output(Command::new("uname").arg("-sr"))?.trim(),
+        "load_before": load,
         "commit": commit.trim(),
     }))
 }
