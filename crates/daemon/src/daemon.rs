@@ -10,7 +10,9 @@ use message::Compiled;
 use model::condition::SegmentTest;
 use model::fault::mutant;
 use model::playbook::Playbook;
-use model::{DestinationName, PlaybookName, ProfileNumber, Reason, Refusal, SegmentName, TemplateName};
+use model::{
+    DestinationName, PlaybookName, ProfileNumber, RateKey, Reason, Refusal, SegmentName, TemplateName,
+};
 use project::Project;
 use roaring::RoaringBitmap;
 use state::enrollment::Row;
@@ -19,6 +21,7 @@ use state::{Keys, Node, Question, State, StateError, Tx};
 use crate::disk::Disk;
 use crate::driver::Driver;
 use crate::made::MadeProvider;
+use crate::pump::rates::{self, Limit};
 use crate::source::{Source, SourceError};
 
 /// How a destination is reached.
@@ -105,6 +108,7 @@ pub struct Daemon {
     said: Mutex<BTreeSet<(PlaybookName, Reason)>>,
     held_runs: Mutex<BTreeSet<(PlaybookName, String)>>,
     disk: Option<Disk>,
+    pub(crate) rates: BTreeMap<RateKey, Limit>,
 }
 
 /// A destination that refused our credentials, or may not be used from here, is left alone for so long.
@@ -121,6 +125,7 @@ impl Daemon {
         node: Node,
     ) -> Self {
         Self {
+            rates: rates::of(&project.settings),
             project,
             state,
             source,

@@ -1,5 +1,5 @@
 //! Lateness: after a long time in which nobody ran, or a jump of the clock, what should have gone long ago does not go all at once. In
-//! production everything is halted until a person has looked; elsewhere it is said. Destinations that have a rate begin slowly.
+//! production everything is halted until a person has looked; elsewhere it is said. Whatever has a rate begins slowly.
 //!
 //! Being late by a restart, or by a rate that is full, is nothing: only a gap counts.
 
@@ -94,12 +94,8 @@ async fn hold_overdue(
     if overdue == 0 || mutant("late_at_once") {
         return Ok(None);
     }
-    for (name, destination) in &daemon.project.settings.destinations {
-        if destination.throttle.is_some() {
-            let lease_now = daemon.state.lease_now(tx).await?;
-            state::rate::begin_slowly(tx, name, lease_now).await?;
-        }
-    }
+    let lease_now = daemon.state.lease_now(tx).await?;
+    state::rate::begin_slowly(tx, daemon.rates.keys(), lease_now).await?;
     let late = format!(
         "{why}, and {overdue} messages should have gone more than half an hour ago. Lifting this lets them go, as far as they have not \
          expired"

@@ -43,6 +43,11 @@ const HELP: &[(&str, &str, &str)] = &[
     ("drumbeat_node_clock_skew_seconds", "gauge", "By how much this machine's clock is ahead of Postgres'."),
     ("drumbeat_queue", "gauge", "Deliveries not yet settled, by destination and state."),
     (
+        "drumbeat_rate_waiting",
+        "gauge",
+        "Messages that are due and wait for a turn of these rates, by destination: see `throttle` of brands and `recipients`.",
+    ),
+    (
         "drumbeat_record_entries",
         "gauge",
         "Records that syncs keep, by whether their destination has what was written: no, maybe, yes.",
@@ -166,6 +171,11 @@ impl Metrics {
             let state = state.as_str();
             let line = format!("drumbeat_queue{{destination=\"{destination}\",state=\"{state}\"}} {count}");
             lines.entry("drumbeat_queue").or_default().push(line);
+        }
+        for ((destination, lane), count) in state::outbox::waiting(&mut tx, now).await? {
+            let line =
+                format!("drumbeat_rate_waiting{{destination=\"{destination}\",rates=\"{lane}\"}} {count}");
+            lines.entry("drumbeat_rate_waiting").or_default().push(line);
         }
         lines
             .entry("drumbeat_deliveries_in_doubt")

@@ -17,7 +17,9 @@ pub mod playbook;
 pub mod policy;
 pub mod profile;
 pub mod query;
+pub mod rate;
 pub mod reason;
+pub mod recipients;
 pub mod schedule;
 pub mod secret;
 pub mod segment;
@@ -32,9 +34,10 @@ pub use delivery::{DeliveryState, Refusal};
 pub use id::{DeliveryId, EnrollmentId, ProfileNumber};
 pub use name::{
     AudienceName, BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName,
-    SegmentName, StepId, SyncName, TemplateName,
+    RecipientsName, SegmentName, StepId, SyncName, TemplateName,
 };
 pub use policy::{Channel, MessageClass};
+pub use rate::{Lane, RateKey};
 pub use reason::{Gate, Reason};
 pub use secret::Secret;
 pub use value::Value;

@@ -81,6 +81,8 @@ names! {
     PurposeName,
     /// A rule of quiet hours.
     QuietHoursName,
+    /// A group of recipients: those whose mailboxes one provider has.
+    RecipientsName,
     /// A segment.
     SegmentName,
     /// A sync.

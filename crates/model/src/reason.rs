@@ -158,6 +158,8 @@ reasons! {
     FailRemote4xx = "fail.remote_4xx" Fail Dispatch "the provider refuses the request";
     FailRemote5xx = "fail.remote_5xx" Fail Dispatch "the provider has an error";
     Remote429 = "rate.remote_429" Defer Dispatch "the provider says that it is used too fast";
+    LocalBucket = "rate.local_bucket" Defer Dispatch "the sending domain is used as fast as it may be; it goes when there is a turn";
+    ProviderGroup = "rate.provider_group" Defer Dispatch "the recipient's provider is written to as fast as it may be; it goes when there is a turn";
     FailSmtp4xx = "fail.smtp_4xx" Defer Dispatch "the mail server says: not now";
     FailSmtpExpired = "fail.smtp_expired" Fail Dispatch "the mail server said `not now` until it was too late";
     FailSmtpRecipient = "fail.smtp_5xx_recipient" Fail Dispatch "the mail server refuses the address";

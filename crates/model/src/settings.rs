@@ -9,6 +9,7 @@ use crate::condition::words;
 use crate::name::{BrandName, DestinationName, FreshName};
 use crate::policy::Localized;
 use crate::query::Query;
+use crate::recipients::Recipients;
 use crate::secret::Secret;
 
 /// drumbeat.yml, with the environment laid over it and its secrets looked up.
@@ -100,6 +101,10 @@ pub struct Brand {
     pub postal_address: Option<String>,
     /// Where recipients reach us: the root of all links of ours.
     pub public_url: Option<String>,
+    /// The sending domain: that of `from`, in lower-case ASCII.
+    pub domain: String,
+    /// How fast the sending domain may be used, over all destinations. All brands of the domain have the same.
+    pub throttle: Option<Throttle>,
 }
 
 /// A provider's account.
@@ -113,6 +118,8 @@ pub struct Destination {
     pub settings: ConnectorSettings,
     /// How fast it may be used.
     pub throttle: Option<Throttle>,
+    /// How fast groups of recipients may be written to by it.
+    pub recipients: Recipients,
     /// Longest wait for one answer.
     pub timeout: Option<SignedDuration>,
 }
@@ -127,7 +134,7 @@ impl std::fmt::Debug for ConnectorSettings {
     }
 }
 
-/// How fast a destination may be used.
+/// How fast something may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throttle {
     /// So many.

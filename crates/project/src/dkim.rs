@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use message::dkim::{Signer, parse_domain, parse_selector};
-use model::{BrandName, EmailAddress, Secret};
+use model::{BrandName, Secret};
 use serde_json::{Value as Json, json};
 
 use crate::read::{At, Cx, Read, record};
@@ -100,11 +100,8 @@ pub(crate) fn signers(root: &Root, cx: &mut Cx<'_>) -> BTreeMap<BrandName, Arc<S
 /// A signature counts for DMARC if its domain and the sender's belong to one organisation (RFC 7489 3.1.1). Where an organisation
 /// ends only a list of the public suffixes says: two labels in common pass here.
 fn check_aligned(brand: &RawBrand, domain: &At<Domain>, cx: &mut Cx<'_>) {
-    let from = &brand.from.0;
-    let from = from.rsplit_once('<').map_or(from.as_str(), |(_, rest)| rest.trim_end().trim_end_matches('>'));
-    let Ok(from) = EmailAddress::parse(from) else { return };
     let ends = |domain: &str| domain.rsplit('.').take(2).map(str::to_owned).collect::<Vec<_>>();
-    if ends(from.domain()) != ends(&domain.value.0) {
+    if ends(&brand.from.domain()) != ends(&domain.value.0) {
         cx.mistake(
             "E0503",
             domain.span,

@@ -14,6 +14,7 @@ mod overlay;
 mod playbook;
 mod policy;
 mod query;
+mod rates;
 mod read;
 mod reference;
 mod root;

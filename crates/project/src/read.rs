@@ -96,6 +96,7 @@ pub(crate) enum Named {
     Playbook,
     Purpose,
     QuietHours,
+    Recipients,
     Segment,
     Sync,
     Template,
@@ -113,6 +114,7 @@ impl Named {
             Self::Playbook => "playbook",
             Self::Purpose => "purpose",
             Self::QuietHours => "rule of quiet hours",
+            Self::Recipients => "group of recipients",
             Self::Segment => "segment",
             Self::Sync => "sync",
             Self::Template => "template",
@@ -130,7 +132,7 @@ impl Named {
             Self::Fresh => "freshness is named in data.yml under `fresh`".to_owned(),
             Self::Purpose => "purposes are named in policy.yml under `purposes`".to_owned(),
             Self::Sync => format!("there is no syncs/{name}.yml"),
-            Self::Cap | Self::Environment | Self::QuietHours => String::new(),
+            Self::Cap | Self::Environment | Self::QuietHours | Self::Recipients => String::new(),
         }
     }
 }

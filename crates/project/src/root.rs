@@ -1,13 +1,12 @@
 //! drumbeat.yml, data.yml and policy.yml as they are written. What the keys come to is `settings`' and `policy`'s matter.
 
-use jiff::SignedDuration;
 use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use model::Secret;
 use model::condition::Condition;
 use model::duration::{Share, Window};
 use model::name::{
-    BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName,
+    BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName, RecipientsName,
 };
 use model::policy::{CapUnit, Channel, Localized, MessageClass, OnHit, Permission, RuleZone};
 use model::settings::{Deliver, TimeEncoding};
@@ -16,6 +15,7 @@ use serde_json::{Value as Json, json};
 use crate::dkim::RawDkim;
 use crate::doubt::RawInDoubt;
 use crate::query::{Columns, Sql, SqlFile};
+use crate::rates::{RawRecipients, RawThrottle};
 use crate::read::{At, Cx, Given, Needed, Read, Record as _, record};
 use crate::schema::Schemas;
 use crate::values::{Locale, Positive, Some1, Things, Whole};
@@ -134,6 +134,8 @@ record! {
         "track" _track: Option<Track>,
         /// Who signs the mail (DKIM); without it nobody does, or the mail server.
         "dkim" dkim: Option<RawDkim>,
+        /// How fast the domain of `from` may be used, over all destinations; brands of one domain share it.
+        "throttle" throttle: Option<At<RawThrottle>>,
     }
 }
 
@@ -196,6 +198,16 @@ impl Read for Mailbox {
     }
 }
 
+impl Mailbox {
+    /// The domain of the address, in lower-case ASCII.
+    pub(crate) fn domain(&self) -> String {
+        let text = &self.0;
+        let address =
+            text.rsplit_once('<').map_or(text.as_str(), |(_, rest)| rest.trim_end().trim_end_matches('>'));
+        model::EmailAddress::parse(address).map(|address| address.domain().to_owned()).unwrap_or_default()
+    }
+}
+
 /// The root of our links, without a slash at the end.
 #[derive(Debug, Clone)]
 pub(crate) struct PublicUrl(pub(crate) String);
@@ -235,57 +247,16 @@ impl Read for RawDestination {
 
     fn schema(schemas: &mut Schemas) -> Json {
         schemas.define("Destination", |schemas| {
-            let (text, duration, throttle) = (crate::values::text_schema(schemas), <Positive as Read>::schema(schemas), RawThrottle::schema(schemas));
+            let (text, duration) = (crate::values::text_schema(schemas), <Positive as Read>::schema(schemas));
+            let (throttle, recipients) =
+                (<RawThrottle as Read>::schema(schemas), <Things<RecipientsName, RawRecipients> as Read>::schema(schemas));
             json!({
                 "description": "One a provider's account; what a connector takes besides: `drumbeat schema connector.NAME`.",
                 "type": "object",
-                "properties": {"connector": text, "timeout": duration, "throttle": throttle, "base_url": text},
+                "properties": {"connector": text, "timeout": duration, "throttle": throttle, "recipients": recipients, "base_url": text},
                 "required": ["connector"],
             })
         })
-    }
-}
-
-record! {
-    /// How fast a destination may be used.
-    pub(crate) struct RawThrottle ("a map with `rate`") {
-        /// So many in a second, minute or hour: `200/s`, `50/m`, `1000/h`.
-        "rate" rate: Rate,
-        /// And at once, after a pause; as many as `rate` says unless given.
-        "burst" burst: Option<Whole<1, 1_000_000>>,
-    }
-}
-
-/// So many in a time.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rate {
-    pub(crate) count: u32,
-    pub(crate) per: SignedDuration,
-}
-
-impl Read for Rate {
-    fn read(node: &Node, cx: &mut Cx<'_>) -> Option<Self> {
-        cx.parsed(node, "a rate", |text| {
-            let expected = "a number and a unit, such as `200/s`, `50/m` or `1000/h`";
-            let (count, unit) = text.split_once('/').ok_or(expected)?;
-            let seconds = match unit {
-                "s" => 1,
-                "m" => 60,
-                "h" => 3_600,
-                _ => return Err(expected),
-            };
-            let digits = count.bytes().all(|byte| byte.is_ascii_digit());
-            let count = count
-                .parse()
-                .ok()
-                .filter(|count| digits && (1..=1_000_000).contains(count))
-                .ok_or(expected)?;
-            Ok(Self { count, per: SignedDuration::from_secs(seconds) })
-        })
-    }
-
-    fn schema(schemas: &mut Schemas) -> Json {
-        schemas.single(json!({"type": "string", "pattern": "^[0-9]+/[smh]$"}))
     }
 }
 

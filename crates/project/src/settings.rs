@@ -5,20 +5,22 @@ use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
-use model::name::{DestinationName, FreshName};
+use model::name::{DestinationName, FreshName, RecipientsName};
 use model::query::Query;
+use model::recipients::Recipients;
 use model::settings::{
     Brand, ConnectorSettings, Data, Deliver, Destination, Fresh, Settings, Throttle, TimeEncoding,
     WarehouseSettings,
 };
-use model::{Secret, Value};
+use model::{Channel, Secret, Value};
 use serde_json::{Map, Value as Json};
 
 use crate::Can;
 use crate::query::query;
+use crate::rates::{RawRecipients, RawThrottle, recipients, sending_domains};
 use crate::read::{At, Cx, Given, Read};
 use crate::reference::is_reference;
-use crate::root::{RawBrand, RawDestination, RawFresh, RawThrottle, Root};
+use crate::root::{RawBrand, RawDestination, RawFresh, Root};
 use crate::source::Span;
 use crate::values::{Positive, Thing, Things};
 use crate::yaml::{Kind, Node};
@@ -49,8 +51,9 @@ pub(crate) fn settings(
     if let Some(url) = url {
         check_apart(state.as_ref(), url, cx);
     }
-    let brands =
-        root.brands.as_ref().map(|brands| brands.0.iter().map(brand).collect::<Vec<_>>()).unwrap_or_default();
+    let domains = sending_domains(root.brands.as_ref(), cx);
+    let brands = root.brands.iter().flat_map(|brands| &brands.0).map(|thing| brand(thing, &domains));
+    let brands: BTreeMap<_, _> = brands.map(|brand| (brand.name.clone(), brand)).collect();
     let (admin, public) = root.serve.clone().map_or((None, None), |serve| (serve.admin, serve.public));
     let locales: Vec<String> = root.locales.iter().flatten().map(|locale| locale.0.clone()).collect();
     let warehouse = warehouse?;
@@ -72,7 +75,7 @@ pub(crate) fn settings(
                 .statement_timeout
                 .map_or(SignedDuration::from_secs(60), |timeout| timeout.0),
         },
-        brands: brands.into_iter().map(|brand| (brand.name.clone(), brand)).collect(),
+        brands,
         destinations,
         root_key: root.keys.clone().and_then(|keys| keys.root),
         serve_admin: admin.map_or_else(|| "127.0.0.1:7700".to_owned(), |address| address.0),
@@ -80,8 +83,9 @@ pub(crate) fn settings(
     })
 }
 
-fn brand(thing: &Thing<model::BrandName, RawBrand>) -> Brand {
+fn brand(thing: &Thing<model::BrandName, RawBrand>, domains: &BTreeMap<String, Throttle>) -> Brand {
     let raw = &thing.value;
+    let domain = raw.from.domain();
     Brand {
         name: thing.name.clone(),
         title: raw.title.clone(),
@@ -89,6 +93,8 @@ fn brand(thing: &Thing<model::BrandName, RawBrand>) -> Brand {
         reply_to: raw.reply_to.as_ref().map(|mailbox| mailbox.0.clone()),
         postal_address: raw.postal_address.right().cloned(),
         public_url: raw.public_url.right().map(|url| url.0.clone()),
+        throttle: domains.get(&domain).copied(),
+        domain,
     }
 }
 
@@ -199,10 +205,11 @@ fn destination(
     let schema = (known.schema)();
     let throttle = node.get("throttle").map(|node| RawThrottle::read(node, cx));
     let timeout = node.get("timeout").map(|node| Positive::read(node, cx));
+    let groups = node.get("recipients").map(|node| recipients_of(node, known.can, cx));
     let mut settings = Map::new();
     let mut complete = true;
     for (key, value) in node.entries() {
-        if ["connector", "throttle", "timeout"].contains(&key.text.as_str()) {
+        if ["connector", "throttle", "recipients", "timeout"].contains(&key.text.as_str()) {
             continue;
         }
         match setting(value, schema.pointer(&format!("/properties/{}", key.text)), cx) {
@@ -220,23 +227,34 @@ fn destination(
     for (key, message) in &mistakes {
         connector_mistake(node, at, key, message, &schema, cx);
     }
-    let throttle = throttle.map(|throttle| {
-        throttle.map(|raw| Throttle {
-            count: raw.rate.count,
-            per: raw.rate.per,
-            burst: raw.burst.map_or(raw.rate.count, |burst| u32::try_from(burst.0).unwrap_or(u32::MAX)),
-        })
-    });
-    if matches!(throttle, Some(None)) || matches!(timeout, Some(None)) || !mistakes.is_empty() {
+    let is_wrong =
+        matches!(throttle, Some(None)) || matches!(timeout, Some(None)) || matches!(groups, Some(None));
+    if is_wrong || !mistakes.is_empty() {
         return None;
     }
     Some(Destination {
         name: name.clone(),
         connector,
         settings,
-        throttle: throttle.flatten(),
+        throttle: throttle.flatten().map(|raw| raw.throttle()),
+        recipients: groups.flatten().unwrap_or_default(),
         timeout: timeout.flatten().map(|timeout| timeout.0),
     })
+}
+
+/// Rates of groups of recipients, where there are addresses to tell them by.
+fn recipients_of(node: &Node, can: Can, cx: &mut Cx<'_>) -> Option<Recipients> {
+    let things = Things::<RecipientsName, At<RawRecipients>>::read(node, cx)?;
+    if can.messages != Some(Channel::Email) {
+        let at = node.key.unwrap_or_else(|| node.place());
+        cx.mistake(
+            "E0108",
+            at,
+            "`recipients` is for destinations of mail: groups are told by the domains of addresses",
+        );
+        return None;
+    }
+    recipients(&things, cx)
 }
 
 fn unknown_connector(connector: &str, at: Span, cx: &mut Cx<'_>) {

@@ -5,8 +5,8 @@ use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use model::duration::{Share, Window, parse_duration};
 use model::name::{
-    BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName, SegmentName,
-    TemplateName,
+    BrandName, CapName, DestinationName, FreshName, PlaybookName, PurposeName, QuietHoursName,
+    RecipientsName, SegmentName, TemplateName,
 };
 use model::policy::{CapUnit, Channel, Localized, MessageClass, OnHit, Permission, RuleZone};
 use model::schedule::Schedule;
@@ -316,6 +316,7 @@ names! {
     PlaybookName = Playbook,
     PurposeName = Purpose,
     QuietHoursName = QuietHours,
+    RecipientsName = Recipients,
     SegmentName = Segment,
     TemplateName = Template,
 }

@@ -39,6 +39,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(9, "0009_complaints"),
     migration!(10, "0010_audiences"),
     migration!(11, "0011_records"),
+    migration!(12, "0012_lanes"),
     migration!(14, "0014_fallbacks"),
     migration!(15, "0015_content"),
 ];

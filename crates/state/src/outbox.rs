@@ -6,12 +6,13 @@
 //! attempt is fenced, its result never is.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use model::delivery::{Delivery, GateRecord};
 use model::fault::mutant;
 use model::id::AddressHash;
-use model::{DeliveryId, DeliveryState, DestinationName, ProfileNumber, Reason};
+use model::{DeliveryId, DeliveryState, DestinationName, Lane, ProfileNumber, Reason};
 
 use crate::db::binds;
 use crate::delivery::read::{LeasedRead, leased_columns, playbook_goes_on, write_gates};
@@ -19,6 +20,7 @@ use crate::delivery::{DeliveryKey, keys};
 use crate::dialect::{LOCK_ADDRESSES, LOCK_PROFILES, Rows, Sql, each, page, page_locked};
 use crate::enrollment::look_at;
 use crate::node::hold_life;
+use crate::rate::Rates;
 use crate::row;
 use crate::{Node, StateError, Tx};
 
@@ -65,6 +67,15 @@ pub enum Back {
     Pending {
         /// Not before.
         due_at: Timestamp,
+    },
+    /// To go when it has a turn: it was not tried.
+    Turn {
+        /// Of which rates.
+        lane: Lane,
+        /// Why it has none now.
+        reason: Reason,
+        /// What every gate said, and which rate is full.
+        gates: Vec<GateRecord>,
     },
     /// To be tried again: it was not taken, and nothing was handed over.
     Again {
@@ -146,13 +157,30 @@ pub struct Claim<'a> {
     pub lease_ms: i64,
 }
 
+/// What was claimed.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// The rows.
+    pub rows: Vec<Claimed>,
+    /// There are more that wait for nothing but a turn of their lane: it pays to come again after so long.
+    pub wait: Option<Duration>,
+}
+
 /// Leases due rows of a destination: transactional first, then by priority, due time and number. Rows of a playbook that is paused or halted
-/// wait with it.
+/// wait with it. Of rows whose lane is known no more are leased than `rates` has turns: the others are not looked at, and keep nobody waiting.
 ///
 /// # Errors
 /// [`StateError::Buried`]: the node is not among the living, and would hold rows that nobody takes from it.
-pub async fn claim(tx: &mut Tx, claim: &Claim<'_>, node: &Node) -> Result<Vec<Claimed>, StateError> {
+pub async fn claim(
+    tx: &mut Tx,
+    claim: &Claim<'_>,
+    mut rates: Rates,
+    node: &Node,
+) -> Result<Claims, StateError> {
     hold_life(tx, node).await?;
+    if claim.limit == 0 {
+        return Ok(Claims::default());
+    }
     macro_rules! due {
         ($deaths:expr, $first:expr) => {
             page_locked!(
@@ -160,7 +188,7 @@ pub async fn claim(tx: &mut Tx, claim: &Claim<'_>, node: &Node) -> Result<Vec<Cl
                 concat!(
                     "SELECT ",
                     leased_columns!(),
-                    " FROM delivery WHERE state = 'pending' AND destination = $2 AND due_at_ms <= $3 AND ",
+                    " FROM delivery WHERE state = 'pending' AND destination = $2 AND lane = $5 AND due_at_ms <= $3 AND ",
                     $deaths,
                     " AND ",
                     playbook_goes_on!(),
@@ -187,34 +215,67 @@ pub async fn claim(tx: &mut Tx, claim: &Claim<'_>, node: &Node) -> Result<Vec<Cl
     for waits in claim.except {
         except.row().text(waits);
     }
-    let binds = binds![except.finish(), claim.destination.as_str(), row::ms(claim.now), limit];
-    let rows: Vec<LeasedRead> = tx.page("look for due deliveries", sql, binds).await?;
-    let mut found = Vec::with_capacity(rows.len());
-    for read in rows {
-        let (mut delivery, (fence, lease_count, attempts, rank)) = read.split()?;
-        delivery.state = DeliveryState::Leased;
-        found.push((rank, Claimed { delivery, fence: fence + 1, lease_count: lease_count + 1, attempts }));
+    let except = except.finish();
+    let mut found = Vec::new();
+    for name in lanes(tx, claim.destination).await? {
+        let lane = Lane::known(&name);
+        // Of a lane without turns one row says that there are some.
+        let few = rates.clone().take(lane.keys(), limit).map_or(1, |turns| turns.count);
+        let binds = binds![except.as_str(), claim.destination.as_str(), row::ms(claim.now), few, name];
+        let rows: Vec<LeasedRead> = tx.page("look for due deliveries", sql, binds).await?;
+        for read in rows {
+            let (mut delivery, (fence, lease_count, attempts, rank)) = read.split()?;
+            delivery.state = DeliveryState::Leased;
+            let claimed = Claimed { delivery, fence: fence + 1, lease_count: lease_count + 1, attempts };
+            found.push((rank, claimed, lane.clone()));
+        }
     }
-    found.sort_by(|(rank, one), (other_rank, other)| {
+    found.sort_by(|(rank, one, _), (other_rank, other, _)| {
         (rank, one.delivery.due_at, DeliveryKey::of(&one.delivery)).cmp(&(
             other_rank,
             other.delivery.due_at,
             DeliveryKey::of(&other.delivery),
         ))
     });
-    let claimed: Vec<Claimed> = found.into_iter().map(|(_, claimed)| claimed).collect();
+    let mut claims = Claims::default();
+    for (_, claimed, lane) in found {
+        if claims.rows.len() == limit as usize {
+            break;
+        }
+        match rates.take(lane.keys(), 1) {
+            Ok(_) => claims.rows.push(claimed),
+            Err(full) => claims.wait = Some(claims.wait.map_or(full.wait, |wait| wait.min(full.wait))),
+        }
+    }
     const LEASE: Sql = each!(
         "UPDATE delivery SET state = 'leased', fence = fence + 1, lease_count = lease_count + 1, node = $2, lease_until = $3 FROM",
         "WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1"
     );
-    let list: Vec<DeliveryKey> = claimed.iter().map(|claimed| DeliveryKey::of(&claimed.delivery)).collect();
+    let list: Vec<DeliveryKey> =
+        claims.rows.iter().map(|claimed| DeliveryKey::of(&claimed.delivery)).collect();
     tx.execute(
         "lease deliveries",
         &LEASE,
         binds![keys(&list), node.id(), claim.lease_now.saturating_add(claim.lease_ms)],
     )
     .await?;
-    Ok(claimed)
+    Ok(claims)
+}
+
+/// The lanes in which rows of a destination wait; empty: those of which no lane is known.
+async fn lanes(tx: &mut Tx, destination: &DestinationName) -> Result<Vec<String>, StateError> {
+    // From each lane to the next one by the index, however many rows lie between them.
+    const LANES: Sql = Sql::same(
+        "WITH RECURSIVE found (lane) AS (
+            SELECT (SELECT lane FROM delivery WHERE state = 'pending' AND destination = $1 ORDER BY lane LIMIT 1)
+            UNION ALL
+            SELECT (SELECT delivery.lane FROM delivery
+                WHERE state = 'pending' AND destination = $1 AND delivery.lane > found.lane ORDER BY delivery.lane LIMIT 1)
+            FROM found WHERE found.lane IS NOT NULL
+        ) SELECT lane FROM found WHERE lane IS NOT NULL",
+    );
+    let rows: Vec<(String,)> = tx.rows("look for lanes", &LANES, binds![destination.as_str()]).await?;
+    Ok(rows.into_iter().map(|(lane,)| lane).collect())
 }
 
 /// Rows whose lease ran out unarmed become pending; how many. An armed row never does.
@@ -337,7 +398,12 @@ pub async fn give_back(
         if held.state != DeliveryState::Leased || held.fence != *fence {
             continue;
         }
+        let mut lane = None;
         let (state, reason, gates, due_at, settled_at) = match back {
+            Back::Turn { lane: waits_in, reason, gates } => {
+                lane = Some(waits_in.to_string());
+                (DeliveryState::Pending, Some(*reason), Some(gates), None, None)
+            }
             Back::Pending { due_at } => (DeliveryState::Pending, None, None, Some(*due_at), None),
             Back::Again { due_at, reason, gates } => {
                 (DeliveryState::Pending, Some(*reason), Some(gates), Some(*due_at), None)
@@ -361,7 +427,8 @@ pub async fn give_back(
             .maybe_text(reason.map(Reason::as_str))
             .maybe_json(gates.map(|gates| write_gates(gates)).as_deref())
             .maybe_integer(due_at.map(row::ms))
-            .maybe_integer(settled_at.map(row::ms));
+            .maybe_integer(settled_at.map(row::ms))
+            .maybe_text(lane.as_deref());
         if state != DeliveryState::Pending {
             looks
                 .row()
@@ -374,7 +441,8 @@ pub async fn give_back(
     const GIVE_BACK: Sql = each!(
         "UPDATE delivery SET state = each.value ->> 2, reason = COALESCE(each.value ->> 3, reason),
             gates = COALESCE(each.value ->> 4, gates), due_at_ms = COALESCE(CAST(each.value ->> 5 AS BIGINT), due_at_ms),
-            settled_at_ms = CAST(each.value ->> 6 AS BIGINT), lease_until = NULL, node = NULL FROM",
+            settled_at_ms = CAST(each.value ->> 6 AS BIGINT), lane = COALESCE(each.value ->> 7, lane),
+            lease_until = NULL, node = NULL FROM",
         "WHERE delivery.profile = CAST(each.value ->> 0 AS BIGINT) AND delivery.id = each.value ->> 1"
     );
     tx.later("give leases back", &GIVE_BACK, binds![changes.finish()]);
@@ -417,6 +485,23 @@ pub async fn queue(tx: &mut Tx) -> Result<BTreeMap<(DestinationName, DeliverySta
             Ok(((DestinationName::known(destination), state), many))
         })
         .collect()
+}
+
+/// How many rows are due that wait for a turn of their lane, by destination and lane.
+pub async fn waiting(
+    tx: &mut Tx,
+    now: Timestamp,
+) -> Result<BTreeMap<(DestinationName, Lane), u64>, StateError> {
+    let sql = Sql::same(
+        "SELECT destination, lane, COUNT(*) FROM delivery WHERE state = 'pending' AND lane <> '' AND due_at_ms <= $1
+        GROUP BY destination, lane",
+    );
+    let rows: Vec<(String, String, i64)> =
+        tx.rows("count who waits for a turn", &sql, binds![row::ms(now)]).await?;
+    let read = |(destination, lane, many): (String, String, i64)| {
+        ((DestinationName::known(destination), Lane::known(&lane)), row::count(many))
+    };
+    Ok(rows.into_iter().map(read).collect())
 }
 
 type AttemptRow = (i64, i64, Option<String>, String, Option<i64>, String);

@@ -13,6 +13,7 @@ mod nodes;
 mod opt_outs;
 mod oracle;
 mod provider;
+mod rates;
 mod record;
 mod stage;
 mod stops;

@@ -109,6 +109,8 @@ fn describe(context: &Context, kind: &Kind) -> Result<u8, Failure> {
         say(&format!("Records: at most {} a request, {reads}.", thousands(records.rows_max as u64)));
     }
     context.printer.rows(&rows, "it has no settings")?;
-    say("All destinations also take `throttle` (such as `{rate: 10/s, burst: 20}`) and `timeout`.");
+    say(
+        "All destinations also take `throttle` (such as `{rate: 10/s, burst: 20}`) and `timeout`, those of mail also `recipients`.",
+    );
     Ok(code::DONE)
 }

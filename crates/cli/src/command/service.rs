@@ -8,6 +8,7 @@ use connectors::webhook::{self, trial};
 use daemon::driver::Driver;
 use jiff::SignedDuration;
 use model::DestinationName;
+use model::recipients::Recipients;
 use model::settings::{ConnectorSettings, Deliver, Destination};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -145,6 +146,7 @@ fn ready(context: &Context, url: &str, secret: &str) -> Result<(Driver, trial::T
         connector: webhook::KIND.name.to_owned(),
         settings,
         throttle: None,
+        recipients: Recipients::default(),
         timeout: Some(SignedDuration::from_secs(i64::from(ANSWER_SECONDS_MAX))),
     };
     let deliver = if is_here { Deliver::Local } else { Deliver::All };

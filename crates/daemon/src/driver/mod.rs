@@ -35,7 +35,7 @@ pub use self::egress::{is_colleague, may_go};
 use self::file::Files;
 use self::http::Http;
 use self::smtp::Smtp;
-use self::throttle::Pace;
+pub(crate) use self::throttle::Pace;
 
 /// The answer of the last look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! Pacing: how fast this process uses a destination, within the turns that it took (see `state::rate`, which all nodes share). It protects the
-//! provider; caps protect people and are elsewhere.
+//! Pacing: how fast this process uses a destination, a sending domain or a group of recipients, within the turns that it took (see `state::rate`,
+//! which all nodes share). It protects the provider; caps protect people and are elsewhere.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -7,12 +7,13 @@ use std::time::Duration;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use model::settings::Throttle;
 
-/// The pace of one destination.
-pub(super) struct Pace(DefaultDirectRateLimiter);
+/// The pace of one rate.
+#[derive(Debug)]
+pub(crate) struct Pace(DefaultDirectRateLimiter);
 
 impl Pace {
     /// `None`: a throttle without time or number, which holds nothing back.
-    pub(super) fn new(throttle: Throttle) -> Option<Self> {
+    pub(crate) fn new(throttle: Throttle) -> Option<Self> {
         let per = Duration::try_from(throttle.per).ok()?;
         let quota = Quota::with_period(per.checked_div(throttle.count)?)?;
         let burst = NonZeroU32::new(throttle.burst).unwrap_or(NonZeroU32::MIN);
@@ -20,7 +21,7 @@ impl Pace {
     }
 
     /// Waits for the next turn, and takes it.
-    pub(super) async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         self.0.until_ready().await;
     }
 }

@@ -9,6 +9,7 @@
 
 mod armer;
 pub(crate) mod prepare;
+pub(crate) mod rates;
 mod scribe;
 mod settler;
 
@@ -24,15 +25,16 @@ use message::Rendered;
 use model::fault::mutant;
 use model::playbook::SendWindow;
 use model::profile::Profile;
-use model::settings::{Deliver, Throttle};
-use model::{DestinationName, Reason, Refusal};
-use state::outbox::{Claim, Claimed, Due};
+use model::settings::Deliver;
+use model::{DestinationName, Lane, RateKey, Reason, Refusal};
+use state::outbox::{Claim, Claimed, Claims, Due};
 use state::rate::Turns;
 use state::{Node, Tx};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::rates::Lanes;
 use self::scribe::Scribe;
 use self::settler::When;
 use crate::allowances;
@@ -45,6 +47,8 @@ use crate::report::Pumped;
 const CLAIM_MAX: u32 = 250;
 /// A pass claims nothing more after so long.
 const PASS_LASTS: Duration = Duration::from_secs(1);
+/// Turns of lanes are taken so far ahead, even where a pass ends before.
+const AHEAD_MIN: Duration = Duration::from_millis(50);
 /// How long a claim holds before others may take the row.
 const LEASE_MS: i64 = 120_000;
 /// A row that `deliver: colleagues` does not let go is looked at again after so long.
@@ -63,6 +67,10 @@ pub(crate) struct Ready {
     pub(crate) profile: Option<Profile>,
     /// The send window of the step.
     pub(crate) window: Option<SendWindow>,
+    /// The rates that it has a turn of.
+    pub(crate) lane: Lane,
+    /// When that is.
+    pub(crate) turn: Instant,
 }
 
 /// One turn of delivering, at one time, of what is due by `due_by`.
@@ -144,16 +152,23 @@ async fn pass(
     due_by: Timestamp,
     now: Timestamp,
 ) -> Result<Pumped, DaemonError> {
-    let (began, is_throttled) = (Instant::now(), throttle(daemon, destination).is_some());
+    let began = Instant::now();
+    let is_throttled =
+        rates::throttle(daemon, destination).is_some() || !rates::of_lanes(daemon, destination).is_empty();
+    // What has its turn after the pass is the next one's.
+    let ahead = || PASS_LASTS.saturating_sub(began.elapsed()).max(AHEAD_MIN);
     let mut pumped = Pumped::default();
     let asked = Asked { due: Due::Fresh, destination, due_by, now };
-    let Taken { mut claimed, mut wait, used_up } = claim(daemon, asked, 0).await?;
+    let Taken { mut claimed, mut wait, used_up } = claim(daemon, asked, 0, ahead()).await?;
     pumped.waiting = used_up;
     let mut is_suspect = false;
-    if claimed.is_empty() && wait.is_zero() {
+    if claimed.is_empty() {
         // Nothing else is in hand: should this one be what a process died of, nobody is counted with it.
-        Taken { claimed, wait, .. } = claim(daemon, Asked { due: Due::Suspect, ..asked }, 0).await?;
-        is_suspect = true;
+        let suspect = claim(daemon, Asked { due: Due::Suspect, ..asked }, 0, ahead()).await?;
+        is_suspect = !suspect.claimed.is_empty();
+        if is_suspect || wait.is_zero() {
+            Taken { claimed, wait, .. } = suspect;
+        }
     }
     if claimed.is_empty() {
         if !wait.is_zero() {
@@ -173,6 +188,7 @@ async fn pass(
     let scribe = Scribe::start(Arc::clone(daemon), Arc::clone(&surroundings.members), now);
     let (ready_in, ready_out) = mpsc::channel::<Ready>(CLAIM_MAX as usize);
     let workers = Workers::start(daemon, destination, carrier, &scribe, ready_out, now);
+    let mut lanes = Lanes::to(ready_in, daemon);
     let fed = async {
         loop {
             let count = claimed.len();
@@ -180,14 +196,14 @@ async fn pass(
             if !wait.is_zero() {
                 clock::sleep(wait).await;
             }
-            let done = prepare::prepare(daemon, &surroundings, claimed, now).await?;
+            let done = prepare::prepare(daemon, &surroundings, claimed, ahead(), now).await?;
             for (reason, count) in done.refused {
                 *pumped.refused.entry(reason).or_default() += count;
             }
             let unused = u32::try_from(count - done.ready.len()).unwrap_or(0);
             for ready in done.ready {
                 // A closed channel means that the workers gave up; what is left stays leased and comes back.
-                if ready_in.send(ready).await.is_err() {
+                if !lanes.send(ready).await {
                     return Ok(());
                 }
             }
@@ -199,22 +215,22 @@ async fn pass(
             if is_over {
                 return Ok(());
             }
-            Taken { claimed, wait, used_up: pumped.waiting } = claim(daemon, asked, unused).await?;
+            Taken { claimed, wait, used_up: pumped.waiting } = claim(daemon, asked, unused, ahead()).await?;
             while claimed.is_empty() {
                 if wait.is_zero() || began.elapsed() >= PASS_LASTS {
                     pumped.waits = !wait.is_zero();
                     return Ok(());
                 }
                 clock::sleep(wait.min(PASS_LASTS)).await;
-                Taken { claimed, wait, used_up: pumped.waiting } = claim(daemon, asked, 0).await?;
+                Taken { claimed, wait, used_up: pumped.waiting } = claim(daemon, asked, 0, ahead()).await?;
             }
         }
     };
     let fed: Result<(), DaemonError> = fed.await;
-    drop(ready_in);
+    let led = lanes.finish().await;
     let worked = workers.finish().await;
     scribe.finish().await?;
-    fed?;
+    fed.and(led)?;
     pumped.add(worked?);
     Ok(pumped)
 }
@@ -238,41 +254,42 @@ struct Taken {
 }
 
 /// Takes what is due in hand, as far as it can be prepared at once, and as fast as its rate allows. `unused` is how many of the turns before
-/// were not.
-async fn claim(daemon: &Daemon, asked: Asked<'_>, unused: u32) -> Result<Taken, DaemonError> {
+/// were not; turns of lanes are looked for so far ahead.
+async fn claim(
+    daemon: &Daemon,
+    asked: Asked<'_>,
+    unused: u32,
+    ahead: Duration,
+) -> Result<Taken, DaemonError> {
     let Asked { due, destination, due_by, now } = asked;
     let mut tx = daemon.state.write().await?;
     let lease_now = daemon.state.lease_now(&mut tx).await?;
     let used_up = allowances::look(daemon, &mut tx, now).await?.used_up(now);
     let most = daemon.probes(destination).map_or(CLAIM_MAX, |probes| probes.min(CLAIM_MAX));
-    let mut rate = match throttle(daemon, destination).filter(|_| !mutant("rate_unshared")) {
-        Some(throttle) => Some(state::rate::hold(&mut tx, destination, throttle, lease_now).await?),
-        None => None,
-    };
-    let turns = rate.as_mut().map_or(Turns { count: most, wait: Duration::ZERO }, |rate| {
-        rate.give_back(unused);
-        rate.take(most)
-    });
+    let own = RateKey::destination(destination);
+    let throttle = rates::throttle(daemon, destination).filter(|_| !mutant("rate_unshared"));
+    let throttle = throttle.map(|throttle| (own.clone(), throttle)).into_iter().collect();
+    let mut rate = state::rate::hold(&mut tx, &throttle, lease_now).await?;
+    rate.give_back(&own, unused);
+    let turns = rate
+        .take(std::slice::from_ref(&own), most)
+        .unwrap_or_else(|full| Turns { count: 0, wait: full.wait });
+    let lanes = state::rate::look(&mut tx, &rates::of_lanes(daemon, destination), lease_now).await?;
     let except = allowances::waiting(&used_up);
     let (now, limit, lease_ms) = (due_by, turns.count, LEASE_MS);
     let wanted = Claim { due, destination, now, limit, except: &except, lease_now, lease_ms };
-    let claimed = state::outbox::claim(&mut tx, &wanted, &daemon.node()).await?;
-    if let Some(mut rate) = rate {
-        rate.give_back(turns.count - u32::try_from(claimed.len()).unwrap_or(turns.count));
-        rate.keep(&mut tx);
-    }
+    let lanes = lanes.no_further_than(ahead);
+    let Claims { rows: claimed, wait: for_lane } =
+        state::outbox::claim(&mut tx, &wanted, lanes, &daemon.node()).await?;
+    rate.give_back(&own, turns.count - u32::try_from(claimed.len()).unwrap_or(turns.count));
+    rate.keep(&mut tx);
     model::fault::point("claim.before_commit");
     tx.commit().await?;
     model::fault::point("claim.after_commit");
+    // Nothing is due, or all of it waits for a turn of its lane.
     let is_done = claimed.is_empty() && turns.count > 0;
-    let wait = if is_done { Duration::ZERO } else { turns.wait };
+    let wait = if is_done { for_lane.unwrap_or_default() } else { turns.wait };
     Ok(Taken { claimed, wait, used_up })
-}
-
-/// How fast a destination may be used. In virtual time there are no rates.
-fn throttle(daemon: &Daemon, destination: &DestinationName) -> Option<Throttle> {
-    let is_made = matches!(daemon.carriers.get(destination), Some(Carrier::Made(..)));
-    daemon.project.settings.destinations.get(destination)?.throttle.filter(|_| !is_made)
 }
 
 /// The tasks that hand over: one a connection.

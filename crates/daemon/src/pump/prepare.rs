@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use connector::Item;
 use engine::{ArmFacts, LastLook};
@@ -10,15 +11,16 @@ use jiff::Timestamp;
 use message::{Letter, Rendered, Scope};
 use model::delivery::{Delivery, GateRecord, Tally};
 use model::enrollment::{Enrollment, Exit, Progress};
+use model::fault::mutant;
 use model::playbook::{Action, Playbook, Send};
 use model::policy::Purpose;
 use model::reason::{Gate, ReasonClass};
 use model::settings::Brand;
-use model::{DeliveryState, EnrollmentId, PlaybookName, ProfileNumber, Reason, Refusal};
+use model::{DeliveryState, EnrollmentId, Lane, PlaybookName, ProfileNumber, RateKey, Reason, Refusal};
 use state::delivery::DeliveryKey;
 use state::outbox::{Back, Claimed};
 
-use super::{Ready, refuse};
+use super::{Ready, rates, refuse};
 use crate::allowances;
 use crate::daemon::{Daemon, DaemonError, Pinned, Surroundings};
 use crate::links::Links;
@@ -34,11 +36,12 @@ pub(super) struct Prepared {
     pub(super) refused: BTreeMap<Reason, u64>,
 }
 
-/// Prepares claimed rows, and writes back those that do not go.
+/// Prepares claimed rows, and writes back those that do not go. Turns of their lanes are taken so far ahead.
 pub(super) async fn prepare(
     daemon: &Arc<Daemon>,
     surroundings: &Surroundings,
     rows: Vec<Claimed>,
+    ahead: Duration,
     now: Timestamp,
 ) -> Result<Prepared, DaemonError> {
     let mut numbers: Vec<ProfileNumber> = rows.iter().map(|row| row.delivery.profile).collect();
@@ -77,10 +80,39 @@ pub(super) async fn prepare(
         }
         looked.push((claimed, look, window));
     }
-    let goes = looked.iter().filter(|(_, look, _)| *look == LastLook::Arm).map(|(claimed, _, _)| claimed);
+    let lanes: Vec<Lane> = looked
+        .iter()
+        .map(|(claimed, look, _)| match people.get(&claimed.delivery.profile) {
+            Some(facts) if *look == LastLook::Arm => {
+                rates::lane(daemon, &claimed.delivery, facts.profile.as_ref())
+            }
+            _ => Lane::default(),
+        })
+        .collect();
+    let turns = rates::take(daemon, &lanes, ahead).await?;
+    let mut unused: BTreeMap<RateKey, u32> = BTreeMap::new();
+    let goes = looked.iter().zip(&turns);
+    let goes = goes.filter(|((_, look, _), turn)| *look == LastLook::Arm && turn.is_ok());
+    let goes = goes.map(|((claimed, _, _), _)| claimed);
     let mut canaries = allowances::canaries(daemon, &seen, goes, now).await?;
-    for (claimed, look, window) in looked {
+    for ((claimed, look, window), (lane, turn)) in looked.into_iter().zip(lanes.into_iter().zip(turns)) {
         let Some(facts) = people.get(&claimed.delivery.profile) else { continue };
+        let turn = match turn {
+            Ok(turn) => turn,
+            Err(full) => {
+                let refusal = rates::refusal(daemon, &full.key);
+                let (reason, gates) = (refusal.reason, gates(refusal, &claimed.delivery));
+                let lane = if mutant("lane_forgotten") { Lane::default() } else { lane };
+                let back = Back::Turn { lane, reason, gates };
+                backs.push((DeliveryKey::of(&claimed.delivery), claimed.fence, back));
+                continue;
+            }
+        };
+        let mut give_back = || {
+            for key in lane.keys() {
+                *unused.entry(key.clone()).or_default() += 1;
+            }
+        };
         let enrollment = enrollments.remove(&claimed.delivery.enrollment);
         let pinned = enrollment.as_ref().and_then(|enrollment| versions.get(&enrollment.version));
         let look = match first_of_its_version(&mut canaries, &claimed) {
@@ -91,6 +123,7 @@ pub(super) async fn prepare(
             let saw = "an earlier attempt got no answer, and its key is forgotten by now".to_owned();
             let refusal = Refusal { reason: Reason::OutcomeUnknown, saw };
             refuse(&mut prepared.refused, Reason::OutcomeUnknown);
+            give_back();
             let back = Back::Doubt { gates: gates(refusal, &claimed.delivery) };
             backs.push((DeliveryKey::of(&claimed.delivery), claimed.fence, back));
             continue;
@@ -117,9 +150,20 @@ pub(super) async fn prepare(
                 let (item, rendered, address) = made;
                 let (profile, account) = (facts.profile.clone(), facts.account.clone());
                 let item = Arc::new(item);
-                prepared.ready.push(Ready { claimed, item, rendered, address, account, profile, window });
+                prepared.ready.push(Ready {
+                    claimed,
+                    item,
+                    rendered,
+                    address,
+                    account,
+                    profile,
+                    window,
+                    lane,
+                    turn,
+                });
             }
             Err(back) => {
+                give_back();
                 if let Back::Refused { reason, .. } | Back::Deferred { reason, .. } = &back {
                     refuse(&mut prepared.refused, *reason);
                     // That the template itself says `skip` is no failure.
@@ -131,7 +175,7 @@ pub(super) async fn prepare(
             }
         }
     }
-    super::settler::write_back(daemon, &backs, &unmade, now).await?;
+    super::settler::write_back(daemon, &backs, &unmade, &unused, now).await?;
     Ok(prepared)
 }
 

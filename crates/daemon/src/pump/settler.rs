@@ -9,7 +9,7 @@ use model::consent::{Suppression, SuppressionSubject};
 use model::delivery::Tally;
 use model::fault::mutant;
 use model::id::AddressHash;
-use model::{DeliveryState, DestinationName, PlaybookName, Reason, Refusal};
+use model::{DeliveryState, DestinationName, Lane, PlaybookName, RateKey, Reason, Refusal};
 use serde_json::json;
 use state::Tx;
 use state::audit::Entry;
@@ -18,9 +18,9 @@ use state::fact::{Fact, FactKind};
 use state::outbox::{Answer, Back, Claimed, Settlement};
 use tokio::sync::mpsc;
 
-use super::Ready;
 use super::armer::BackRow;
 use super::prepare::{gates, refused};
+use super::{Ready, rates};
 use crate::daemon::{Daemon, DaemonError};
 use crate::report::Pumped;
 
@@ -39,8 +39,8 @@ pub(super) enum Job {
         bounce: Option<Bounced>,
         fallback: bool,
     },
-    /// A destination is used too fast, and wants to be let alone for so long.
-    SlowDown { destination: DestinationName, pause: Option<Duration> },
+    /// A destination is used too fast, says an answer to a message of this lane, and wants to be let alone for so long.
+    SlowDown { destination: DestinationName, lane: Lane, reason: Reason, pause: Option<Duration> },
 }
 
 /// A dead address, and whose.
@@ -71,7 +71,7 @@ impl Handle {
         when: When,
         pumped: &mut Pumped,
     ) -> Result<(), DaemonError> {
-        let (claimed, address) = (&ready.claimed, &ready.address);
+        let Ready { claimed, address, lane, .. } = ready;
         let fallback = ready.rendered.fallback && !mutant("fallback_unseen");
         // Tries before arming are counted by their leases.
         let attempt = if when == When::Armed { claimed.attempts + 1 } else { claimed.lease_count.max(1) };
@@ -90,7 +90,7 @@ impl Handle {
             }
             Outcome::Retry { reason, after, schedule, slower, detail } => {
                 if slower {
-                    self.slow_down(&claimed.delivery.destination, after).await;
+                    self.slow_down(&claimed.delivery.destination, lane, reason, after).await;
                 }
                 let due_at =
                     engine::retry_at(&claimed.delivery.id, attempt, after, backoff(schedule), self.now);
@@ -143,9 +143,16 @@ impl Handle {
     }
 
     /// The provider says that it is used too fast.
-    async fn slow_down(&self, destination: &DestinationName, pause: Option<SignedDuration>) {
+    async fn slow_down(
+        &self,
+        destination: &DestinationName,
+        lane: &Lane,
+        reason: Reason,
+        pause: Option<SignedDuration>,
+    ) {
         let pause = pause.and_then(|pause| Duration::try_from(pause).ok());
-        drop(self.sender.send(Job::SlowDown { destination: destination.clone(), pause }).await);
+        let (destination, lane) = (destination.clone(), lane.clone());
+        drop(self.sender.send(Job::SlowDown { destination, lane, reason, pause }).await);
     }
 
     /// Puts a row back that was not tried.
@@ -185,6 +192,7 @@ pub(super) async fn write(
 ) -> Result<(), DaemonError> {
     let (mut settlements, mut backs, mut bounced, mut entries) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut slower: BTreeMap<RateKey, Option<Duration>> = BTreeMap::new();
     let mut tally: BTreeMap<PlaybookName, Tally> = BTreeMap::new();
     for job in jobs {
         match job {
@@ -214,9 +222,15 @@ pub(super) async fn write(
                 bounced.extend(bounce);
                 entries.extend(told.clone());
             }
-            Job::SlowDown { destination, pause } => slow_down(daemon, tx, destination, *pause).await?,
+            Job::SlowDown { destination, lane, reason, pause } => {
+                if let Some(key) = rates::slowed(daemon, destination, lane, *reason) {
+                    let longest = slower.entry(key).or_default();
+                    *longest = (*longest).max(*pause);
+                }
+            }
         }
     }
+    slow_down(daemon, tx, &slower).await?;
     state::outbox::settle(tx, &settlements, now).await?;
     for (address, claimed) in bounced {
         suppress(tx, address, claimed, now).await?;
@@ -228,21 +242,20 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// Uses a destination more slowly, if it has a rate.
+/// Uses rates more slowly.
 async fn slow_down(
     daemon: &Daemon,
     tx: &mut Tx,
-    destination: &DestinationName,
-    pause: Option<Duration>,
+    slower: &BTreeMap<RateKey, Option<Duration>>,
 ) -> Result<(), DaemonError> {
-    if super::throttle(daemon, destination).is_none() {
+    if slower.is_empty() {
         return Ok(());
     }
     let lease_now = daemon.state.lease_now(tx).await?;
-    if let Some(share) = state::rate::slow_down(tx, destination, pause, lease_now).await? {
+    for (key, share) in state::rate::slow_down(tx, slower, lease_now).await? {
         tracing::warn!(
-            %destination, share,
-            "Destination `{destination}` says that it is used too fast: {}.{} % of its rate for now.", share / 10, share % 10
+            rate = %key, share,
+            "`{key}` is used too fast, an answer says: {}.{} % of its rate for now.", share / 10, share % 10
         );
     }
     Ok(())
@@ -299,17 +312,20 @@ fn entry(settlement: &Settlement, when: When, now: Timestamp) -> Entry {
     Entry { kind: "attempt", at: now, body }
 }
 
-/// Writes rows back that do not go, in a transaction of its own.
+/// Writes rows back that do not go, and turns that they had, in a transaction of its own.
 pub(super) async fn write_back(
     daemon: &Daemon,
     backs: &[BackRow],
     unmade: &BTreeMap<PlaybookName, Tally>,
+    unused: &BTreeMap<RateKey, u32>,
     now: Timestamp,
 ) -> Result<(), DaemonError> {
     if backs.is_empty() {
         return Ok(());
     }
     let mut tx = daemon.state.write().await?;
+    // Rates before rows, as everywhere.
+    rates::give_back(daemon, &mut tx, unused).await?;
     give_back_in(&mut tx, backs, now).await?;
     state::tally::add(&mut tx, &daemon.node(), unmade, now);
     tx.commit().await?;
@@ -327,7 +343,7 @@ pub(super) async fn give_back_in(tx: &mut Tx, backs: &[BackRow], now: Timestamp)
         .filter_map(|(delivery, _, back)| {
             let (state, reason) = match back {
                 // The provider's answer is told where it came.
-                Back::Pending { .. } | Back::Again { .. } | Back::Refused { state: DeliveryState::Rejected, .. } => return None,
+                Back::Pending { .. } | Back::Turn { .. } | Back::Again { .. } | Back::Refused { state: DeliveryState::Rejected, .. } => return None,
                 Back::Doubt { .. } => (DeliveryState::InDoubt, Reason::OutcomeUnknown),
                 Back::Deferred { reason, .. } => (DeliveryState::Deferred, *reason),
                 Back::Refused { state, reason, .. } => (*state, *reason),

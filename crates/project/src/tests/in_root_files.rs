@@ -122,6 +122,56 @@ pub(super) const IN_ROOT_FILES: &[(&str, &str, &str, &[&str])] = &[
     ),
     (
         "drumbeat.yml",
+        "throttle: {rate: 200/s, burst: 50}",
+        "recipients: {gogle: {rate: 20/s}}",
+        &[
+            "E0103 drumbeat.yml:22:101+5 the key `domains` of group `gogle` is missing = did you mean `google`?",
+        ],
+    ),
+    (
+        "drumbeat.yml",
+        "throttle: {rate: 200/s, burst: 50}",
+        "recipients: {gmx: {rate: 20/s}}",
+        &[
+            "E0103 drumbeat.yml:22:101+3 the key `domains` of group `gmx` is missing = the domains of these groups are known: google, microsoft, yahoo, apple",
+        ],
+    ),
+    (
+        "drumbeat.yml",
+        "throttle: {rate: 200/s, burst: 50}",
+        "recipients: {other: {rate: 20/s, domains: [acme.test]}}",
+        &[
+            "E0108 drumbeat.yml:22:131+9 `other` is everybody who is in no other group = a group for these domains takes any other name",
+        ],
+    ),
+    (
+        "drumbeat.yml",
+        "throttle: {rate: 200/s, burst: 50}",
+        "recipients: {google: {rate: 20/s}, work: {rate: 5/s, domains: [Gmail.com]}}",
+        &["E0106 drumbeat.yml:22:151+9 `gmail.com` is in group `google` and in group `work`"],
+    ),
+    (
+        "drumbeat.yml",
+        "throttle: {rate: 200/s, burst: 50}",
+        "recipients: {work: {rate: 5/s, domains: [nowhere]}}",
+        &[
+            "E0105 drumbeat.yml:22:129+7 `nowhere` is not the domain of an address; the domain must be a full one, such as `example.com`",
+        ],
+    ),
+    (
+        "drumbeat.yml",
+        "throttle: {rate: 200/s, burst: 50}",
+        "recipients: {google: {burst: 5}}",
+        &["E0103 drumbeat.yml:22:101+6 the key `rate` is missing"],
+    ),
+    (
+        "drumbeat.yml",
+        "throttle: {rate: 200/s, burst: 50}",
+        "recipients: {google: {rate: 5/s, per: 1s}}",
+        &["E0102 drumbeat.yml:22:121+3 unknown key `per` = known here: rate, burst, domains"],
+    ),
+    (
+        "drumbeat.yml",
         "connector: smtp",
         "connector: smpt",
         &["E0201 drumbeat.yml:22:21+4 there is no connector `smpt` = did you mean `smtp`?"],

@@ -7,6 +7,7 @@ mod in_root_files;
 mod made;
 mod mistakes;
 mod overlay;
+mod rates;
 mod robust;
 mod schema;
 mod syncs;

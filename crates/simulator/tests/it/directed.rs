@@ -104,11 +104,12 @@ fn a_claim_whose_lease_went_to_another_arms_nothing() {
                         lease_now: 0,
                         lease_ms: i64::from(u32::MAX),
                     },
+                    state::rate::Rates::default(),
                     &another,
                 )
                 .await
             });
-            assert_eq!(claimed.unwrap().len(), 1, "the other has the lease");
+            assert_eq!(claimed.unwrap().rows.len(), 1, "the other has the lease");
         }
         None
     }));

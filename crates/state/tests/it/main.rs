@@ -79,6 +79,9 @@ conformance! {
         an_attempt_that_was_forgotten_is_put_in_once
         what_was_sent_again_is_not_so_a_second_time
         a_scratch_state_is_a_copy_to_play_on;
+    rates:
+        who_takes_turns_at_once_keeps_to_every_rate
+        who_waits_for_a_turn_keeps_nobody_else_waiting;
     nodes:
         a_node_that_ends_is_buried_and_what_it_had_is_taken_over
         one_that_leaves_gives_back_what_it_had

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use model::Secret;
 use sqlx::{Connection as _, PgConnection};
 use state::outbox::Due;
+use state::rate::Rates;
 use state::{Node, State, StateError, meta, node};
 
 use crate::conformance::nodes::{bury, claim};
@@ -78,8 +79,13 @@ async fn one_that_stands_still_is_buried_and_has_no_rights_when_it_wakes() {
     assert!(matches!(first.beat().await, Err(StateError::Buried)));
     assert!(refused_to_decide(&state, &first).await);
     let mut tx = state.write().await.unwrap();
-    let claimed =
-        state::outbox::claim(&mut tx, &claiming(Due::Fresh, &destination(), at(20), 10), &first).await;
+    let claimed = state::outbox::claim(
+        &mut tx,
+        &claiming(Due::Fresh, &destination(), at(20), 10),
+        Rates::default(),
+        &first,
+    )
+    .await;
     assert!(matches!(claimed, Err(StateError::Buried)));
     drop(tx);
     let mut tx = state.write().await.unwrap();

@@ -8,6 +8,7 @@ use super::derived;
 use super::nodes::{Fault, Nodes};
 use super::oracle::{self, Bounds, Found, look};
 use super::provider::Provider;
+use super::rates::no_window_has_more;
 use super::record::{Tally, try_seeds};
 use super::stage::{CONNECTIONS, Stage, Store};
 
@@ -95,8 +96,6 @@ fn five_nodes_that_die_and_stand_still_over_postgres() {
 fn nodes_share_the_rate_of_a_destination() {
     const RATE: usize = 100;
     const BURST: usize = 10;
-    /// Turns are taken a second ahead: so many may come late, and then together with those after them.
-    const AHEAD: usize = RATE;
     let Some(store) = Store::postgres() else { return };
     let provider = Provider::start(1);
     let stage = Stage::set(&store, 1, provider.port, 1_000);
@@ -112,12 +111,5 @@ fn nodes_share_the_rate_of_a_destination() {
     drop(nodes);
     let mut times: Vec<Instant> = provider.taken().iter().map(|taken| taken.ended).collect();
     times.sort_unstable();
-    for (from, start) in times.iter().enumerate() {
-        for seconds in 1..=3 {
-            let end = *start + Duration::from_secs(seconds);
-            let within = times[from..].iter().take_while(|time| **time < end).count();
-            let most = RATE * usize::try_from(seconds).unwrap() + BURST + AHEAD;
-            assert!(within <= most, "{within} in {seconds} s, {most} at most");
-        }
-    }
+    no_window_has_more(&times, RATE, BURST);
 }

@@ -21,6 +21,8 @@ pub struct Taken {
     pub ended: Instant,
     /// The path of the link that opts out with one click, if there is one.
     pub way_out: Option<String>,
+    /// Of the address that it went to.
+    pub domain: String,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +54,8 @@ struct Manner {
     fails: bool,
     /// How long it takes over a message.
     takes: Duration,
+    /// Of whose mailboxes it says that they are written to too fast.
+    minds: Option<&'static str>,
 }
 
 /// How it speaks on one connection.
@@ -60,17 +64,23 @@ type Serve = fn(&TcpStream, Manner, &(Mutex<Book>, Condvar)) -> std::io::Result<
 impl Provider {
     /// A mail server.
     pub fn start(seed: u64) -> Self {
-        Self::serving(Manner { seed, fails: true, takes: Duration::ZERO }, serve)
+        Self::serving(Manner { seed, fails: true, takes: Duration::ZERO, minds: None }, serve)
     }
 
     /// A mail server that never fails, and takes so long over each message.
     pub fn slow(seed: u64, takes: Duration) -> Self {
-        Self::serving(Manner { seed, fails: false, takes }, serve)
+        Self::serving(Manner { seed, fails: false, takes, minds: None }, serve)
+    }
+
+    /// A mail server that takes every message, but those to gmail.com, of which it says that they come too fast.
+    pub fn minding_gmail() -> Self {
+        let minds = Some("gmail.com");
+        Self::serving(Manner { seed: 1, fails: false, takes: Duration::ZERO, minds }, serve)
     }
 
     /// A receiver of webhooks, which knows a message again by its id, as it must, and acts on it once.
     pub fn hook(seed: u64) -> Self {
-        Self::serving(Manner { seed, fails: true, takes: Duration::ZERO }, serve_hooks)
+        Self::serving(Manner { seed, fails: true, takes: Duration::ZERO, minds: None }, serve_hooks)
     }
 
     fn serving(manner: Manner, serve: Serve) -> Self {
@@ -116,6 +126,16 @@ impl Provider {
         let wanted = |book: &mut Book| book.taken.len() < count;
         let (book, _) = changed.wait_timeout_while(book.lock().unwrap(), at_most, wanted).unwrap();
         book.taken.len()
+    }
+
+    /// When each message was taken that was answered so, in order.
+    pub fn times(&self) -> Vec<Instant> {
+        self.taken().iter().map(|taken| taken.ended).collect()
+    }
+
+    /// The same of those that went to this domain.
+    pub fn times_at(&self, domain: &str) -> Vec<Instant> {
+        self.taken().iter().filter(|taken| taken.domain == domain).map(|taken| taken.ended).collect()
     }
 
     /// Messages that were taken without an answer.
@@ -182,11 +202,18 @@ fn serve(stream: &TcpStream, manner: Manner, shared: &(Mutex<Book>, Condvar)) ->
     let say = |text: &str| (&mut &*stream).write_all(format!("{text}\r\n").as_bytes());
     let pipelining = derived(manner.seed, 2) % 2 == 0;
     say("220 counting")?;
-    let mut line = String::new();
+    let (mut line, mut domain) = (String::new(), String::new());
     loop {
         line.clear();
         if lines.read_line(&mut line)? == 0 {
             return Ok(());
+        }
+        if let Some(rcpt) = line.strip_prefix("RCPT TO:<") {
+            let after = rcpt.split_once('@').map_or("", |(_, after)| after);
+            after.split('>').next().unwrap_or_default().clone_into(&mut domain);
+            if manner.minds == Some(domain.as_str()) {
+                return say("421 4.7.28 too fast");
+            }
         }
         {
             shared.0.lock().unwrap().heard += 1;
@@ -208,7 +235,7 @@ fn serve(stream: &TcpStream, manner: Manner, shared: &(Mutex<Book>, Condvar)) ->
                     continue;
                 }
                 *book.took.entry(delivery.clone()).or_default() += 1;
-                book.taken.push(Taken { delivery, began, ended: Instant::now(), way_out });
+                book.taken.push(Taken { delivery, began, ended: Instant::now(), way_out, domain: domain.clone() });
                 shared.1.notify_all();
                 if outcome == 0 {
                     // Taken, and nobody is told.

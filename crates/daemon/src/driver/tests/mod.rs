@@ -14,6 +14,7 @@ use connector::{
     Call, Connector, Exchange, Failure, Item, Outcome, Reach, Reply, Request, SmtpPhase, SmtpRequest,
     SmtpServer, Step, Tls, once,
 };
+use model::recipients::Recipients;
 use model::settings::{ConnectorSettings, Deliver, Destination};
 use model::{DestinationName, EmailAddress, Reason, Secret};
 use tokio::time::Instant;
@@ -457,6 +458,7 @@ fn driver(server: SmtpServer, deliver: Deliver, arms: bool) -> Driver {
         connector: "echo".to_owned(),
         settings: ConnectorSettings(serde_json::Map::new()),
         throttle: None,
+        recipients: Recipients::default(),
         timeout: None,
     };
     Driver::new(

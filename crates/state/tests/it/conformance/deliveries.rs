@@ -4,6 +4,7 @@ use model::delivery::Delivery;
 use model::{DeliveryId, DeliveryState, DestinationName, PlaybookName, ProfileNumber, Reason};
 use state::delivery::{self, DeliveryKey, Filter};
 use state::playbook::{PlaybookState, Status};
+use state::rate::Rates;
 use state::{Node, State, StateError, enrollment, outbox, playbook};
 
 use super::outbox::arm;
@@ -110,10 +111,12 @@ pub(crate) async fn cancelling_stops_before_arming_only(state: &State) {
     let claimed = outbox::claim(
         &mut tx,
         &claiming(outbox::Due::Fresh, &destination(), at(20), 3),
+        Rates::default(),
         &Node::alone("node"),
     )
     .await
-    .unwrap();
+    .unwrap()
+    .rows;
     assert_eq!(arm(&mut tx, &claimed[0], 1).await.len(), 1);
     let asked: Vec<_> = all.iter().map(|one| (DeliveryKey::of(one), Reason::GoalReached)).collect();
     let cancelled = delivery::cancel(&mut tx, &asked, at(21)).await.unwrap();
@@ -139,9 +142,14 @@ pub(crate) async fn the_log_is_paged_and_filtered(state: &State) {
     all[3].traits.playbook = PlaybookName::known("other");
     decide(state, &all).await;
     let mut tx = state.write().await.unwrap();
-    outbox::claim(&mut tx, &claiming(outbox::Due::Fresh, &destination(), at(20), 1), &Node::alone("node"))
-        .await
-        .unwrap();
+    outbox::claim(
+        &mut tx,
+        &claiming(outbox::Due::Fresh, &destination(), at(20), 1),
+        Rates::default(),
+        &Node::alone("node"),
+    )
+    .await
+    .unwrap();
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let page = delivery::find(&mut tx, &Filter::default(), after.as_ref(), 2).await.unwrap();
@@ -207,8 +215,13 @@ pub(crate) async fn next_due_is_the_earliest(state: &State) {
     assert_eq!(delivery::next_due(&mut tx, at(0)).await.unwrap(), Some(at(60)));
     assert_eq!(delivery::next_due(&mut tx, at(65)).await.unwrap(), Some(at(65)), "it is due already");
     playbook::set_status(&mut tx, &name(), Status::Paused).await.unwrap();
-    outbox::claim(&mut tx, &claiming(outbox::Due::Fresh, &destination(), at(65), 9), &Node::alone("node"))
-        .await
-        .unwrap();
+    outbox::claim(
+        &mut tx,
+        &claiming(outbox::Due::Fresh, &destination(), at(65), 9),
+        Rates::default(),
+        &Node::alone("node"),
+    )
+    .await
+    .unwrap();
     assert_eq!(delivery::next_due(&mut tx, at(80)).await.unwrap(), None);
 }

@@ -9,5 +9,6 @@ pub(crate) mod nodes;
 pub(crate) mod outbox;
 pub(crate) mod people;
 pub(crate) mod playbooks;
+pub(crate) mod rates;
 pub(crate) mod records;
 pub(crate) mod segments;

@@ -4,6 +4,7 @@ use model::DeliveryState;
 use model::delivery::Tally;
 use state::delivery::{self, DeliveryKey};
 use state::outbox::{self, Due};
+use state::rate::Rates;
 use state::{Node, State, Tx, node, tally};
 
 use super::outbox::arm;
@@ -13,10 +14,12 @@ pub(crate) async fn claim(tx: &mut Tx, due: Due, node: &Node) -> Vec<u32> {
     let claimed = outbox::claim(
         tx,
         &outbox::Claim { lease_ms: i64::MAX, ..claiming(due, &destination(), at(20), 10) },
+        Rates::default(),
         node,
     )
     .await
-    .unwrap();
+    .unwrap()
+    .rows;
     claimed.iter().map(|claimed| claimed.delivery.profile.0).collect()
 }
 
@@ -42,10 +45,12 @@ pub(crate) async fn a_node_that_ends_is_buried_and_what_it_had_is_taken_over(sta
     let claimed = outbox::claim(
         &mut tx,
         &outbox::Claim { lease_ms: i64::MAX, ..claiming(Due::Fresh, &destination(), at(20), 2) },
+        Rates::default(),
         &first,
     )
     .await
-    .unwrap();
+    .unwrap()
+    .rows;
     assert_eq!(arm(&mut tx, &claimed[1], 10).await.len(), 1);
     tx.commit().await.unwrap();
     let id = first.id().to_owned();

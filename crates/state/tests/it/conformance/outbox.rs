@@ -6,6 +6,7 @@ use model::policy::MessageClass;
 use model::{DeliveryState, Reason};
 use state::delivery::{self, DeliveryKey};
 use state::outbox::{self, Answer, Armed, As, Back, Claimed, Settlement};
+use state::rate::Rates;
 use state::{Node, State, StateError, Tx, enrollment};
 
 use crate::world::{at, claiming, decide, delivery as pending, destination, enrollment_id};
@@ -18,10 +19,12 @@ async fn claim(tx: &mut Tx, lease_now: i64, limit: u32) -> Vec<Claimed> {
     outbox::claim(
         tx,
         &outbox::Claim { lease_now, ..claiming(outbox::Due::Fresh, &destination(), at(20), limit) },
+        Rates::default(),
         &Node::alone("node"),
     )
     .await
     .unwrap()
+    .rows
 }
 
 pub(super) async fn arm(tx: &mut Tx, claimed: &Claimed, lease_now: i64) -> Vec<Armed> {
@@ -215,10 +218,12 @@ pub(crate) async fn a_retry_is_pending_again(state: &State) {
     let claimed = outbox::claim(
         &mut tx,
         &claiming(outbox::Due::Fresh, &destination(), at(90), 10),
+        Rates::default(),
         &Node::alone("node"),
     )
     .await
-    .unwrap();
+    .unwrap()
+    .rows;
     assert_eq!((claimed[0].attempts, claimed[0].fence), (1, 2));
     assert_eq!(arm(&mut tx, &claimed[0], 50).await, [Armed { delivery: delivery.id.clone(), attempt: 2 }]);
     assert_eq!(settle(&mut tx, &delivery, 1, Answer::InDoubt).await, 0, "the first attempt is history");
@@ -298,8 +303,9 @@ pub(crate) async fn a_dead_process_leaves_doubts_and_no_leases(state: &State) {
 
 async fn suspect(tx: &mut Tx) -> Option<u32> {
     let due = outbox::Due::Suspect;
-    let claimed =
-        outbox::claim(tx, &claiming(due, &destination(), at(20), 10), &Node::alone("node")).await.unwrap();
+    let (destination, node) = (destination(), Node::alone("node"));
+    let claim = claiming(due, &destination, at(20), 10);
+    let claimed = outbox::claim(tx, &claim, Rates::default(), &node).await.unwrap().rows;
     assert!(claimed.len() < 2, "never two");
     claimed.first().map(|claimed| claimed.delivery.profile.0)
 }
@@ -353,10 +359,12 @@ pub(crate) async fn a_person_closes_a_doubt(state: &State) {
     let claimed = outbox::claim(
         &mut tx,
         &claiming(outbox::Due::Fresh, &destination(), at(70), 10),
+        Rates::default(),
         &Node::alone("node"),
     )
     .await
-    .unwrap();
+    .unwrap()
+    .rows;
     assert_eq!(claimed.len(), 1);
     assert_eq!(arm(&mut tx, &claimed[0], 10).await, [Armed { delivery: all[2].id.clone(), attempt: 2 }]);
 }
