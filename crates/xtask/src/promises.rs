@@ -164,9 +164,10 @@ fn page(record: &Map<String, Value>) -> String {
 }
 
 /// The rule of three: n tries without a failure bound its rate at 3/n (Hanley and Lippman-Hand 1983, JAMA 249:1743).
+/// Three tries or fewer bound nothing.
 fn bound(tries: u64, failures: u64) -> String {
     match (u32::try_from(tries), failures) {
-        (Ok(1..), 0) => format!("{:.1e}", 3.0 / f64::from(u32::try_from(tries).unwrap_or(u32::MAX))),
+        (Ok(4..), 0) => format!("{:.1e}", 3.0 / f64::from(u32::try_from(tries).unwrap_or(u32::MAX))),
         _ => "none".to_owned(),
     }
 }
