@@ -15,8 +15,8 @@ use model::consent::{ConsentOrigin, ConsentState, ConsentStatus, Consents};
 use model::duration::{Share, Window};
 use model::playbook::{Action, Backfill, ExitRule, Holdout, Playbook, Reenter, Send, Step};
 use model::policy::{
-    Cap, CapUnit, Channel, GlobalHoldout, Localized, MessageClass, OnHit, Policy, Purpose, QuietHours,
-    RuleZone, Scope, Traits,
+    Cap, CapUnit, Channel, GlobalHoldout, Localized, MessageClass, OnHit, OwnGuards, Policy, Purpose,
+    QuietHours, RuleZone, Scope, Traits,
 };
 use model::profile::Profile;
 use model::{
@@ -173,8 +173,10 @@ fn playbook() -> Result<Playbook, Failure> {
         holdout: Some(Holdout { share: Share::parse("10%")?, salt: "hello".to_owned() }),
         per_run: None,
         per_hour: None,
+        guards: OwnGuards::default(),
         window: None,
         expires: SignedDuration::from_hours(72),
+        contents: BTreeMap::new(),
         steps: vec![Step { id: StepId::known("hello"), condition: None, action: Action::Send(send) }],
     })
 }
@@ -208,6 +210,7 @@ fn known(number: u32, now: Timestamp) -> Result<Known, Failure> {
                 playbook: PlaybookName::known("other"),
             },
             state: DeliveryState::Accepted,
+            content: None,
         })
     };
     Ok(Known {

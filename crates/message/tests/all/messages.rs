@@ -510,7 +510,7 @@ fn a_default_that_was_needed_is_said_of_the_message() {
     for (template, expected) in [
         ("{{ profile.first_name | default('there') }}", true),
         ("{{ profile['first_name']|d('there') }}", true),
-        ("{{ profile.first_name | default }}", true),
+        ("Hello {{ profile.first_name | default }}", true),
         ("{{ profile.plan | default('none') }}", false),
         ("{{ entry.last_seen | default('long ago') }}", true),
         ("{{ account.name | default('your company') | upper }}", true),

@@ -235,7 +235,13 @@ fn serve(stream: &TcpStream, manner: Manner, shared: &(Mutex<Book>, Condvar)) ->
                     continue;
                 }
                 *book.took.entry(delivery.clone()).or_default() += 1;
-                book.taken.push(Taken { delivery, began, ended: Instant::now(), way_out, domain: domain.clone() });
+                book.taken.push(Taken {
+                    delivery,
+                    began,
+                    ended: Instant::now(),
+                    way_out,
+                    domain: domain.clone(),
+                });
                 shared.1.notify_all();
                 if outcome == 0 {
                     // Taken, and nobody is told.

@@ -377,7 +377,7 @@ pub(crate) async fn what_was_sent_again_is_not_so_a_second_time(state: &State) {
         let mut tx = state.write().await.unwrap();
         let (mail, node) = (destination(), Node::alone("node"));
         let due = claiming(outbox::Due::Fresh, &mail, at(80), 10);
-        let claimed = outbox::claim(&mut tx, &due, &node).await.unwrap();
+        let claimed = outbox::claim(&mut tx, &due, Rates::default(), &node).await.unwrap().rows;
         assert_eq!(arm(&mut tx, &claimed[0], 10).await, [Armed { delivery: delivery.id.clone(), attempt }]);
         assert_eq!(settle(&mut tx, &delivery, attempt, Answer::InDoubt).await, 1);
         let resent = outbox::resent(&mut tx, std::slice::from_ref(&key)).await.unwrap();
@@ -432,7 +432,10 @@ pub(crate) async fn an_attempt_that_was_forgotten_is_put_in_once(state: &State) 
     let key = DeliveryKey::of(&delivery);
     assert!(!outbox::rearm(&mut tx, &key, 1, &hash(), at(40)).await.unwrap(), "it is known");
     assert!(outbox::rearm(&mut tx, &key, 2, &hash(), at(40)).await.unwrap());
-    assert!(!outbox::rearm(&mut tx, &key, 2, &hash(), at(40)).await.unwrap(), "a second time changes nothing");
+    assert!(
+        !outbox::rearm(&mut tx, &key, 2, &hash(), at(40)).await.unwrap(),
+        "a second time changes nothing"
+    );
     let outcomes: Vec<Option<String>> =
         outbox::attempts(&mut tx, &key).await.unwrap().into_iter().map(|attempt| attempt.outcome).collect();
     assert_eq!(outcomes, [Some("in_doubt".to_owned()), None]);
