@@ -208,13 +208,15 @@ pub(super) const PROMISES: &[Promise] = &[
     },
     Promise {
         name: "P14",
-        words: "Rates of a destination hold, for all nodes together",
+        words: "Rates of a destination, a sending domain and a provider of mailboxes hold, for all nodes together",
         tried: &[],
         tests: &[
             ("tests", "nodes_share_the_rate_of_a_destination"),
+            ("tests", "nodes_share_the_rates_of_a_domain_and_of_its_recipients"),
+            ("tests", "a_full_group_keeps_nobody_waiting_over_postgres"),
             ("daemon", "a_burst_goes_at_once_and_the_next_waits_its_share"),
         ],
-        mutants: &["rate_unshared"],
+        mutants: &["rate_unshared", "provider_rate_ignored", "lane_forgotten", "turn_not_given_back"],
         missing: "that a rate is used, to 97 %",
     },
     Promise {
@@ -278,14 +280,17 @@ pub(super) const PROMISES: &[Promise] = &[
     },
     Promise {
         name: "P21",
-        words: "A state that was put back from a copy sends nothing until a person has looked, though it is killed and started",
+        words: "A state that was put back from a copy sends nothing until a person has looked, and then nothing that went out since the copy was made",
         tried: &[whole("P21", &["SQLite"], 10_000, "messages that it would send again")],
         tests: &[
             ("tests", "a_state_that_was_put_back_sends_nothing_by_itself"),
             ("tests", "a_restored_state_sends_nothing_until_a_person_has_looked"),
+            ("tests", "what_went_out_since_a_backup_is_known_again_and_goes_to_nobody_twice"),
+            ("tests", "what_nobody_knew_of_is_in_doubt_after_a_restore"),
+            ("tests", "a_failover_that_lost_commits_stops_everything"),
         ],
-        mutants: &["restore_unhalted"],
-        missing: "what went since the copy was made is not found out",
+        mutants: &["restore_unhalted", "armed_unjournaled", "number_trusted"],
+        missing: "that 99.9 % of what went since is known again, tried many times",
     },
     Promise {
         name: "P22",
@@ -339,12 +344,20 @@ pub(super) const PROMISES: &[Promise] = &[
         tried: &[],
         tests: &[
             ("engine", "each_guard_trips_on_its_incident"),
+            ("engine", "nobody_gets_the_same_words_twice_within_a_day"),
             ("engine", "quiet_weeks_are_left_alone"),
             ("simulator", "a_playbook_that_bounces_is_halted_until_a_person_has_looked"),
             ("simulator", "a_segment_that_explodes_is_held_until_a_person_says_that_it_may"),
             ("tests", "a_large_first_run_waits_for_a_second_person_and_its_canary_goes_alone"),
         ],
-        mutants: &["guard_ignored", "canary_free", "removal_unheld", "clearing_unheld"],
+        mutants: &[
+            "guard_ignored",
+            "canary_free",
+            "removal_unheld",
+            "clearing_unheld",
+            "fallback_unseen",
+            "words_twice",
+        ],
         missing: "",
     },
     Promise {
