@@ -132,8 +132,7 @@ fn sql_that_reads_the_databases_clock() {
 
 #[test]
 fn a_key_that_is_not_built_yet_is_refused_with_not_yet() {
-    for (key, text) in [("fallback", "guards: {rates: {fallback: 1%}}\n"), ("governance", "governance: {}\n")]
-    {
+    for (key, text) in [("retention", "retention: {content: 13mo}\n"), ("governance", "governance: {}\n")] {
         let folder = project(5);
         folder.write("more.yml", text);
         let ran = folder.run(&["check"]).code(1);

@@ -216,7 +216,9 @@ fn a_failover_that_lost_commits_stops_everything() {
     assert_eq!(outbox(&folder).len(), sent, "sent again");
     // The journal outlived the server.
     let told = folder.run(&["--now", NOW, "--output", "json", "reconcile"]).code(0).json();
-    assert_eq!(told["accepted"], sent, "{told}");
+    let count = |name: &str| usize::try_from(told[name].as_u64().unwrap()).unwrap();
+    assert!(count("accepted") > 20, "{told}");
+    assert_eq!(count("accepted") + count("known"), sent, "{told}");
     folder.run(&["--now", NOW, "halt", "--lift", "--reason", "reconciled"]).code(0);
     folder.run(&["--now", NOW, "run", "--once"]).code(0);
     assert_eq!(outbox(&folder).len(), sent, "sent again");

@@ -44,9 +44,14 @@ fn decided<'a>(store: &'a Store, seed: u64, port: u16, connections: usize, limit
         ),
     );
     std::fs::remove_file(folder.path().join("playbooks/hello.yml")).unwrap();
-    folder.write("data.yml", DATA).write("policy.yml", PURPOSES).write("templates/hello.mjml", TEMPLATE);
+    folder.write("data.yml", DATA).write("policy.yml", PURPOSES);
     for name in PLAYBOOKS {
-        folder.write(&format!("playbooks/{name}.yml"), &playbook(""));
+        // The same words would go to nobody twice in a day.
+        let words = TEMPLATE.replacen("Hello", name, 1);
+        assert_ne!(words, TEMPLATE);
+        folder
+            .write(&format!("playbooks/{name}.yml"), &playbook(name, ""))
+            .write(&format!("templates/{name}.mjml"), &words);
     }
     let settings = folder.read("drumbeat.yml");
     // Outside production nothing goes to another machine.
@@ -60,18 +65,17 @@ fn decided<'a>(store: &'a Store, seed: u64, port: u16, connections: usize, limit
     );
     match limit {
         Limit::Caps => folder.write("policy.yml", &caps),
-        Limit::Hour => {
-            folder.write("playbooks/four.yml", &playbook(&format!("limits: {{per_hour: {PER_HOUR}}}\n")))
-        }
+        Limit::Hour => folder
+            .write("playbooks/four.yml", &playbook("four", &format!("limits: {{per_hour: {PER_HOUR}}}\n"))),
     };
     folder.write("drumbeat.yml", &settings.replace("connections: 4", &format!("connections: {connections}")));
     stage
 }
 
-fn playbook(limits: &str) -> String {
+fn playbook(template: &str, limits: &str) -> String {
     format!(
         "title: Tips\nowner: o@shop.test\nwhy: \"Test.\"\nenter: segment.everybody\nbackfill: all\npurpose: tips\n{limits}\
-         steps:\n  - {{id: tip, send: hello}}\n"
+         steps:\n  - {{id: tip, send: {template}}}\n"
     )
 }
 
