@@ -12,6 +12,7 @@ use super::oracle::Found;
 use super::provider::{Provider, Taken};
 use super::record::{Tally, try_seeds};
 use super::stage::{Stage, Store};
+use crate::support::TEMPLATE;
 
 /// People in the warehouse.
 const PEOPLE: usize = 160;
@@ -106,7 +107,15 @@ fn opted_out_meanwhile(store: &Store, seed: u64, count: usize, tally: &mut Tally
     let stage = Stage::set(store, seed, provider.port, PEOPLE);
     let playbook = stage.folder.read("playbooks/hello.yml").replace("purpose: offers", "purpose: tips");
     for name in PLAYBOOKS {
-        stage.folder.write(&format!("playbooks/{name}.yml"), &playbook);
+        // The same words would go to nobody twice in a day.
+        let words = TEMPLATE.replacen("Hello", name, 1);
+        stage
+            .folder
+            .write(
+                &format!("playbooks/{name}.yml"),
+                &playbook.replace("send: hello", &format!("send: {name}")),
+            )
+            .write(&format!("templates/{name}.mjml"), &words);
     }
     std::fs::remove_file(stage.folder.path().join("playbooks/hello.yml")).unwrap();
     stage.folder.write("policy.yml", "purposes:\n  tips: {title: Tips, class: lifecycle}\n");
